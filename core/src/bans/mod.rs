@@ -1,0 +1,4 @@
+//! Who is shut out, and until when: the ban table, what the kernel should hold for it, and the
+//! steps from what is there to what should be.
+
+pub mod wall;

@@ -1,0 +1,3 @@
+//! From attacks to verdicts: sliding windows, and how long a sentence is.
+
+pub mod policy;

@@ -1,0 +1,23 @@
+//! The brain of Palisade and everything it thinks with.
+//!
+//! Nothing in this crate reads a clock, a file or a socket: time and bytes are passed in, and what
+//! should happen in the world comes out as a value. The floors, from the bottom up; imports go
+//! down only, and `tests/floors.rs` holds them to it:
+//!
+//! | floor | rooms | what lives there |
+//! |---|---|---|
+//! | 0 words | [`net`], [`time`], [`attack`], [`allow`], [`ours`] | addresses, moments, one hostile line, who can never be banned, what carries our mark |
+//! | 1 organs | [`scan`], [`judge`], [`bans`] | line to attack; attack to verdict; verdicts to what the kernel should hold |
+//! | 2 papers | [`config`], `event`, `control` | the config made valid, what enters and leaves the brain, the CLI's requests |
+//! | 3 brain | `brain` | event in, actions out |
+#![forbid(unsafe_code)]
+
+pub mod allow;
+pub mod attack;
+pub mod bans;
+pub mod config;
+pub mod judge;
+pub mod net;
+pub mod ours;
+pub mod scan;
+pub mod time;

@@ -1,0 +1,9 @@
+//! What carries our mark in the kernel. Nothing else there is ever changed.
+
+/// The nftables table (family `inet`) that holds everything of ours.
+pub const NFT_TABLE: &str = "palisade";
+
+/// Priority of our base chains. Before raw (-300) and connection tracking (-200), so that a banned
+/// source never makes a conntrack entry; after defragmentation (-400), so that ports can be seen
+/// (linux/netfilter_ipv4.h, `enum nf_ip_hook_priorities`).
+pub const NFT_PRIORITY: i32 = -310;

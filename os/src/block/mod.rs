@@ -1,0 +1,81 @@
+//! The firewalls, one file each, behind one trait.
+
+use std::os::fd::BorrowedFd;
+
+use palisade_core::bans::wall::{Entry, Found, Frame, Key, Limits, Report, Step};
+use palisade_core::time::Stamp;
+
+/// What to read back.
+#[derive(Clone, Copy, Debug)]
+pub enum Read<'a> {
+    /// Tables, chains, rules, the allow list; no bans.
+    Frame,
+    /// The frame, and these bans one by one.
+    Keys(&'a [Key]),
+    /// Everything. Lists the kernel's sets, which costs quadratic time there (a million bans: half
+    /// a minute): for tests, and for rebuilding a lost store.
+    All,
+}
+
+/// What somebody else did to our objects since the last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// Nothing.
+    None,
+    /// These bans were removed or changed by somebody else.
+    Bans(Vec<Key>),
+    /// More than single bans, or it cannot be told: build it anew. Says what was seen.
+    Everything(String),
+}
+
+/// A firewall that holds what it is told and decides nothing.
+pub trait Blocker: Send {
+    /// Its name as in the config: `nftables`.
+    fn name(&self) -> &'static str;
+
+    /// What it can hold.
+    fn limits(&self) -> Limits;
+
+    /// Reads back what of ours stands.
+    fn read(&mut self, what: Read<'_>) -> Result<Found, BlockError>;
+
+    /// Takes the steps in order. One that fails does not stop the rest. `now` is for the kernel
+    /// timeouts of the bans' ends; a ban already over by `now` is released.
+    fn apply(&mut self, steps: &[Step], now: Stamp) -> Report;
+
+    /// Makes exactly this stand, whatever stood before, without a moment in which a ban that stood
+    /// and should stand does not. The entries are taken as a stream, so a million of them need no
+    /// memory. Indexes in the report count the entries.
+    fn replace(&mut self, frame: &Frame, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> Result<Report, BlockError>;
+
+    /// Takes everything of ours away, and nothing else.
+    fn remove(&mut self) -> Result<(), BlockError>;
+
+    /// Becomes readable when somebody may have changed our objects, where the system can tell.
+    fn notices(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What somebody else did since the last call. Never blocks.
+    fn drift(&mut self) -> Result<Drift, BlockError>;
+}
+
+/// Why a firewall did not do as it was told: what failed, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// The kernel or tool lacks it, or we lack the right.
+    #[error("{what}: {hint}")]
+    Unusable {
+        /// What was tried.
+        what: String,
+        /// What to do next.
+        hint: String,
+    },
+    /// The kernel said no.
+    #[error("{what}")]
+    Kernel {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        #[source]
+        source: std::io::Error,
+    },
+}

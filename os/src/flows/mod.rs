@@ -1,0 +1,44 @@
+//! Ending a prefix's connections: local sockets, then connection-tracking states.
+//!
+//! Called only once the block stands: states ended without a block in both directions come back
+//! with the next packet.
+
+use palisade_core::bans::wall::Ports;
+use palisade_core::net::Prefix;
+
+/// Whose connections to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The other end.
+    pub prefix: Prefix,
+    /// Only connections to these of our ports.
+    pub ports: Ports,
+}
+
+/// How much was ended. Nothing to end is success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Killed {
+    /// Local TCP and UDP sockets.
+    pub sockets: u64,
+    /// Connection-tracking states, both directions of each counted once.
+    pub states: u64,
+}
+
+/// Where connections can be found and ended.
+pub trait Flows: Send {
+    /// Ends every connection of the targets. Does as much as it can; the error tells what it could not.
+    fn kill(&mut self, targets: &[Target]) -> Result<Killed, FlowError>;
+}
+
+/// Why connections could not be ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} (ended before that: {} sockets, {} states)", killed.sockets, killed.states)]
+pub struct FlowError {
+    /// What was tried.
+    pub what: String,
+    /// What was ended all the same.
+    pub killed: Killed,
+    /// What the kernel said.
+    #[source]
+    pub source: std::io::Error,
+}

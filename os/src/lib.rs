@@ -1,0 +1,16 @@
+//! The hands of Palisade: everything that touches the machine, and nothing that decides.
+//!
+//! The only crate with `unsafe`; each block argues its case.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`netlink`] | one socket, one codec; nf_tables, conntrack, sock_diag and rtnetlink on top |
+//! | [`block`] | `trait Blocker`, one file a firewall |
+//! | [`flows`] | ending a prefix's connections |
+//! | [`logs`] | files, journal, standard input |
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod block;
+pub mod flows;
+pub mod logs;
+pub mod netlink;

@@ -1,0 +1,4 @@
+//! Netlink: one codec ([`wire`]), one socket ([`socket`]), and a file for each family on top.
+
+pub mod socket;
+pub mod wire;
