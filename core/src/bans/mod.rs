@@ -1,4 +1,5 @@
 //! Who is shut out, and until when: the ban table, what the kernel should hold for it, and the
 //! steps from what is there to what should be.
 
+pub mod ban;
 pub mod wall;
