@@ -84,6 +84,7 @@ pub struct Notice {
     /// Whom it is about.
     pub prefix: Option<Prefix>,
     /// What.
+    #[serde(flatten)]
     pub what: What,
 }
 

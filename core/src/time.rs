@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Wall-clock time in milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Wall-clock time in milliseconds since 1970-01-01T00:00:00Z. In JSON: RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(pub i64);
 
 /// Time since boot in milliseconds (`CLOCK_BOOTTIME`): goes on during suspend, never steps.
@@ -29,8 +29,9 @@ pub struct Now {
     pub tick: Tick,
 }
 
-/// When something ends. Ordered: `Forever` is later than any moment.
+/// When something ends. Ordered: `Forever` is later than any moment. In JSON: a time, or null for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Option<Stamp>", into = "Option<Stamp>")]
 pub enum Until {
     /// At this moment.
     At(Stamp),
@@ -221,6 +222,34 @@ impl fmt::Display for Stamp {
     }
 }
 
+impl From<Option<Stamp>> for Until {
+    fn from(at: Option<Stamp>) -> Self {
+        at.map_or(Self::Forever, Self::At)
+    }
+}
+
+impl From<Until> for Option<Stamp> {
+    fn from(until: Until) -> Self {
+        match until {
+            Until::At(at) => Some(at),
+            Until::Forever => None,
+        }
+    }
+}
+
+impl Serialize for Stamp {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
+        s.collect_str(&at)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(d)?).ok_or_else(|| serde::de::Error::custom("a time is written as in RFC 3339"))
+    }
+}
+
 impl Stamp {
     /// Reads RFC 3339, any offset.
     pub fn parse(text: &str) -> Option<Self> {
@@ -263,6 +292,13 @@ mod tests {
         assert!(Until::Forever > Until::At(Stamp(i64::MAX)));
         assert!(Stamp(i64::MAX).to_string().starts_with("9999-12-3"));
         assert!(Until::At(Stamp(5)).over(Stamp(5)) && !Until::Forever.over(Stamp(i64::MAX)));
+    }
+
+    #[test]
+    fn json_has_times_as_text_and_null_for_ever() {
+        let text = serde_json::to_string(&(Until::At(Stamp(1_795_366_800_000)), Until::Forever)).unwrap();
+        assert_eq!(text, r#"["2026-11-22T17:00:00Z",null]"#);
+        assert_eq!(serde_json::from_str::<(Until, Until)>(&text).unwrap(), (Until::At(Stamp(1_795_366_800_000)), Until::Forever));
     }
 
     proptest! {
