@@ -1,0 +1,337 @@
+//! What the command line asks of the daemon, and what it is told.
+//!
+//! On the control socket each request is one JSON object on one line of at most [`REQUEST_MAX`]
+//! bytes, and each answer one JSON object on one line; `events` with `follow` is a stream of
+//! [`crate::event::Notice`] lines. The same two types serve the verbs that work without a daemon.
+
+use serde::{Deserialize, Serialize};
+
+use crate::attack::JailName;
+use crate::bans::ban::{Ban, Origin};
+use crate::bans::wall::Standing;
+use crate::event::{Allowed, Notice};
+use crate::net::{Addr, Prefix};
+use crate::time::{Span, Stamp, Term, Until};
+
+/// The longest request in bytes. Ten thousand prefixes fit; the command line cuts longer lists.
+pub const REQUEST_MAX: usize = 1 << 20;
+
+/// How many prefixes the command line puts into one request.
+pub const PREFIXES_A_REQUEST: usize = 5000;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum Request {
+    /// `palisade status`.
+    Status,
+    /// `palisade ban`.
+    Ban {
+        /// Whom.
+        prefixes: Vec<Prefix>,
+        /// How long; the config's `manual_time` when it does not say.
+        term: Option<Term>,
+        /// Why.
+        reason: String,
+        /// Even if the allow list protects it.
+        force: bool,
+        /// Who asks: by hand, or an import.
+        origin: Origin,
+        /// The peer of the asker's own ssh session, protected like any other admin session.
+        asker: Option<Addr>,
+    },
+    /// `palisade unban`.
+    Unban {
+        /// Whom.
+        whom: Whom,
+    },
+    /// `palisade list`.
+    List,
+    /// `palisade check`.
+    Check {
+        /// Whom.
+        addr: Addr,
+    },
+    /// `palisade why`.
+    Why {
+        /// Whom.
+        prefix: Prefix,
+    },
+    /// `palisade allow add`.
+    AllowAdd {
+        /// Whom.
+        prefixes: Vec<Prefix>,
+        /// How long.
+        term: Term,
+        /// Why.
+        comment: String,
+    },
+    /// `palisade allow del`.
+    AllowDel {
+        /// Whom.
+        prefixes: Vec<Prefix>,
+    },
+    /// `palisade allow list`.
+    AllowList,
+    /// `palisade kill`.
+    Kill {
+        /// Whose connections.
+        prefixes: Vec<Prefix>,
+    },
+    /// `palisade flush`: the wall is taken down, the store keeps the bans.
+    Flush,
+    /// `palisade events`: what happened, oldest first. Answered from the store.
+    Events {
+        /// Go on with what happens from now.
+        follow: bool,
+        /// Only what happened after this.
+        since: Option<Stamp>,
+        /// Only what is about this prefix or something in it.
+        about: Option<Prefix>,
+    },
+}
+
+/// Whom `unban` is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whom {
+    /// These.
+    Prefixes(Vec<Prefix>),
+    /// Everybody.
+    All,
+    /// Whom this jail banned.
+    Jail(JailName),
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To `status`.
+    Status(Status),
+    /// To `ban`, one for each prefix asked for.
+    Bans {
+        /// In the order asked.
+        results: Vec<BanResult>,
+        /// What was ended for all of them together.
+        killed: KillCount,
+    },
+    /// To `unban`.
+    Unbans {
+        /// The bans that are no more.
+        removed: Vec<Ban>,
+        /// Prefixes asked for that were not banned as such.
+        missing: Vec<Prefix>,
+        /// Bans that still shut out (part of) what was asked for.
+        still: Vec<Ban>,
+    },
+    /// To `list`.
+    List {
+        /// Sorted by prefix.
+        bans: Vec<Ban>,
+    },
+    /// To `check`.
+    Check {
+        /// Every ban that shuts the address out.
+        bans: Vec<Ban>,
+    },
+    /// To `why`.
+    Why(Box<Why>),
+    /// To `allow list`.
+    Allow {
+        /// Every member.
+        members: Vec<Member>,
+    },
+    /// To `allow add` and `allow del`.
+    Allowed {
+        /// What was added or removed.
+        changed: Vec<Prefix>,
+        /// What could not be removed, because it is not there by hand.
+        missing: Vec<Prefix>,
+        /// Bans that were lifted because the new member would have been behind them.
+        lifted: Vec<Ban>,
+    },
+    /// To `kill`.
+    Killed(KillCount),
+    /// To `flush`.
+    Flushed,
+    /// To `events`, the kept ones.
+    Events {
+        /// Oldest first.
+        notices: Vec<Notice>,
+    },
+    /// It could not be done.
+    Failed {
+        /// The exit code for it.
+        exit: u8,
+        /// What happened and what to do next.
+        message: String,
+    },
+}
+
+/// How many connections were ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillCount {
+    /// Local sockets.
+    pub sockets: u64,
+    /// Connection-tracking states.
+    pub states: u64,
+}
+
+/// What became of one prefix of a `ban`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanResult {
+    /// Which.
+    pub prefix: Prefix,
+    /// What.
+    #[serde(flatten)]
+    pub what: BanOutcome,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum BanOutcome {
+    /// It stands in the kernel, until then.
+    Banned {
+        /// Its end; later than asked for where a longer ban stood.
+        until: Until,
+    },
+    /// A safety rule forbids it.
+    Refused {
+        /// What protects it, and how to do it anyway where that is possible.
+        protected_by: String,
+    },
+    /// The kernel refused it; it is kept and tried again.
+    Failed {
+        /// What it said.
+        error: String,
+    },
+}
+
+/// What state everything is in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `enforcing`, `observing` or `degraded`.
+    pub state: State,
+    /// Which firewall enforces.
+    pub backend: String,
+    /// How many bans stand.
+    pub bans: usize,
+    /// Of which are for ever.
+    pub permanent: usize,
+    /// How often somebody else's change to our objects was repaired since start.
+    pub drift: u64,
+    /// Since when the daemon runs; `None` without one.
+    pub since: Option<Stamp>,
+    /// Inputs.
+    pub sources: Vec<Source>,
+    /// How many sources are being counted.
+    pub tracked: usize,
+    /// How many were forgotten because the memory for them was full.
+    pub evicted: u64,
+    /// Lines read since start.
+    pub lines: u64,
+    /// Lines dropped whole because they were too long.
+    pub oversize: u64,
+    /// Attacks seen since start.
+    pub attacks: u64,
+    /// Jails and how many bans of theirs stand.
+    pub jails: Vec<(JailName, usize)>,
+    /// What does not work, and what to do.
+    pub problems: Vec<Problem>,
+}
+
+/// The one word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// What should stand stands.
+    Enforcing,
+    /// Decides and tells only.
+    Observing,
+    /// Something does not work; see the problems.
+    Degraded,
+}
+
+/// One input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// A file's path, `journal`.
+    pub name: String,
+    /// How many lines it gave since start.
+    pub lines: u64,
+}
+
+/// One thing that does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What it is about.
+    pub about: String,
+    /// What happened and what to do next.
+    pub what: String,
+    /// Since when.
+    pub since: Stamp,
+}
+
+/// Every fact known about a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// Whom it was asked about.
+    pub prefix: Option<Prefix>,
+    /// The bans that shut it or part of it out, each with what the kernel holds for it.
+    pub bans: Vec<(Ban, Option<Standing>)>,
+    /// What is being counted: jail, unit, weight within its window, weight that bans.
+    pub windows: Vec<(JailName, Prefix, u32, u32)>,
+    /// How many bans it has had that are not forgotten.
+    pub offences: u32,
+    /// What protects it.
+    pub protected_by: Option<String>,
+    /// The lines that led to it, newest first.
+    pub lines: Vec<Evidence>,
+    /// What happened to it, newest first.
+    pub notices: Vec<Notice>,
+    /// Its connections now.
+    pub flows: Option<usize>,
+}
+
+/// One line that counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// When.
+    pub at: Stamp,
+    /// In which jail.
+    pub jail: JailName,
+    /// By which signature.
+    pub signature: String,
+    /// The line, printable.
+    pub line: String,
+}
+
+/// One member of the allow list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Who.
+    pub prefix: Prefix,
+    /// Why: `config`, `by hand: COMMENT`, `own address`, `gateway`, ...
+    pub why: String,
+    /// Until when.
+    pub until: Until,
+}
+
+impl Request {
+    /// Whether it changes nothing.
+    pub const fn only_reads(&self) -> bool {
+        matches!(self, Self::Status | Self::List | Self::Check { .. } | Self::Why { .. } | Self::AllowList | Self::Events { .. })
+    }
+}
+
+impl From<&Allowed> for Member {
+    fn from(allowed: &Allowed) -> Self {
+        let why = if allowed.comment.is_empty() { "by hand".to_owned() } else { format!("by hand: {}", allowed.comment) };
+        Self { prefix: allowed.prefix, why, until: allowed.until }
+    }
+}
+
+/// How long the asker waits for an answer. Longer than a kernel transaction of a large ban list.
+pub const ANSWER_WITHIN: Span = Span::secs(60);
