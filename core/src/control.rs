@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::attack::JailName;
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::wall::Standing;
+pub use crate::event::KillCount;
 use crate::event::{Allowed, Notice};
 use crate::net::{Addr, Prefix};
 use crate::time::{Span, Stamp, Term, Until};
@@ -167,15 +168,6 @@ pub enum Reply {
         /// What happened and what to do next.
         message: String,
     },
-}
-
-/// How many connections were ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KillCount {
-    /// Local sockets.
-    pub sockets: u64,
-    /// Connection-tracking states.
-    pub states: u64,
 }
 
 /// What became of one prefix of a `ban`.

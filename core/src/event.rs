@@ -88,6 +88,15 @@ pub struct Notice {
     pub what: What,
 }
 
+/// How many connections were ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillCount {
+    /// Local sockets.
+    pub sockets: u64,
+    /// Connection-tracking states.
+    pub states: u64,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -102,14 +111,11 @@ pub enum What {
         reason: String,
         /// The how manieth.
         offences: u32,
+        /// The connections it ended; of several bans made at once, all are told with the first.
+        killed: KillCount,
     },
-    /// The connections of a banned or named prefix were ended.
-    Killed {
-        /// Local sockets.
-        sockets: u64,
-        /// Connection-tracking states.
-        states: u64,
-    },
+    /// Connections were ended by hand, without a ban.
+    Killed(KillCount),
     /// A ban was taken back by hand.
     Unban {
         /// By whom or what.
