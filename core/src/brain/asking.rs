@@ -1,0 +1,259 @@
+//! Requests become answers.
+
+use std::collections::BTreeMap;
+
+use super::wall::Pending;
+use super::{Action, Brain, Mode};
+use crate::bans::ban::{Ban, Origin};
+use crate::bans::table::{Change, Sentenced};
+use crate::bans::wall::{Ports, Step};
+use crate::control::{BanOutcome, BanResult, KillCount, Member, Reply, Request, State, Status, Whom, Why};
+use crate::event::{Allowed, Notice, Record, What};
+use crate::net::{Addr, Prefix};
+use crate::time::{Now, Stamp, Term};
+
+/// Exit code of a refusal by a safety rule, as the contract has it.
+const EXIT_REFUSED: u8 = 5;
+
+/// A ban by hand, as asked.
+struct Asked {
+    term: Option<Term>,
+    reason: String,
+    force: bool,
+    origin: Origin,
+}
+
+impl Brain {
+    pub(super) fn asked(&mut self, id: u64, who: &str, request: Request, now: Now) {
+        let reply = match request {
+            Request::Status => Reply::Status(self.status(now.stamp)),
+            Request::List => Reply::List { bans: self.table.iter().filter(|b| !b.until.over(now.stamp)).collect() },
+            Request::Check { addr } => Reply::Check { bans: self.standing_bans(Prefix::host(addr), now.stamp) },
+            Request::Why { prefix } => return self.why(id, prefix, now.stamp),
+            Request::AllowList => Reply::Allow { members: self.members(now.stamp) },
+            Request::Ban { prefixes, term, reason, force, origin, asker } => {
+                return self.ban(id, &prefixes, &Asked { term, reason, force, origin }, asker, now.stamp);
+            }
+            Request::Unban { whom } => return self.unban(id, who, whom, now.stamp),
+            Request::AllowAdd { prefixes, term, comment } => return self.allow_add(id, &prefixes, term, &comment, now.stamp),
+            Request::AllowDel { prefixes } => return self.allow_del(id, &prefixes, now.stamp),
+            Request::Kill { prefixes } => return self.kill(id, &prefixes, now.stamp),
+            Request::Flush => return self.out.push(Action::TakeDown { id }),
+            Request::Events { .. } => Reply::Failed { exit: 70, message: "events are kept by the store, not by the brain".to_owned() },
+        };
+        self.out.push(Action::Answer { id, reply });
+    }
+
+    fn status(&self, now: Stamp) -> Status {
+        let mut jails: BTreeMap<_, usize> = self.config.jails().values().filter(|j| j.enabled).map(|j| (j.name.clone(), 0)).collect();
+        let (mut bans, mut permanent) = (0, 0);
+        for ban in self.table.iter().filter(|ban| !ban.until.over(now)) {
+            bans += 1;
+            permanent += usize::from(ban.until == crate::time::Until::Forever);
+            if let Origin::Jail(name) = ban.origin {
+                *jails.entry(name).or_default() += 1;
+            }
+        }
+        let state = match self.mode {
+            _ if !self.problems.is_empty() => State::Degraded,
+            Mode::Enforce => State::Enforcing,
+            Mode::Observe => State::Observing,
+        };
+        Status {
+            state,
+            backend: self.backend.clone(),
+            bans,
+            permanent,
+            drift: self.counts.drift,
+            since: Some(self.started),
+            sources: self.sources.values().cloned().collect(),
+            tracked: self.court.judge.len(),
+            evicted: self.court.judge.evicted(),
+            lines: self.counts.lines,
+            oversize: self.counts.oversize,
+            attacks: self.counts.attacks,
+            jails: jails.into_iter().collect(),
+            problems: self.problems.values().cloned().collect(),
+        }
+    }
+
+    /// The bans that shut (part of) the prefix out and are not over.
+    fn standing_bans(&self, prefix: Prefix, now: Stamp) -> Vec<Ban> {
+        self.table.covering(prefix).into_iter().filter(|ban| !ban.until.over(now)).collect()
+    }
+
+    fn why(&mut self, id: u64, prefix: Prefix, now: Stamp) {
+        let mut bans = self.standing_bans(prefix, now);
+        let inner: Vec<Ban> = self.table.within(prefix).into_iter().filter(|ban| ban.key.prefix != prefix && !ban.until.over(now)).collect();
+        bans.extend(inner);
+        let windows = self
+            .court
+            .judge
+            .windows_of(prefix, now)
+            .into_iter()
+            .map(|seen| {
+                let needed = self.config.jail(&seen.jail).map_or(0, |jail| u32::from(jail.policy.max_retry) * u32::from(crate::attack::FULL_FAILURE));
+                (seen.jail, seen.unit, seen.score, needed)
+            })
+            .collect();
+        let why = Why {
+            prefix: Some(prefix),
+            windows,
+            offences: u32::try_from(self.court.past.of(prefix).count()).unwrap_or(u32::MAX),
+            protected_by: self.allow.bannable(prefix, now).err().map(|protected| protected.member.to_string()),
+            bans: bans.into_iter().map(|ban| (ban, None)).collect(),
+            ..Why::default()
+        };
+        let keys = why.bans.iter().map(|(ban, _)| ban.key.clone()).collect();
+        self.out.push(Action::Look { id, why: Box::new(why), keys });
+    }
+
+    fn members(&self, now: Stamp) -> Vec<Member> {
+        self.allow.members(now).map(|m| Member { prefix: m.prefix, why: m.why.to_string(), until: m.until }).collect()
+    }
+
+    fn ban(&mut self, id: u64, prefixes: &[Prefix], asked: &Asked, asker: Option<Addr>, now: Stamp) {
+        if let Some(asker) = asker
+            && self.config.allow().auto.admin_sessions
+        {
+            let altered = self.allow.add_session(asker, now);
+            self.allow_changed(altered, "the asker's own session", now);
+        }
+        let mut results = Vec::with_capacity(prefixes.len());
+        let mut made = Vec::new();
+        for prefix in prefixes {
+            let what = self.ban_one(*prefix, asked, now, &mut made);
+            results.push(BanResult { prefix: *prefix, what });
+        }
+        let (steps, kills) = Self::blocks(&made, self.config.ban().policy.kill_states);
+        let notices = made.iter().map(|ban| self.by_hand(ban, now)).collect();
+        let steps_of = made.iter().map(|ban| ban.key.prefix).collect();
+        let reply = Reply::Bans { results, killed: KillCount::default() };
+        self.order(steps, kills, Pending { answer: Some((id, reply)), notices, steps: steps_of, ..Pending::default() });
+    }
+
+    fn by_hand(&self, ban: &Ban, now: Stamp) -> Notice {
+        let what = What::Ban { until: ban.until, origin: ban.origin.clone(), reason: ban.reason.clone(), offences: ban.offences, killed: KillCount::default() };
+        Notice { at: now, prefix: Some(ban.key.prefix), what }
+    }
+
+    fn ban_one(&mut self, prefix: Prefix, asked: &Asked, now: Stamp, made: &mut Vec<Ban>) -> BanOutcome {
+        let bannable = self.allow.bannable(prefix, now).or_else(|protected| {
+            if !asked.force {
+                return Err(format!("{protected}; --force bans it anyway"));
+            }
+            self.allow.forced(prefix, now).map_err(|protected| format!("{protected}, and not even --force bans that"))
+        });
+        let bannable = match bannable {
+            Ok(bannable) => bannable,
+            Err(protected_by) => return BanOutcome::Refused { protected_by },
+        };
+        let until = asked.term.unwrap_or(self.config.ban().manual_time).from(now);
+        let reason = crate::attack::excerpt(asked.reason.as_bytes());
+        let sentenced = Sentenced { ports: Ports::All, since: now, until, origin: asked.origin.clone(), reason, offences: 1 };
+        match self.table.ban(bannable, sentenced) {
+            Ok(Change::New(ban) | Change::Extended(ban)) => self.made(ban, made),
+            Ok(Change::Displaced { new, old }) => {
+                self.release(&[old], now, |_| What::Unban { by: "the ban table was full, and this ban ended soonest".to_owned() });
+                self.made(new, made)
+            }
+            Ok(Change::Unchanged(ban)) => {
+                // A longer ban of the same key stands: put it up once more, so that "done" is proven.
+                let until = ban.until;
+                made.push(ban);
+                BanOutcome::Banned { until }
+            }
+            Err(full) => BanOutcome::Failed { error: full.to_string() },
+        }
+    }
+
+    fn made(&mut self, ban: Ban, made: &mut Vec<Ban>) -> BanOutcome {
+        let until = ban.until;
+        if self.mode == Mode::Enforce {
+            self.records.push(Record::Ban(ban.clone()));
+        }
+        made.push(ban);
+        BanOutcome::Banned { until }
+    }
+
+    fn unban(&mut self, id: u64, who: &str, whom: Whom, now: Stamp) {
+        let (mut removed, mut missing, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        match whom {
+            Whom::All => removed = self.table.unban_all(),
+            Whom::Jail(jail) => removed = self.table.unban_jail(&jail),
+            Whom::Prefixes(prefixes) => {
+                for prefix in prefixes {
+                    let unbanned = self.table.unban(prefix);
+                    if unbanned.removed.is_empty() {
+                        missing.push(prefix);
+                    }
+                    removed.extend(unbanned.removed);
+                    still.extend(unbanned.still_covered_by);
+                    still.extend(unbanned.within);
+                }
+            }
+        }
+        for ban in &removed {
+            self.court.judge.forget_overlapping(ban.key.prefix);
+        }
+        let steps = removed.iter().map(|ban| Step::Release(ban.key.clone())).collect();
+        for ban in &removed {
+            if self.mode == Mode::Enforce {
+                self.records.push(Record::Unban(ban.key.clone()));
+            }
+            self.tell(now, Some(ban.key.prefix), What::Unban { by: who.to_owned() });
+        }
+        let reply = Reply::Unbans { removed, missing, still };
+        self.order(steps, Vec::new(), Pending { answer: Some((id, reply)), ..Pending::default() });
+    }
+
+    fn allow_add(&mut self, id: u64, prefixes: &[Prefix], term: Term, comment: &str, now: Stamp) {
+        if let Some(wide) = prefixes.iter().find(|p| p.len() == 0) {
+            let message = format!("{wide} would switch every ban off; to stop enforcing use `palisade flush`");
+            return self.out.push(Action::Answer { id, reply: Reply::Failed { exit: EXIT_REFUSED, message } });
+        }
+        let comment = crate::attack::excerpt(comment.as_bytes());
+        let mut lifted = Vec::new();
+        for prefix in prefixes {
+            let until = term.from(now);
+            let altered = self.allow.add_by_hand(*prefix, until, &comment);
+            self.records.push(Record::Allow(Allowed { prefix: *prefix, since: now, until, comment: comment.clone() }));
+            self.tell(now, Some(*prefix), What::Allow { added: true, comment: comment.clone() });
+            lifted.extend(self.lift_protected(&altered, "by hand", now));
+        }
+        let reply = Reply::Allowed { changed: prefixes.to_vec(), missing: Vec::new(), lifted };
+        self.answer_with_frame(id, reply, now);
+    }
+
+    fn allow_del(&mut self, id: u64, prefixes: &[Prefix], now: Stamp) {
+        let (mut changed, mut missing) = (Vec::new(), Vec::new());
+        for prefix in prefixes {
+            if self.allow.remove_by_hand(*prefix).is_none() {
+                missing.push(*prefix);
+                continue;
+            }
+            self.records.push(Record::Disallow(*prefix));
+            self.tell(now, Some(*prefix), What::Allow { added: false, comment: String::new() });
+            changed.push(*prefix);
+        }
+        self.answer_with_frame(id, Reply::Allowed { changed, missing, lifted: Vec::new() }, now);
+    }
+
+    fn answer_with_frame(&mut self, id: u64, reply: Reply, now: Stamp) {
+        let frame = self.frame(now);
+        let pending = Pending { answer: Some((id, reply)), ..Pending::default() };
+        self.order(vec![Step::Frame(frame)], Vec::new(), pending);
+    }
+
+    fn kill(&mut self, id: u64, prefixes: &[Prefix], now: Stamp) {
+        let own = prefixes.iter().find_map(|p| self.allow.forced(*p, now).err());
+        if let Some(protected) = own {
+            let message = format!("{}: its connections are this host's own", protected.member);
+            return self.out.push(Action::Answer { id, reply: Reply::Failed { exit: EXIT_REFUSED, message } });
+        }
+        let kills = prefixes.iter().map(|p| (*p, Ports::All)).collect();
+        let notices = prefixes.iter().map(|p| Notice { at: now, prefix: Some(*p), what: What::Killed(KillCount::default()) }).collect();
+        let pending = Pending { answer: Some((id, Reply::Killed(KillCount::default()))), notices, ..Pending::default() };
+        self.order(Vec::new(), kills, pending);
+    }
+}

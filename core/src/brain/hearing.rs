@@ -1,0 +1,138 @@
+//! Attacks become bans.
+
+use super::wall::Pending;
+use super::{Batch, Brain, Mode};
+use crate::allow::{Bannable, Protected};
+use crate::attack::Attack;
+use crate::bans::ban::{Ban, Origin};
+use crate::bans::table::{Change, Sentenced};
+use crate::bans::wall::Ports;
+use crate::control::Source;
+use crate::event::{KillCount, Notice, Record, What};
+use crate::judge::policy::Policy;
+use crate::judge::spread::{neighbourhood, spread};
+use crate::judge::{Sentence, Verdict};
+use crate::net::Prefix;
+use crate::time::{Stamp, Until};
+
+/// A ban that judging came to, before it is in the table.
+struct Ruling {
+    prefix: Bannable,
+    until: Until,
+    origin: Origin,
+    offences: u32,
+    reason: String,
+}
+
+impl Brain {
+    pub(super) fn heard(&mut self, batch: Batch, now: Stamp) {
+        self.counts.lines += batch.lines;
+        self.counts.oversize += batch.oversize;
+        self.counts.attacks += u64::try_from(batch.attacks.len()).unwrap_or(u64::MAX);
+        let name = batch.source;
+        self.sources.entry(name.clone()).or_insert_with(|| Source { name: name.clone(), lines: 0 }).lines += batch.lines;
+        let mut made = Vec::new();
+        let mut kill = false;
+        for attack in batch.attacks {
+            let Some(jail) = self.config.jail(&attack.jail) else { continue };
+            let policy = jail.policy.clone();
+            kill |= policy.kill_states;
+            self.weigh(attack, &policy, now, &mut made);
+        }
+        // Observing keeps nothing, so that enforcing later finds the world as it was.
+        if self.mode == Mode::Observe {
+            self.records.retain(|record| matches!(record, Record::Notice(_)));
+        }
+        if let Some(position) = batch.position {
+            self.records.push(Record::Position { source: name, position });
+        }
+        if made.is_empty() {
+            return;
+        }
+        let (steps, kills) = Self::blocks(&made, kill);
+        let notices = made.iter().map(|ban| self.notice_of(ban, now)).collect();
+        self.order(steps, kills, Pending { notices, ..Pending::default() });
+    }
+
+    fn weigh(&mut self, attack: Attack, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
+        // Lines written before the ban stood and read after it are no further offence.
+        if self.shut_out(&attack, &policy.ports, now) {
+            return;
+        }
+        let jail = attack.jail.clone();
+        let origin = Origin::Jail(jail.clone());
+        match self.court.hear(&attack, policy, &self.allow, now) {
+            Verdict::Ignore { why } => self.refused(&origin, &why, now),
+            Verdict::Watch { unit, .. } => self.records.push(Record::Failure { unit, counted: now, attack }),
+            Verdict::Ban { prefix, unit, until, offences, reason } => {
+                self.records.push(Record::Failure { unit, counted: now, attack });
+                self.records.push(Record::Spent { jail, unit });
+                let sentence = Sentence { prefix: prefix.prefix(), started: now, ends: until };
+                self.records.push(Record::Sentence(sentence));
+                self.enter(Ruling { prefix, until, origin, offences, reason }, policy, now, made);
+                self.spread(prefix.prefix(), until, policy, now, made);
+            }
+        }
+    }
+
+    /// Whether the attacker's traffic to these ports is banned already.
+    fn shut_out(&self, attack: &Attack, ports: &Ports, now: Stamp) -> bool {
+        self.table.covering(Prefix::host(attack.addr)).iter().any(|ban| !ban.until.over(now) && (ban.key.ports == Ports::All || ban.key.ports == *ports))
+    }
+
+    fn enter(&mut self, ruling: Ruling, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
+        let Ruling { prefix, until, origin, offences, reason } = ruling;
+        let sentenced = Sentenced { ports: policy.ports.clone(), since: now, until, origin, reason, offences };
+        match self.table.ban(prefix, sentenced) {
+            Ok(Change::New(ban) | Change::Extended(ban)) => {
+                self.records.push(Record::Ban(ban.clone()));
+                made.push(ban);
+            }
+            Ok(Change::Displaced { new, old }) => {
+                self.records.push(Record::Ban(new.clone()));
+                made.push(new);
+                self.release(&[old], now, |_| What::Unban { by: "the ban table was full, and this ban ended soonest".to_owned() });
+            }
+            Ok(Change::Unchanged(_)) => {}
+            Err(full) => self.trouble("bans", Some(full.to_string()), now),
+        }
+    }
+
+    /// So many banned neighbours that the whole neighbourhood is banned, until the last of them would be free.
+    fn spread(&mut self, prefix: Prefix, until: Until, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
+        let Some((wide, _)) = neighbourhood(policy, prefix) else { return };
+        let neighbours: Vec<(Prefix, Until)> = self.table.within(wide).iter().map(|ban| (ban.key.prefix, ban.until)).collect();
+        let Some(wide) = spread(policy, prefix, neighbours.iter().map(|(p, _)| *p)) else { return };
+        let until = neighbours.iter().map(|(_, u)| *u).max().unwrap_or(until);
+        match self.allow.bannable(wide, now) {
+            Ok(prefix) => {
+                let reason = format!("{} banned neighbours", neighbours.len());
+                self.enter(Ruling { prefix, until, origin: Origin::Spread, offences: 1, reason }, policy, now, made);
+            }
+            Err(why) => self.refused(&Origin::Spread, &why, now),
+        }
+    }
+
+    fn notice_of(&self, ban: &Ban, now: Stamp) -> Notice {
+        let (until, origin, reason) = (ban.until, ban.origin.clone(), ban.reason.clone());
+        let what = match self.mode {
+            Mode::Observe => What::WouldBan { until, origin, reason },
+            Mode::Enforce => What::Ban { until, origin, reason, offences: ban.offences, killed: KillCount::default() },
+        };
+        Notice { at: now, prefix: Some(ban.key.prefix), what }
+    }
+
+    /// Something was not banned because it is protected. Told at most once a minute for each
+    /// protecting member: a protected host may well fail a thousand times.
+    pub(super) fn refused(&mut self, origin: &Origin, why: &Protected, now: Stamp) {
+        let last = self.refusals.entry(why.member.prefix).or_insert(Stamp(i64::MIN));
+        if now.since(*last) < super::REFUSAL_QUIET {
+            return;
+        }
+        *last = now;
+        if self.refusals.len() > super::REFUSALS_KEPT {
+            self.refusals.retain(|_, at| now.since(*at) < super::REFUSAL_QUIET);
+        }
+        self.tell(now, Some(why.prefix), What::Refused { origin: origin.clone(), protected_by: why.member.to_string() });
+    }
+}

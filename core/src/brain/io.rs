@@ -1,0 +1,165 @@
+//! What enters and what leaves the brain.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attack::{Attack, JailName};
+use crate::bans::ban::Ban;
+use crate::bans::wall::{Entry, Frame, Key, Ports, Report, Step};
+use crate::config::Config;
+use crate::control::{Reply, Request, Why};
+use crate::event::{Allowed, KillCount, Notice, Record, Sentence};
+use crate::net::{Addr, Prefix};
+use crate::time::{Stamp, Tick};
+
+/// What an input gave since it was last heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The input: a file's path, `journal`, `stdin`.
+    pub source: String,
+    /// Whole lines.
+    pub lines: u64,
+    /// Lines dropped because they were too long.
+    pub oversize: u64,
+    /// What the lines meant.
+    pub attacks: Vec<Attack>,
+    /// How far the input is read with this batch, to be kept with what it led to.
+    pub position: Option<String>,
+}
+
+/// Everything that enters the brain.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Lines were read.
+    Heard(Batch),
+    /// Somebody asks; the answer carries the id.
+    Asked {
+        /// The asker's.
+        id: u64,
+        /// Who, for the event log: `uid 0`.
+        who: String,
+        /// What.
+        request: Request,
+    },
+    /// An order was carried out.
+    Applied {
+        /// Which.
+        ticket: u64,
+        /// With what success.
+        report: Report,
+    },
+    /// The connections of an order were ended.
+    Ended {
+        /// Which order.
+        ticket: u64,
+        /// How many.
+        killed: KillCount,
+        /// What could not be done.
+        error: Option<String>,
+    },
+    /// The wall was built anew.
+    Rebuilt {
+        /// Which order.
+        ticket: u64,
+        /// With what success.
+        result: Result<Report, String>,
+    },
+    /// Somebody else changed our objects.
+    Drifted {
+        /// The bans it was about; `None`: more than bans, the wall must be built anew.
+        keys: Option<Vec<Key>>,
+        /// What was seen.
+        what: String,
+        /// When.
+        seen: Tick,
+    },
+    /// The host's own addresses, gateways and resolvers are these.
+    Host {
+        /// Of all interfaces.
+        own: BTreeSet<Addr>,
+        /// Next hops of default routes.
+        gateways: BTreeSet<Addr>,
+        /// Name servers.
+        resolvers: BTreeSet<Addr>,
+    },
+    /// Peers of live, authenticated admin sessions.
+    Sessions(BTreeSet<Addr>),
+    /// The names of the allow list resolve to these.
+    Names(Vec<(String, Addr)>),
+    /// Something does not work, or (`None`) works again.
+    Trouble {
+        /// What it is about.
+        about: String,
+        /// What happened and what to do next.
+        what: Option<String>,
+    },
+    /// A new config took effect.
+    Configured(Box<Config>),
+    /// A deadline may have passed.
+    Idle,
+}
+
+/// Everything that leaves it. To be carried out in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Change the wall: the steps, and once they are done, end these connections.
+    /// Answered by [`Event::Applied`], and by [`Event::Ended`] where there are kills.
+    Order {
+        /// To be named in the answer.
+        ticket: u64,
+        /// In this order.
+        steps: Vec<Step>,
+        /// Whose connections to end.
+        kills: Vec<(Prefix, Ports)>,
+    },
+    /// Make exactly this stand. Answered by [`Event::Rebuilt`].
+    Rebuild {
+        /// To be named in the answer.
+        ticket: u64,
+        /// Allow list and manner.
+        frame: Frame,
+        /// Every ban.
+        entries: Vec<Entry>,
+    },
+    /// Keep these, in one transaction.
+    Keep(Vec<Record>),
+    /// Answer.
+    Answer {
+        /// Whom.
+        id: u64,
+        /// What.
+        reply: Reply,
+    },
+    /// Add what kernel and store know, then answer.
+    Look {
+        /// Whom to answer.
+        id: u64,
+        /// What the brain knows.
+        why: Box<Why>,
+        /// What to look up in the kernel: the bans of `why`, in their order.
+        keys: Vec<Key>,
+    },
+    /// Take the wall down, then answer.
+    TakeDown {
+        /// Whom to answer.
+        id: u64,
+    },
+    /// Tell the operator: log and followers.
+    Tell(Notice),
+}
+
+/// What the store kept from before.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Every ban.
+    pub bans: Vec<Ban>,
+    /// Counted failures: jail, unit, when, how heavy.
+    pub failures: Vec<(JailName, Prefix, Stamp, u16)>,
+    /// Sentences.
+    pub sentences: Vec<Sentence>,
+    /// Allow-list members set by hand.
+    pub allowed: Vec<Allowed>,
+    /// The latest moment the store knows of. A wall clock behind it was wrong then or is now.
+    pub last_moment: Option<Stamp>,
+}

@@ -1,0 +1,296 @@
+//! The brain: an event in, actions out, and the next moment at which it wants to be asked again.
+//!
+//! It holds everything that is decided from: the config, who is protected, what is being counted,
+//! who is shut out. It never reads a clock and never touches the world, so every behaviour of the
+//! daemon can be replayed from its events.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`io`] | [`Event`], [`Action`]: everything that enters and leaves |
+//! | `mod` | the state, and which event goes where |
+//! | `hearing` | attacks become bans |
+//! | `asking` | requests become answers |
+//! | `wall` | bans become orders; what became of the orders |
+//! | [`clock`] | steps of the wall clock |
+
+mod asking;
+pub mod clock;
+mod hearing;
+pub mod io;
+#[cfg(test)]
+mod tests;
+mod wall;
+
+use std::collections::BTreeMap;
+
+use crate::allow::{AllowList, Altered};
+use crate::bans::ban::Ban;
+use crate::bans::table::BanTable;
+use crate::bans::wall::{Frame, Limits, Step};
+use crate::config::Config;
+use crate::control::{Problem, Source};
+use crate::event::{Notice, Record, What};
+use crate::judge::Court;
+use crate::net::Prefix;
+use crate::time::{Now, Span, Stamp, Tick};
+
+pub use io::{Action, Batch, Event, Kept};
+use wall::{Orders, Pending};
+
+/// Whether what is decided is also done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is.
+    Enforce,
+    /// It is told only: nothing in the kernel, nothing of it in the store.
+    Observe,
+}
+
+/// How often at the latest the brain wants to look at its windows, to forget what is over.
+const SWEEP: Span = Span::secs(10);
+
+/// How long a refusal is not told again for the same protecting member.
+const REFUSAL_QUIET: Span = Span::secs(60);
+/// How many members' last refusals are remembered before the old ones are thrown out.
+const REFUSALS_KEPT: usize = 1024;
+
+/// How many past sentences are remembered, to tell repeat offenders. About 100 bytes each.
+const SENTENCES: usize = 131_072;
+
+/// The brain.
+pub struct Brain {
+    config: Config,
+    mode: Mode,
+    backend: String,
+    limits: Limits,
+    clock: clock::Steady,
+    started: Stamp,
+    allow: AllowList,
+    court: Court,
+    table: BanTable,
+    orders: Orders,
+    problems: BTreeMap<String, Problem>,
+    sources: BTreeMap<String, Source>,
+    counts: Counts,
+    sweep_at: Tick,
+    refusals: BTreeMap<Prefix, Stamp>,
+    out: Vec<Action>,
+    records: Vec<Record>,
+}
+
+/// Counted since start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    lines: u64,
+    oversize: u64,
+    attacks: u64,
+    drift: u64,
+}
+
+impl Brain {
+    /// Wakes up with what the store kept. The first actions put the wall up; they come with the
+    /// first [`Brain::handle`].
+    pub fn new(config: Config, mode: Mode, backend: &str, limits: Limits, kept: Kept, now: Now) -> Self {
+        let mut brain = Self {
+            allow: AllowList::new(),
+            court: Court::new(config.limits().tracked_sources, SENTENCES),
+            table: BanTable::new(config.limits().bans.min(limits.bans)),
+            config,
+            mode,
+            backend: backend.to_owned(),
+            limits,
+            clock: clock::Steady::new(now),
+            started: now.stamp,
+            orders: Orders::default(),
+            problems: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            counts: Counts::default(),
+            sweep_at: now.tick.plus(SWEEP),
+            refusals: BTreeMap::new(),
+            out: Vec::new(),
+            records: Vec::new(),
+        };
+        let _ = brain.allow.set_config(brain.config.allow().prefixes.iter().copied());
+        brain.restore(kept, now.stamp);
+        brain
+    }
+
+    /// Takes over what the store kept. A wall clock behind the latest kept moment counts as no time
+    /// gone by: nobody is released early because a clock without battery starts in the past.
+    fn restore(&mut self, kept: Kept, now: Stamp) {
+        let behind = kept.last_moment.map_or(0, |last| now.0.saturating_sub(last.0).min(0));
+        for allowed in kept.allowed {
+            let _ = self.allow.add_by_hand(allowed.prefix, allowed.until, &allowed.comment);
+        }
+        for (jail, unit, at, score) in kept.failures {
+            if let Some(jail) = self.config.jail(&jail) {
+                self.court.judge.restore(&jail.name, &jail.policy, unit, at, score);
+            }
+        }
+        for sentence in kept.sentences {
+            self.court.past.add(sentence);
+        }
+        for ban in kept.bans {
+            self.table.restore(ban);
+        }
+        if behind < 0 {
+            self.shift(behind, now, "the clock is behind the last moment that was kept");
+        }
+        let over = self.table.expire(now);
+        for ban in over {
+            self.records.push(Record::Unban(ban.key));
+        }
+    }
+
+    /// Takes one event and appends what follows from it to `out`.
+    pub fn handle(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
+        let step = self.clock.step(now);
+        if step != 0 {
+            self.shift(step, now.stamp, "the wall clock was stepped");
+        }
+        match event {
+            Event::Heard(batch) => self.heard(batch, now.stamp),
+            Event::Asked { id, who, request } => self.asked(id, &who, request, now),
+            Event::Applied { ticket, report } => self.applied(ticket, &report, now),
+            Event::Ended { ticket, killed, error } => self.ended(ticket, killed, error, now),
+            Event::Rebuilt { ticket, result } => self.rebuilt(ticket, result, now),
+            Event::Drifted { keys, what, seen } => self.drifted(keys, what, seen, now),
+            Event::Host { own, gateways, resolvers } => self.host(own, gateways, resolvers, now.stamp),
+            Event::Sessions(peers) if self.config.allow().auto.admin_sessions => {
+                let altered = self.allow.set_sessions(peers, now.stamp);
+                self.allow_changed(altered, "admin session", now.stamp);
+            }
+            Event::Sessions(_) | Event::Idle => {}
+            Event::Names(addrs) => {
+                let altered = self.allow.set_names(addrs);
+                self.allow_changed(altered, "allowed name", now.stamp);
+            }
+            Event::Trouble { about, what } => self.trouble(&about, what, now.stamp),
+            Event::Configured(config) => self.configured(*config, now.stamp),
+        }
+        self.pass(now);
+        if !self.records.is_empty() {
+            let records = std::mem::take(&mut self.records);
+            self.out.push(Action::Keep(records));
+        }
+        out.append(&mut self.out);
+    }
+
+    /// When to be asked again with [`Event::Idle`] if nothing happens before.
+    pub fn next_deadline(&self, now: Now) -> Tick {
+        let moments = [self.table.next_deadline(), self.allow.next_deadline()];
+        let by_wall = moments.into_iter().flatten().min().map(|at| now.tick.plus(at.since(now.stamp)));
+        [by_wall, self.orders.retry_at, Some(self.sweep_at)].into_iter().flatten().min().unwrap_or(self.sweep_at)
+    }
+
+    /// What time by itself does: bans and protections end, windows are forgotten, a failed wall is built again.
+    fn pass(&mut self, now: Now) {
+        let over = self.table.expire(now.stamp);
+        if !over.is_empty() {
+            self.release(&over, now.stamp, |_| What::Expired);
+        }
+        let altered = self.allow.expire(now.stamp);
+        if !altered.is_empty() {
+            self.allow_changed(altered, "", now.stamp);
+        }
+        if now.tick >= self.sweep_at {
+            self.court.judge.sweep(now.stamp);
+            self.sweep_at = now.tick.plus(SWEEP);
+        }
+        if self.orders.retry_at.is_some_and(|at| now.tick >= at) {
+            self.rebuild(Pending::default());
+        }
+    }
+
+    /// The wall clock moved by `ms`: so does every kept moment, and what is left of each ban stays.
+    fn shift(&mut self, ms: i64, now: Stamp, why: &str) {
+        self.table.shift(ms);
+        self.court.shift(ms);
+        self.allow.shift(ms);
+        self.records.push(Record::Shift(ms));
+        self.tell(now, None, What::Daemon { what: format!("{why}: all times moved by {} s, what is left of each ban is unchanged", ms / 1000) });
+    }
+
+    fn configured(&mut self, config: Config, now: Stamp) {
+        self.config = config;
+        let altered = self.allow.set_config(self.config.allow().prefixes.iter().copied());
+        self.tell(now, None, What::Daemon { what: "config read anew".to_owned() });
+        self.lift_protected(&altered, "config", now);
+        self.order_frame(now);
+    }
+
+    fn host(&mut self, own: std::collections::BTreeSet<crate::net::Addr>, gateways: std::collections::BTreeSet<crate::net::Addr>, resolvers: std::collections::BTreeSet<crate::net::Addr>, now: Stamp) {
+        let auto = self.config.allow().auto;
+        let steps = [
+            auto.own.then(|| self.allow.set_own(own)),
+            auto.gateways.then(|| self.allow.set_gateways(gateways)),
+            auto.resolvers.then(|| self.allow.set_resolvers(resolvers)),
+        ];
+        let mut all = Altered::default();
+        for altered in steps.into_iter().flatten() {
+            all.added.extend(altered.added);
+            all.removed.extend(altered.removed);
+        }
+        self.allow_changed(all, "the host's own surroundings", now);
+    }
+
+    /// The allow list changed: lift what it protects now, tell the wall.
+    fn allow_changed(&mut self, altered: Altered, by: &str, now: Stamp) {
+        if altered.is_empty() {
+            return;
+        }
+        self.lift_protected(&altered, by, now);
+        self.order_frame(now);
+    }
+
+    /// Ends the bans that lie wholly within a new member; of wider ones the wall's allow list
+    /// spares the member. Bans made with `--force` stay.
+    fn lift_protected(&mut self, altered: &Altered, by: &str, now: Stamp) -> Vec<Ban> {
+        let mut lifted = Vec::new();
+        for member in &altered.added {
+            let keys: Vec<_> = self.table.within(*member).into_iter().filter(|ban| !ban.key.forced).map(|ban| ban.key.clone()).collect();
+            for key in keys {
+                lifted.extend(self.table.remove(&key));
+            }
+        }
+        if !lifted.is_empty() {
+            let by = format!("allow list: {by}");
+            self.release(&lifted, now, |_| What::Unban { by: by.clone() });
+        }
+        lifted
+    }
+
+    fn frame(&self, now: Stamp) -> Frame {
+        Frame { allow: self.allow.prefixes(now), refusal: self.config.ban().refusal }
+    }
+
+    fn order_frame(&mut self, now: Stamp) {
+        let frame = self.frame(now);
+        self.order(vec![Step::Frame(frame)], Vec::new(), Pending::default());
+    }
+
+    fn trouble(&mut self, about: &str, what: Option<String>, now: Stamp) {
+        match what {
+            Some(what) => {
+                let old = self.problems.get(about);
+                if old.is_some_and(|p| p.what == what) {
+                    return;
+                }
+                let since = old.map_or(now, |p| p.since);
+                self.problems.insert(about.to_owned(), Problem { about: about.to_owned(), what: what.clone(), since });
+                self.tell(now, None, What::Problem { about: about.to_owned(), what });
+            }
+            None => {
+                if self.problems.remove(about).is_some() {
+                    self.tell(now, None, What::Solved { about: about.to_owned() });
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, at: Stamp, prefix: Option<Prefix>, what: What) {
+        let notice = Notice { at, prefix, what };
+        self.records.push(Record::Notice(notice.clone()));
+        self.out.push(Action::Tell(notice));
+    }
+}

@@ -1,0 +1,209 @@
+//! Bans become orders for the wall, and what became of the orders.
+
+use std::collections::BTreeMap;
+
+use super::{Action, Brain, Mode};
+use crate::bans::ban::Ban;
+use crate::bans::wall::{Entry, Key, Ports, Report, Step};
+use crate::control::{BanOutcome, Reply};
+use crate::event::{KillCount, Notice, Record, What};
+use crate::net::Prefix;
+use crate::time::{Now, Span, Stamp, Tick};
+
+/// The first wait before a wall that could not be built is tried again; doubles up to [`RETRY_MOST`].
+const RETRY_FIRST: Span = Span::secs(1);
+/// The longest wait.
+const RETRY_MOST: Span = Span::secs(60);
+
+/// What the problem list calls the wall.
+const WALL: &str = "wall";
+
+/// What is waited for, and what is to be said when it is done.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// Who is to be answered.
+    pub(super) answer: Option<(u64, Reply)>,
+    /// To be told once done, with the count of ended connections in the first ban of them.
+    pub(super) notices: Vec<Notice>,
+    /// Which step makes which prefix of the answer stand.
+    pub(super) steps: Vec<Prefix>,
+    /// Somebody else's change that this repairs: what was seen, when, how many bans.
+    pub(super) drift: Option<(String, Tick, u64)>,
+    applied: bool,
+    kills: bool,
+    killed: KillCount,
+}
+
+/// The orders on their way.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    ticket: u64,
+    pending: BTreeMap<u64, Pending>,
+    /// When to build the wall again after a failure.
+    pub(super) retry_at: Option<Tick>,
+    retry_wait: Span,
+}
+
+impl Orders {
+    fn next(&mut self, pending: Pending) -> u64 {
+        self.ticket += 1;
+        self.pending.insert(self.ticket, pending);
+        self.ticket
+    }
+}
+
+impl Brain {
+    /// Sends steps and kills to the wall. When observing, nothing is sent and all counts as done.
+    pub(super) fn order(&mut self, steps: Vec<Step>, kills: Vec<(Prefix, Ports)>, mut pending: Pending) {
+        pending.kills = !kills.is_empty();
+        let ticket = self.orders.next(pending);
+        if self.mode == Mode::Observe {
+            self.finish(ticket, None);
+            return;
+        }
+        self.out.push(Action::Order { ticket, steps, kills });
+    }
+
+    /// Has the wall built anew from the table.
+    pub(super) fn rebuild(&mut self, pending: Pending) {
+        self.orders.retry_at = None;
+        let ticket = self.orders.next(pending);
+        if self.mode == Mode::Observe {
+            self.finish(ticket, None);
+            return;
+        }
+        let now = self.clock.last().stamp;
+        let entries = self.table.iter().map(|ban| Entry { key: ban.key.clone(), until: ban.until }).collect();
+        self.out.push(Action::Rebuild { ticket, frame: self.frame(now), entries });
+    }
+
+    /// Puts the wall up: the first thing after waking.
+    pub fn raise(&mut self, out: &mut Vec<Action>) {
+        self.rebuild(Pending::default());
+        if !self.records.is_empty() {
+            let records = std::mem::take(&mut self.records);
+            self.out.push(Action::Keep(records));
+        }
+        out.append(&mut self.out);
+    }
+
+    /// Lets go of bans that the table no longer has, and tells why.
+    pub(super) fn release(&mut self, bans: &[Ban], now: Stamp, why: impl Fn(&Ban) -> What) {
+        let mut steps = Vec::with_capacity(bans.len());
+        for ban in bans {
+            steps.push(Step::Release(ban.key.clone()));
+            if self.mode == Mode::Enforce {
+                self.records.push(Record::Unban(ban.key.clone()));
+            }
+            self.tell(now, Some(ban.key.prefix), why(ban));
+        }
+        self.order(steps, Vec::new(), Pending::default());
+    }
+
+    pub(super) fn applied(&mut self, ticket: u64, report: &Report, now: Now) {
+        let Some(pending) = self.orders.pending.get_mut(&ticket) else { return };
+        pending.applied = true;
+        if let Some((_, Reply::Bans { results, .. })) = &mut pending.answer {
+            for (index, error) in &report.failed {
+                let Some(prefix) = pending.steps.get(*index) else { continue };
+                for result in results.iter_mut().filter(|r| r.prefix == *prefix) {
+                    result.what = BanOutcome::Failed { error: error.clone() };
+                }
+            }
+        }
+        if let Some((_, error)) = report.failed.first() {
+            let count = report.failed.len();
+            self.wall_failed(format!("{count} of {} steps failed, the first with: {error}", count + report.done), now);
+        }
+        self.finish(ticket, Some(now));
+    }
+
+    pub(super) fn ended(&mut self, ticket: u64, killed: KillCount, error: Option<String>, now: Now) {
+        if let Some(pending) = self.orders.pending.get_mut(&ticket) {
+            pending.killed = killed;
+            pending.kills = false;
+        }
+        self.trouble("states", error, now.stamp);
+        self.finish(ticket, Some(now));
+    }
+
+    pub(super) fn rebuilt(&mut self, ticket: u64, result: Result<Report, String>, now: Now) {
+        match result {
+            Ok(report) if report.ok() => {
+                self.orders.retry_wait = Span::ZERO;
+                self.trouble(WALL, None, now.stamp);
+            }
+            Ok(report) => {
+                let first = report.failed.first().map_or("", |(_, error)| error);
+                self.wall_failed(format!("{} bans could not be put up, the first because: {first}", report.failed.len()), now);
+            }
+            Err(error) => self.wall_failed(error, now),
+        }
+        if let Some(pending) = self.orders.pending.get_mut(&ticket) {
+            pending.applied = true;
+        }
+        self.finish(ticket, Some(now));
+    }
+
+    /// Something of the wall does not stand: say so, and build it anew soon.
+    fn wall_failed(&mut self, what: String, now: Now) {
+        let wait = self.orders.retry_wait.times(2.0).clamp(RETRY_FIRST, RETRY_MOST);
+        self.orders.retry_wait = wait;
+        self.orders.retry_at = Some(now.tick.plus(wait));
+        self.trouble(WALL, Some(format!("{what}; what stood still stands, and it is tried again every {wait} or so")), now.stamp);
+    }
+
+    /// Answers and tells once nothing of the order is outstanding.
+    fn finish(&mut self, ticket: u64, now: Option<Now>) {
+        let Some(pending) = self.orders.pending.get(&ticket) else { return };
+        let observing = self.mode == Mode::Observe;
+        if !observing && (!pending.applied || pending.kills) {
+            return;
+        }
+        let Some(mut pending) = self.orders.pending.remove(&ticket) else { return };
+        let mut untold = Some(pending.killed);
+        for mut notice in pending.notices.drain(..) {
+            if let What::Ban { killed, .. } | What::Killed(killed) = &mut notice.what {
+                *killed = untold.take().unwrap_or_default();
+            }
+            self.tell(notice.at, notice.prefix, notice.what);
+        }
+        if let (Some((what, seen, repaired)), Some(now)) = (pending.drift, now) {
+            let millis = now.tick.since(seen).as_millis();
+            self.tell(now.stamp, None, What::Drift { what, repaired, millis });
+        }
+        if let Some((id, mut reply)) = pending.answer {
+            match &mut reply {
+                Reply::Bans { killed, .. } | Reply::Killed(killed) => *killed = pending.killed,
+                _ => {}
+            }
+            self.out.push(Action::Answer { id, reply });
+        }
+    }
+
+    /// Somebody else changed our objects: put back what should stand, take away what should not.
+    pub(super) fn drifted(&mut self, keys: Option<Vec<Key>>, what: String, seen: Tick, now: Now) {
+        self.counts.drift += 1;
+        let Some(keys) = keys else {
+            let repaired = u64::try_from(self.table.len()).unwrap_or(u64::MAX);
+            self.rebuild(Pending { drift: Some((what, seen, repaired)), ..Pending::default() });
+            return;
+        };
+        let mut steps = Vec::with_capacity(keys.len());
+        for key in keys {
+            steps.push(match self.table.get(&key) {
+                Some(ban) if !ban.until.over(now.stamp) => Step::Block(Entry { key, until: ban.until }),
+                _ => Step::Release(key),
+            });
+        }
+        let repaired = u64::try_from(steps.len()).unwrap_or(u64::MAX);
+        self.order(steps, Vec::new(), Pending { drift: Some((what, seen, repaired)), ..Pending::default() });
+    }
+
+    /// The steps and kills for new bans.
+    pub(super) fn blocks(bans: &[Ban], kill: bool) -> (Vec<Step>, Vec<(Prefix, Ports)>) {
+        let steps = bans.iter().map(|ban| Step::Block(Entry { key: ban.key.clone(), until: ban.until })).collect();
+        let kills = if kill { bans.iter().map(|ban| (ban.key.prefix, ban.key.ports.clone())).collect() } else { Vec::new() };
+        (steps, kills)
+    }
+}

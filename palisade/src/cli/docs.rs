@@ -1,0 +1,61 @@
+//! `palisade man`, `completions`: made from the table of verbs.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, Exit};
+
+/// Completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  palisade completions bash > /usr/share/bash-completion/completions/palisade")]
+pub struct Completions {
+    /// bash, zsh, fish, elvish or powershell
+    shell: Shell,
+}
+
+impl Completions {
+    /// Does it.
+    pub fn run(self) -> Result<Exit> {
+        clap_complete::generate(self.shell, &mut Cli::command(), "palisade", &mut io::stdout().lock());
+        Ok(Exit::Done)
+    }
+}
+
+/// The man pages.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  palisade man | man -l -\n  palisade man /usr/share/man/man1")]
+pub struct Man {
+    /// Write palisade.1 and a page for each verb there
+    dir: Option<PathBuf>,
+}
+
+impl Man {
+    /// Does it.
+    pub fn run(self) -> Result<Exit> {
+        let command = Cli::command();
+        match self.dir {
+            None => clap_mangen::Man::new(command).render(&mut io::stdout().lock())?,
+            Some(dir) => {
+                fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+                pages(command, "palisade", &dir)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// A page for the command and one for each verb below it: `palisade-config-check.1`.
+fn pages(command: clap::Command, name: &str, dir: &Path) -> Result<()> {
+    for sub in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        pages(sub.clone(), &format!("{name}-{}", sub.get_name()), dir)?;
+    }
+    let path = dir.join(format!("{name}.1"));
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.name(name.to_owned()).display_name(name)).render(&mut page)?;
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+}

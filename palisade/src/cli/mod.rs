@@ -1,0 +1,188 @@
+//! The command line: one table of verbs, one file a verb.
+//!
+//! Help, man pages and completions are all made from [`Cli`].
+
+pub mod allow;
+pub mod ask;
+pub mod ban;
+pub mod config;
+pub mod docs;
+pub mod doctor;
+pub mod events;
+pub mod list;
+pub mod print;
+pub mod run;
+pub mod status;
+pub mod test;
+pub mod wall;
+pub mod why;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+use crate::settings::Places;
+
+/// How a verb ended, as the shell sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Yes, or done.
+    Done = 0,
+    /// No: not banned, nothing matched, a check failed.
+    No = 1,
+    /// The daemon is needed and not reachable.
+    NoDaemon = 3,
+    /// The config is invalid.
+    Config = 4,
+    /// A safety rule forbids it.
+    Refused = 5,
+    /// It works, but not all of it.
+    Degraded = 6,
+    /// A bug of ours, or the machine's.
+    Internal = 70,
+}
+
+impl Exit {
+    /// From the number the daemon sent.
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            1 => Self::No,
+            3 => Self::NoDaemon,
+            4 => Self::Config,
+            5 => Self::Refused,
+            6 => Self::Degraded,
+            _ => Self::Internal,
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  palisade run                          guard this host, in the foreground
+  palisade status                       what stands, what is read, what does not work
+  palisade ban 203.0.113.7 --for 1d     shut an address out for a day, by hand
+  palisade why 203.0.113.7              everything known about it
+  palisade unban 203.0.113.7            let it in again
+  palisade demo                         see it all happen without touching this host
+
+Exit codes: 0 yes/done, 1 no, 2 usage, 3 daemon not reachable, 4 config invalid,
+5 refused by a safety rule, 6 degraded, 70 internal error.";
+
+/// Guards the network edge of this host: attackers in the logs are banned in the real firewall,
+/// their open connections ended, for a while, across restarts and reboots.
+#[derive(Debug, Parser)]
+#[command(name = "palisade", version, after_help = EXAMPLES, infer_subcommands = true, propagate_version = true)]
+pub struct Cli {
+    /// Flags every verb takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags every verb takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Config file; conf.d/*.toml beside it is read after it
+    #[arg(long, global = true, value_name = "FILE", env = "PALISADE_CONFIG", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Where bans, counts and reading positions are kept
+    #[arg(long, global = true, value_name = "DIR", env = "PALISADE_STATE_DIR", default_value = "/var/lib/palisade", help_heading = "Global options")]
+    pub state_dir: PathBuf,
+    /// Where the control socket and the lock are
+    #[arg(long, global = true, value_name = "DIR", env = "PALISADE_RUN_DIR", default_value = "/run/palisade", help_heading = "Global options")]
+    pub run_dir: PathBuf,
+    /// Answer in JSON: one document, or one object a line for streams
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always, never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
+    pub color: ColorChoice,
+}
+
+impl Global {
+    /// Where things are.
+    pub fn places(&self) -> Places {
+        Places {
+            config: self.config.clone().unwrap_or_else(|| PathBuf::from("/etc/palisade/palisade.toml")),
+            config_named: self.config.is_some(),
+            state: self.state_dir.clone(),
+            run: self.run_dir.clone(),
+        }
+    }
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Guard this host: read its logs, ban attackers, keep the wall up. Runs in the foreground
+    Run(run::Run),
+    /// What stands, what is read, what does not work
+    Status(status::StatusArgs),
+    /// Check this host and this config for everything that could keep a ban from working, with the fix for each
+    Doctor(doctor::Doctor),
+    /// Check or show the config
+    Config(config::ConfigArgs),
+    /// Shut addresses out, now, for a while, and end their connections
+    Ban(ban::BanArgs),
+    /// Let addresses in again
+    Unban(ban::UnbanArgs),
+    /// Who is shut out
+    #[command(visible_alias = "show")]
+    List(list::List),
+    /// Whether an address is shut out: exit code 0 if so, 1 if not
+    Check(list::Check),
+    /// Every fact known about an address: bans, lines, counts, kernel, connections
+    Why(why::WhyArgs),
+    /// Who can never be banned
+    Allow(allow::AllowArgs),
+    /// End the connections of an address or prefix, without banning it
+    Kill(ban::KillArgs),
+    /// Put the stored bans into the kernel: at boot, before the network, without the daemon
+    Restore(wall::Restore),
+    /// Take the wall down. The store keeps the bans; `palisade restore` or `run` puts them back
+    Flush(wall::Flush),
+    /// Hold lines against signatures and see which match
+    Test(test::Test),
+    /// Attack signatures that ship, with their examples
+    Signatures(test::Signatures),
+    /// What happened: bans, unbans, repairs, problems
+    Events(events::Events),
+    /// The whole thing live in throw-away namespaces: touches nothing of this host
+    Demo(run::Demo),
+    /// Completions for a shell, to standard output
+    Completions(docs::Completions),
+    /// The man pages: palisade(1) to standard output, or all of them into a folder
+    Man(docs::Man),
+}
+
+/// Does what was asked.
+pub fn dispatch(cli: Cli) -> Result<Exit> {
+    print::choose_color(cli.global.color);
+    let global = &cli.global;
+    match cli.verb {
+        Verb::Run(args) => args.run(global),
+        Verb::Status(args) => args.run(global),
+        Verb::Doctor(args) => args.run(global),
+        Verb::Config(args) => args.run(global),
+        Verb::Ban(args) => args.run(global),
+        Verb::Unban(args) => args.run(global),
+        Verb::List(args) => args.run(global),
+        Verb::Check(args) => args.run(global),
+        Verb::Why(args) => args.run(global),
+        Verb::Allow(args) => args.run(global),
+        Verb::Kill(args) => args.run(global),
+        Verb::Restore(args) => args.run(global),
+        Verb::Flush(args) => args.run(global),
+        Verb::Test(args) => args.run(global),
+        Verb::Signatures(args) => args.run(global),
+        Verb::Events(args) => args.run(global),
+        Verb::Demo(args) => args.run(global),
+        Verb::Completions(args) => args.run(),
+        Verb::Man(args) => args.run(),
+    }
+}

@@ -1,0 +1,132 @@
+//! How answers look: standard output for answers, standard error for messages.
+
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use clap::ColorChoice;
+use palisade_core::time::{Span, Stamp, Until};
+use serde::Serialize;
+
+use super::Exit;
+use super::ask::{Refused, Unreachable};
+use crate::settings::BadConfig;
+
+static COLOR: AtomicBool = AtomicBool::new(false);
+
+/// Decides once whether answers are coloured: never in a pipe, never with NO_COLOR, unless told to.
+pub fn choose_color(choice: ColorChoice) {
+    let on = match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => {
+            io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+                && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
+        }
+    };
+    COLOR.store(on, Ordering::Relaxed);
+}
+
+/// A piece of text in a colour (an SGR code: 1 bold, 2 dim, 31 red, 32 green, 33 yellow, 36 cyan).
+pub struct Painted<T>(pub u8, pub T);
+
+impl<T: Display> Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if COLOR.load(Ordering::Relaxed) { write!(f, "\x1b[{}m{}\x1b[0m", self.0, self.1) } else { self.1.fmt(f) }
+    }
+}
+
+/// Writes a line of the answer.
+pub fn line(text: impl Display) -> Result<()> {
+    writeln!(io::stdout().lock(), "{text}")?;
+    Ok(())
+}
+
+/// Writes a JSON document on one line.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// What is left, for people: `3h12m left`, `for ever`, at most two units.
+pub fn left(until: Until, now: Stamp) -> String {
+    match until.left(now) {
+        None => "for ever".to_owned(),
+        Some(span) => format!("{} left", rough(span)),
+    }
+}
+
+/// A duration by its two largest units: `3h12m`, `2d4h`, `900ms`.
+pub fn rough(span: Span) -> String {
+    let ms = span.as_millis();
+    if ms < 1000 {
+        return format!("{ms}ms");
+    }
+    let text = Span::secs(span.as_millis() / 1000).to_string();
+    let mut units = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        units += usize::from(c.is_ascii_alphabetic());
+        units == 2
+    });
+    end.map_or_else(|| text.clone(), |(at, _)| text[..=at].to_owned())
+}
+
+/// Tells an error once, with its whole chain, and chooses the exit code.
+pub fn failure(error: &anyhow::Error) -> Exit {
+    if error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        return Exit::Done; // whoever read our answer has seen enough
+    }
+    if let Some(bad) = error.downcast_ref::<BadConfig>() {
+        say(bad);
+        return Exit::Config;
+    }
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        say(&refused.message);
+        return refused.exit;
+    }
+    say(format_args!("palisade: {error:#}"));
+    if error.downcast_ref::<Unreachable>().is_some() { Exit::NoDaemon } else { Exit::Internal }
+}
+
+/// A message for people, on standard error. A closed standard error is nobody's problem.
+pub fn say(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Rows in columns as wide as their widest cell, two blanks between; the last column runs free.
+pub fn table(rows: &[Vec<String>]) -> Result<()> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = io::stdout().lock();
+    for row in rows {
+        let mut text = String::new();
+        for (c, cell) in row.iter().enumerate() {
+            if c + 1 == row.len() {
+                text.push_str(cell);
+            } else {
+                text.push_str(&format!("{cell:<width$}  ", width = widths[c]));
+            }
+        }
+        writeln!(out, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_for_people_have_two_units() {
+        assert_eq!(rough("1d2h3m4s".parse().unwrap()), "1d2h");
+        assert_eq!(rough(Span::secs(59)), "59s");
+        assert_eq!(rough(Span::millis(1500)), "1s");
+        assert_eq!(rough(Span::millis(20)), "20ms");
+        assert_eq!(left(Until::Forever, Stamp(0)), "for ever");
+    }
+}

@@ -1,0 +1,134 @@
+//! `palisade why`.
+
+use anyhow::Result;
+use clap::Args;
+use palisade_core::control::{Reply, Request, Why};
+use palisade_core::event::Notice;
+use palisade_core::net::Prefix;
+use palisade_core::time::Stamp;
+use palisade_os::clock;
+use serde_json::{Value, json};
+
+use super::ask::{ask, unexpected};
+use super::list::ban_json;
+use super::print::{self, Painted};
+use super::{Exit, Global};
+
+/// Every fact known.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  palisade why 203.0.113.7\n\nExit code 0: something is known about it. 1: nothing is.")]
+pub struct WhyArgs {
+    /// Address or prefix
+    #[arg(value_name = "ADDR|CIDR")]
+    prefix: Prefix,
+}
+
+impl WhyArgs {
+    /// Does it.
+    pub fn run(self, global: &Global) -> Result<Exit> {
+        let why = match ask(global, Request::Why { prefix: self.prefix })? {
+            Reply::Why(why) => why,
+            other => return Err(unexpected(&other)),
+        };
+        if global.json {
+            print::json(&document(self.prefix, &why))?;
+        } else {
+            show(self.prefix, &why)?;
+        }
+        let known = !why.bans.is_empty() || !why.windows.is_empty() || !why.lines.is_empty() || why.protected_by.is_some() || !why.notices.is_empty();
+        Ok(if known { Exit::Done } else { Exit::No })
+    }
+}
+
+fn document(prefix: Prefix, why: &Why) -> Value {
+    let bans: Vec<Value> = why
+        .bans
+        .iter()
+        .map(|(ban, standing)| {
+            let mut value = ban_json(ban);
+            value["kernel"] = match standing {
+                Some(s) => json!({ "left": s.left.map(|l| l.as_secs_ceil()), "packets": s.packets, "bytes": s.bytes }),
+                None => Value::Null,
+            };
+            value
+        })
+        .collect();
+    let windows: Vec<Value> = why.windows.iter().map(|(jail, unit, score, needed)| json!({ "jail": jail, "unit": unit, "score": score, "needed": needed })).collect();
+    json!({
+        "v": 1,
+        "prefix": prefix,
+        "banned": !why.bans.is_empty(),
+        "bans": bans,
+        "windows": windows,
+        "offences": why.offences,
+        "protected_by": why.protected_by,
+        "lines": why.lines,
+        "events": why.notices,
+        "flows": why.flows,
+    })
+}
+
+fn show(prefix: Prefix, why: &Why) -> Result<()> {
+    let now = clock::now().stamp;
+    if why.bans.is_empty() {
+        print::line(format_args!("{prefix}  {}", Painted(32, "not banned")))?;
+    }
+    for (ban, standing) in &why.bans {
+        print::line(format_args!("{}  {}, {}", ban.key.prefix, Painted(31, "BANNED"), print::left(ban.until, now)))?;
+        let mut rows = vec![
+            vec!["  by".to_owned(), format!("{}: {} (ban {} of this source), since {}", ban.origin, ban.reason, ban.offences, ban.since)],
+            vec!["  kernel".to_owned(), kernel(standing.as_ref(), now)],
+        ];
+        rows.push(vec!["  undo".to_owned(), format!("palisade unban {}", ban.key.prefix)]);
+        print::table(&rows)?;
+    }
+    let mut rows = Vec::new();
+    for (jail, unit, score, needed) in &why.windows {
+        rows.push(vec!["  counted".to_owned(), format!("{score} of {needed} in jail {jail} for {unit}")]);
+    }
+    if let Some(member) = &why.protected_by {
+        rows.push(vec!["  protected".to_owned(), member.clone()]);
+    }
+    rows.push(vec!["  offences".to_owned(), why.offences.to_string()]);
+    if let Some(flows) = why.flows {
+        rows.push(vec!["  flows".to_owned(), format!("{flows} connection states now")]);
+    }
+    for evidence in &why.lines {
+        rows.push(vec!["  line".to_owned(), format!("{} {} ({}) {}", evidence.at, evidence.jail, evidence.signature, evidence.line)]);
+    }
+    for notice in &why.notices {
+        rows.push(vec!["  event".to_owned(), describe(notice)]);
+    }
+    print::table(&rows)
+}
+
+fn kernel(standing: Option<&palisade_core::bans::wall::Standing>, _now: Stamp) -> String {
+    let Some(standing) = standing else { return "not in the kernel".to_owned() };
+    let left = standing.left.map_or_else(|| "no timeout".to_owned(), |l| format!("{} left", print::rough(l)));
+    match (standing.packets, standing.bytes) {
+        (Some(packets), Some(bytes)) => format!("stands, {left}, {packets} packets ({bytes} bytes) dropped"),
+        _ => format!("stands, {left}"),
+    }
+}
+
+/// A notice on one line.
+pub fn describe(notice: &Notice) -> String {
+    let mut value = serde_json::to_value(notice).unwrap_or_default();
+    let fields = value.as_object_mut();
+    let mut text = notice.at.to_string();
+    if let Some(prefix) = notice.prefix {
+        text.push_str(&format!(" {prefix}"));
+    }
+    let Some(fields) = fields else { return text };
+    if let Some(Value::String(event)) = fields.remove("event") {
+        text.push_str(&format!(" {event}"));
+    }
+    for (name, value) in fields.iter().filter(|(name, _)| !["at", "prefix"].contains(&name.as_str())) {
+        match value {
+            Value::String(word) if !word.is_empty() => text.push_str(&format!(" {name}={word:?}")),
+            Value::String(_) => {}
+            other => text.push_str(&format!(" {name}={other}")),
+        }
+    }
+    text
+}

@@ -1,0 +1,13 @@
+//! Palisade: the house and its door.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 6 door | [`cli`]: one file a verb, one table of verbs |
+//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; [`store`]; [`settings`] |
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod direct;
+pub mod serve;
+pub mod settings;
+pub mod store;

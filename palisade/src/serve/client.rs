@@ -1,0 +1,52 @@
+//! The asking end of the control socket.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use palisade_core::control::{ANSWER_WITHIN, REQUEST_MAX, Reply, Request};
+use palisade_core::event::Notice;
+
+/// The longest answer that is read, in bytes: a list of a few million bans.
+const ANSWER_MAX: u64 = 1 << 30;
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the daemon's socket.
+    pub fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_millis(ANSWER_WITHIN.as_millis())))?;
+        stream.set_write_timeout(Some(Duration::from_millis(ANSWER_WITHIN.as_millis())))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Asks once.
+    pub fn ask(&mut self, request: &Request) -> Result<Reply> {
+        let mut line = serde_json::to_vec(request)?;
+        anyhow::ensure!(line.len() < REQUEST_MAX, "the request is longer than {REQUEST_MAX} bytes; ask for fewer at once");
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).context("writing to the daemon")?;
+        let line = self.read_line()?.context("the daemon closed the connection without an answer; see its log")?;
+        serde_json::from_slice(&line).context("the daemon's answer is not understood; is it of another version?")
+    }
+
+    /// After `events` with `follow`: the next one, or `None` when the daemon is gone. Waits for ever.
+    pub fn next_notice(&mut self) -> Result<Option<Notice>> {
+        self.stream.get_mut().set_read_timeout(None)?;
+        let Some(line) = self.read_line()? else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(&line).context("an event is not understood; is the daemon of another version?")?))
+    }
+
+    fn read_line(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        (&mut self.stream).take(ANSWER_MAX).read_until(b'\n', &mut line).context("reading from the daemon")?;
+        Ok(line.ends_with(b"\n").then_some(line))
+    }
+}

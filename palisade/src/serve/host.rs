@@ -1,0 +1,94 @@
+//! The links thread: the host's own addresses, gateways, resolvers, admin sessions and allowed names.
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::sync::mpsc::SyncSender;
+
+use palisade_core::brain::Event;
+use palisade_core::net::Addr;
+use palisade_core::time::Span;
+use palisade_os::links::{Links, Neighbourhood};
+use palisade_os::wake::{Waker, poll};
+
+use super::Input;
+use super::errors::chain;
+
+/// How often sessions are looked for: an administrator who has just logged in is safe from the next
+/// look on, and from `palisade ban` at once.
+const SESSIONS: Span = Span::secs(5);
+
+/// How often allowed names are resolved again.
+const NAMES: Span = Span::secs(300);
+
+/// Ports on which admin sessions are looked for: those that sshd listens on by default. Others are
+/// found by the process that holds them.
+const SSH: [u16; 1] = [22];
+
+/// Tells the brain once, before anything is read: nobody may be banned who must not be.
+pub(crate) fn first(links: &mut Links) -> Vec<Event> {
+    let mut events = Vec::new();
+    match links.snapshot() {
+        Ok(found) => events.push(host(found)),
+        Err(error) => events.push(trouble(&error)),
+    }
+    if let Ok(peers) = links.admin_sessions(&SSH) {
+        events.push(Event::Sessions(peers));
+    }
+    events
+}
+
+fn host(found: Neighbourhood) -> Event {
+    Event::Host { own: found.own, gateways: found.gateways, resolvers: found.resolvers }
+}
+
+fn trouble(error: &dyn std::error::Error) -> Event {
+    Event::Trouble { about: "own addresses".to_owned(), what: Some(format!("{}; the allow list may miss some of them", chain(error))) }
+}
+
+/// Runs until told to stop.
+pub(super) fn run(mut links: Links, stop: &Waker, brain: &SyncSender<Input>) -> io::Result<()> {
+    let mut last = None;
+    loop {
+        if poll(&[links.fd()], Some(stop), Some(SESSIONS))?.woken() {
+            return Ok(());
+        }
+        let mut events = Vec::new();
+        match links.drain().and_then(|changed| if changed { links.snapshot().map(Some) } else { Ok(None) }) {
+            Ok(Some(found)) => events.push(host(found)),
+            Ok(None) => {}
+            Err(error) => events.push(trouble(&error)),
+        }
+        match links.admin_sessions(&SSH) {
+            Ok(peers) if !peers.is_empty() || last.as_ref() != Some(&peers) => {
+                last = Some(peers.clone());
+                events.push(Event::Sessions(peers));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!("admin sessions: {}", chain(&error)),
+        }
+        for event in events {
+            // The brain only goes away when the whole process stops.
+            let _ = brain.send(Input::Event(event));
+        }
+    }
+}
+
+/// Resolves the allow list's names now and again. A thread of its own, as the resolver blocks; names
+/// that do not resolve keep their last good answer.
+pub(super) fn names(names: &[String], stop: &Waker, brain: &SyncSender<Input>) -> io::Result<()> {
+    let mut good: Vec<(String, Vec<Addr>)> = names.iter().map(|n| (n.clone(), Vec::new())).collect();
+    loop {
+        for (name, addrs) in &mut good {
+            match (name.as_str(), 0).to_socket_addrs() {
+                Ok(found) => *addrs = found.map(|a| Addr::from(a.ip())).collect(),
+                Err(error) => tracing::warn!("allowed name {name} does not resolve: {error}; its last addresses stay allowed"),
+            }
+        }
+        let all = good.iter().flat_map(|(name, addrs)| addrs.iter().map(|a| (name.clone(), *a))).collect();
+        let _ = brain.send(Input::Event(Event::Names(all)));
+        if poll(&[], Some(stop), Some(NAMES))?.woken() {
+            return Ok(());
+        }
+    }
+}
+

@@ -1,0 +1,184 @@
+//! The ears: the threads that read logs, scan the lines, and send what they mean to the brain.
+//!
+//! A line is scanned in the thread that read it, so that the brain sees attacks only. Both inputs
+//! can wait: when the brain's inbox is full they stop reading, and nothing is lost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use palisade_core::brain::{Batch, Event};
+use palisade_core::config::{Config, Jail, Reads};
+use palisade_core::scan::{self, JailScan, Line, Scanner};
+use palisade_os::clock;
+use palisade_os::logs::{FileSpec, Files, Journal, Take};
+use palisade_os::wake::{Waker, poll};
+
+use super::Input;
+use super::errors::chain;
+
+/// What one pump reads at most before it hands out what it has: small enough that a ban does not
+/// wait long behind a backlog.
+const BUDGET: usize = 1 << 20;
+
+/// What the store calls the journal's position.
+pub(super) const JOURNAL: &str = "journal";
+
+/// Which scanner listens to what.
+#[derive(Default)]
+struct Wiring {
+    scanners: Vec<Scanner>,
+    files: Vec<FileSpec>,
+    journal: Vec<(usize, String)>,
+}
+
+/// The scanner of a jail's signatures.
+fn jail_scan(jail: &Jail) -> JailScan {
+    let signatures = jail.signatures.iter().filter_map(|name| scan::load(name)).collect();
+    JailScan { jail: jail.name.clone(), signatures }
+}
+
+/// The scanner of these jails, as the daemon and `palisade test` use it.
+pub(crate) fn scanner_of<'a>(jails: impl IntoIterator<Item = &'a Jail>) -> Scanner {
+    Scanner::new(&jails.into_iter().map(jail_scan).collect::<Vec<_>>())
+}
+
+impl Wiring {
+    /// Jails that read the same files share a scanner, so that a line is taken apart once.
+    fn new(config: &Config, journal_available: bool) -> Self {
+        let mut wiring = Self::default();
+        let mut by_files: BTreeMap<&[String], Vec<&Jail>> = BTreeMap::new();
+        for jail in config.jails().values().filter(|jail| jail.enabled) {
+            match jail.reads(journal_available) {
+                Reads::Files(patterns) => by_files.entry(patterns).or_default().push(jail),
+                Reads::Journal(matches) => {
+                    let source = wiring.scanners.len();
+                    wiring.scanners.push(scanner_of([jail]));
+                    wiring.journal.extend(matches.iter().map(|text| (source, text.clone())));
+                }
+            }
+        }
+        for (patterns, jails) in by_files {
+            let source = wiring.scanners.len();
+            wiring.scanners.push(scanner_of(jails));
+            wiring.files.extend(patterns.iter().map(|pattern| FileSpec { source, pattern: pattern.clone() }));
+        }
+        wiring
+    }
+}
+
+/// The running threads.
+pub(super) struct Sources {
+    waker: Waker,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Sources {
+    /// Starts reading where the positions say.
+    pub(super) fn start(config: &Config, positions: &HashMap<String, String>, brain: &SyncSender<Input>) -> Result<Self> {
+        let available = palisade_os::logs::journal::available();
+        let wiring = Wiring::new(config, available);
+        let scanners = Arc::new(wiring.scanners);
+        let mut sources = Self { waker: Waker::new().context("eventfd")?, threads: Vec::new() };
+        if !wiring.files.is_empty() {
+            let kept = positions.iter().filter(|(name, _)| name.starts_with('/')).map(|(path, text)| (PathBuf::from(path), text.clone())).collect();
+            let files = Files::open(wiring.files, kept, config.limits().line)?;
+            sources.spawn("files", brain, Ears::new(&scanners, brain), |ears, waker| ears.files(files, waker))?;
+        }
+        if !wiring.journal.is_empty() {
+            let cursor = positions.get(JOURNAL).cloned();
+            let journal = Journal::open(wiring.journal, cursor)?;
+            sources.spawn("journal", brain, Ears::new(&scanners, brain), |ears, waker| ears.journal(journal, waker))?;
+        }
+        Ok(sources)
+    }
+
+    fn spawn(&mut self, name: &str, brain: &SyncSender<Input>, mut ears: Ears, listen: impl FnOnce(&mut Ears, &Waker) -> io::Result<()> + Send + 'static) -> Result<()> {
+        let (waker, brain, about) = (self.waker.clone(), brain.clone(), name.to_owned());
+        let body = move || {
+            if let Err(error) = listen(&mut ears, &waker) {
+                let what = Some(format!("reading stopped: {}; restart palisade", chain(&error)));
+                let _ = brain.send(Input::Event(Event::Trouble { about, what }));
+            }
+            let _ = brain.send(Input::SourceStopped);
+        };
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?);
+        Ok(())
+    }
+
+    /// How many threads will each say [`Input::SourceStopped`] once they are told to stop.
+    pub(super) fn running(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Tells them to stop. They hand over what they have read first, so keep taking their input.
+    pub(super) fn stop(&self) {
+        self.waker.wake();
+    }
+}
+
+/// One reading thread.
+struct Ears {
+    scanners: Arc<Vec<Scanner>>,
+    brain: SyncSender<Input>,
+    batches: HashMap<String, Batch>,
+    troubles: Vec<(String, Option<String>)>,
+}
+
+impl Ears {
+    fn new(scanners: &Arc<Vec<Scanner>>, brain: &SyncSender<Input>) -> Self {
+        Self { scanners: Arc::clone(scanners), brain: brain.clone(), batches: HashMap::new(), troubles: Vec::new() }
+    }
+
+    fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
+        loop {
+            let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take, None));
+            self.hand_over();
+            let wait = if more { Some(palisade_core::time::Span::ZERO) } else { files.next_deadline().map(|at| at.since(clock::now().tick)) };
+            let fds: Vec<_> = files.fd().into_iter().collect();
+            if poll(&fds, Some(stop), wait)?.woken() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, take: Take<'_>, program: Option<&[u8]>) {
+        match take {
+            Take::Line { source, path, bytes } => {
+                let batch = batch(&mut self.batches, &path.to_string_lossy());
+                batch.lines += 1;
+                let line = program.map_or_else(|| Line::raw(bytes), |program| Line::split(program, bytes));
+                if let Some(scanner) = self.scanners.get(source) {
+                    scanner.scan(line, &mut |attack| batch.attacks.push(attack));
+                }
+            }
+            Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
+            Take::Position { path, position, .. } => batch(&mut self.batches, &path.to_string_lossy()).position = Some(position.to_owned()),
+            Take::Problem { soft: true, about, what, .. } => tracing::debug!("{about}: {what}"),
+            Take::Problem { about, what, .. } => self.troubles.push((about.to_owned(), Some(what.to_owned()))),
+            Take::Solved { about, .. } => self.troubles.push((about.to_owned(), None)),
+        }
+    }
+
+    /// Sends what was read. A full inbox makes this wait.
+    fn hand_over(&mut self) {
+        for (about, what) in self.troubles.drain(..) {
+            let _ = self.brain.send(Input::Event(Event::Trouble { about, what }));
+        }
+        for (source, mut batch) in self.batches.drain() {
+            batch.source = source;
+            let _ = self.brain.send(Input::Event(Event::Heard(batch)));
+        }
+    }
+}
+
+fn batch<'a>(batches: &'a mut HashMap<String, Batch>, name: &str) -> &'a mut Batch {
+    if !batches.contains_key(name) {
+        batches.insert(name.to_owned(), Batch::default());
+    }
+    batches.get_mut(name).expect("it was just put there")
+}
