@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::attack::{Attack, JailName};
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::wall::Key;
+pub use crate::judge::sentence::Sentence;
 use crate::net::Prefix;
 use crate::time::{Stamp, Until};
 
@@ -50,17 +51,6 @@ pub enum Record {
     /// The wall clock stepped by so many milliseconds: every kept moment moves along, so that what
     /// is left of each ban stays what it was.
     Shift(i64),
-}
-
-/// One sentence of the past or present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sentence {
-    /// Who.
-    pub prefix: Prefix,
-    /// When it began.
-    pub started: Stamp,
-    /// When it ends or ended.
-    pub ends: Until,
 }
 
 /// An allow-list member set by hand.
