@@ -377,7 +377,9 @@ mod tests {
     fn both_directions_of_covering_protect() {
         let mut list = AllowList::new();
         let _ = list.set_config([p("198.51.100.0/24"), p("2001:db8:1:2::5")]);
-        for wrong in ["198.51.100.7", "198.51.100.0/24", "198.51.0.0/16", "0.0.0.0/0", "2001:db8:1:2::/64", "2001:db8:1:2::5", "::/0", "127.3.4.5"] {
+        for wrong in
+            ["198.51.100.7", "198.51.100.0/24", "198.51.0.0/16", "0.0.0.0/0", "2001:db8:1:2::/64", "2001:db8:1:2::5", "::/0", "127.3.4.5"]
+        {
             let refused = list.bannable(p(wrong), T0).unwrap_err();
             assert!(refused.member.prefix.overlaps(&p(wrong)), "{wrong}");
         }

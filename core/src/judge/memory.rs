@@ -185,7 +185,9 @@ impl Judge {
     pub fn restore(&mut self, jail: &JailName, policy: &Policy, unit: Prefix, at: Stamp, score: u16) {
         let key = Key { unit, jail: self.jail(jail, policy.find_time) };
         let Some(&place) = self.index.get(&key) else {
-            return if score > 0 { self.admit(key, score, at, at) };
+            return if score > 0 {
+                self.admit(key, score, at, at)
+            };
         };
         if score > 0 {
             let window = &mut self.places[place as usize].window;
@@ -358,9 +360,8 @@ impl Judge {
 
     /// Removes the lightest record of a room, oldest first, if the newcomer weighs as much.
     fn displace(&mut self, newcomer: Shelf) -> bool {
-        let lightest = (0..=newcomer.weight)
-            .map(|weight| self.shelves[Shelf { weight, ..newcomer }.index()].oldest)
-            .find(|oldest| *oldest != NIL);
+        let lightest =
+            (0..=newcomer.weight).map(|weight| self.shelves[Shelf { weight, ..newcomer }.index()].oldest).find(|oldest| *oldest != NIL);
         if let Some(at) = lightest {
             self.remove(at);
             self.evicted += 1;

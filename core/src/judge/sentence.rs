@@ -199,7 +199,10 @@ mod tests {
         past.add(short("2001:db8::/64", 0));
         past.add(short("2001:db8::1", 10));
         let offences = |who: &str| sentence(&ladder(), p(who), &past, Stamp(20_000)).1;
-        assert_eq!((offences("2001:db8::1"), offences("2001:db8::2"), offences("2001:db8::/64"), offences("2001:db8:0:1::/64")), (3, 2, 2, 1));
+        assert_eq!(
+            (offences("2001:db8::1"), offences("2001:db8::2"), offences("2001:db8::/64"), offences("2001:db8:0:1::/64")),
+            (3, 2, 2, 1)
+        );
     }
 
     #[test]

@@ -55,7 +55,10 @@ fn the_window_is_exact_where_an_estimate_is_not() {
 fn five_full_failures_or_their_weight_trip_and_empty_the_window() {
     let (mut judge, policy, jail) = (Judge::new(100), policy(60_000, 5), JailName::from("sshd"));
     for n in 1..=4 {
-        assert_eq!(judge.hear(&jail, &policy, unit(1), 10, Stamp(n * 1000)), Heard::Watch { score: n as u32 * 10, needed: 50 });
+        assert_eq!(
+            judge.hear(&jail, &policy, unit(1), 10, Stamp(n * 1000)),
+            Heard::Watch { score: u32::try_from(n * 10).unwrap(), needed: 50 }
+        );
     }
     assert_eq!(judge.score(&jail, unit(1), Stamp(4000)), 40);
     assert_eq!(judge.hear(&jail, &policy, unit(1), 10, Stamp(5000)), Heard::Tripped { score: 50, failures: 5, span: Span::secs(4) });
@@ -117,12 +120,14 @@ fn sweeping_gives_ended_windows_back() {
     assert_eq!((judge.next_deadline(), judge.evicted()), (None, 0));
 }
 
-/// `sources` forged ones, each seen `hits` times in a row, while a real attacker fails five times.
+/// A real attacker fails `hits + 1` times, then `sources` forged ones `hits` times each, then the
+/// real one goes on to its fifth.
 fn flood(capacity: usize, sources: u32, hits: u32) {
     let (mut judge, policy, jail) = (Judge::new(capacity), policy(600_000, 5), JailName::from("sshd"));
     let real = unit(u32::MAX);
-    for n in 1..=3 {
-        assert!(!tripped(judge.hear(&jail, &policy, real, 10, Stamp(n))));
+    let before = hits.max(2) + 1;
+    for n in 1..=before {
+        assert!(!tripped(judge.hear(&jail, &policy, real, 10, Stamp(n.into()))));
     }
     for n in 0..sources {
         for _ in 0..hits {
@@ -130,9 +135,11 @@ fn flood(capacity: usize, sources: u32, hits: u32) {
         }
     }
     assert!(judge.evicted() >= u64::from(sources).saturating_sub(capacity as u64));
-    assert_eq!(judge.score(&jail, real, Stamp(200)), 30, "kept through {sources} forged sources");
-    assert!(!tripped(judge.hear(&jail, &policy, real, 10, Stamp(200))));
-    assert!(tripped(judge.hear(&jail, &policy, real, 10, Stamp(201))), "tripped at the 5th failure");
+    assert_eq!(judge.score(&jail, real, Stamp(200)), before * 10, "kept through {sources} forged sources");
+    for n in before + 1..5 {
+        assert!(!tripped(judge.hear(&jail, &policy, real, 10, Stamp(200 + i64::from(n)))));
+    }
+    assert!(tripped(judge.hear(&jail, &policy, real, 10, Stamp(210))), "tripped at the 5th failure");
     sound(&judge);
 }
 
@@ -219,7 +226,7 @@ proptest! {
         let mut judge = Judge::new(100);
         for t in &times { judge.restore(&jail, &policy, unit(1), Stamp(*t), 10); }
         times.sort_unstable();
-        let inside = times.iter().filter(|t| **t > 40).count() as u32;
+        let inside = u32::try_from(times.iter().filter(|t| **t > 40).count()).unwrap();
         prop_assert_eq!(judge.score(&jail, unit(1), Stamp(100)), inside * 10);
         prop_assert_eq!(tripped(judge.hear(&jail, &policy, unit(1), 10, Stamp(100))), inside >= 4);
     }
