@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::attack::{Attack, JailName};
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::wall::Key;
-pub use crate::judge::Sentence;
+pub use crate::judge::sentence::Sentence;
 use crate::net::Prefix;
 use crate::time::{Stamp, Until};
 

@@ -6,20 +6,23 @@
 //!
 //! | floor | rooms | what lives there |
 //! |---|---|---|
-//! | 0 words | [`net`], [`time`], [`attack`], [`allow`], [`ours`] | addresses, moments, one hostile line, who can never be banned, what carries our mark |
+//! | 0 words | [`net`], [`cover`], [`time`], [`ports`], [`attack`], [`allow`], [`ours`] | addresses, moments, one hostile line, who can never be banned, what carries our mark |
 //! | 1 organs | [`scan`], [`judge`], [`bans`] | line to attack; attack to verdict; verdicts to what the kernel should hold |
 //! | 2 papers | [`config`], [`event`], [`control`] | the config made valid, what enters and leaves the brain, the CLI's requests |
-//! | 3 brain | `brain` | event in, actions out |
+//! | 3 brain | [`brain`] | event in, actions out |
 #![forbid(unsafe_code)]
 
 pub mod allow;
 pub mod attack;
 pub mod bans;
+pub mod brain;
 pub mod config;
 pub mod control;
+pub mod cover;
 pub mod event;
 pub mod judge;
 pub mod net;
 pub mod ours;
+pub mod ports;
 pub mod scan;
 pub mod time;

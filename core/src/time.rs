@@ -98,6 +98,12 @@ impl Stamp {
         Self(self.0.saturating_sub_unsigned(span.0))
     }
 
+    /// Moved along with a wall clock that stepped by `ms`; saturates.
+    #[must_use]
+    pub const fn shifted(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
     /// How long from `earlier` to this; zero where `earlier` is later.
     pub const fn since(self, earlier: Self) -> Span {
         let ms = self.0.saturating_sub(earlier.0);
@@ -124,6 +130,15 @@ impl Until {
         match self {
             Self::At(at) => Some(at.since(now)),
             Self::Forever => None,
+        }
+    }
+
+    /// Moved along with a wall clock that stepped by `ms`.
+    #[must_use]
+    pub const fn shifted(self, ms: i64) -> Self {
+        match self {
+            Self::At(at) => Self::At(at.shifted(ms)),
+            Self::Forever => Self::Forever,
         }
     }
 

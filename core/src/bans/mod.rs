@@ -2,4 +2,7 @@
 //! steps from what is there to what should be.
 
 pub mod ban;
+pub mod order;
+pub mod plan;
+pub mod table;
 pub mod wall;

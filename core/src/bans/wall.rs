@@ -5,37 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::net::Prefix;
+pub use crate::ports::Ports;
 use crate::time::{Span, Stamp, Until};
-
-/// Which traffic of a source a ban shuts out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Ports {
-    /// All of it, whatever the protocol.
-    #[default]
-    All,
-    /// TCP and UDP to these of our ports only (and the answers from them). Sorted, without doubles, 1 to [`Ports::MOST`].
-    Only(Arc<[u16]>),
-}
-
-impl Ports {
-    /// How many ports a ban may name. A jail that needs more means all of them.
-    pub const MOST: usize = 32;
-
-    /// The sorted set of `ports`. No port at all means all of them; `None` for more than [`Ports::MOST`].
-    pub fn only(ports: impl IntoIterator<Item = u16>) -> Option<Self> {
-        let set: BTreeSet<u16> = ports.into_iter().collect();
-        match set.len() {
-            0 => Some(Self::All),
-            n if n <= Self::MOST => Some(Self::Only(set.into_iter().collect())),
-            _ => None,
-        }
-    }
-}
 
 /// What makes one ban of the wall the same as another.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bans::wall::Ports;
 use crate::net::{Addr, Family, Prefix};
+use crate::ports::Ports;
 use crate::time::{Span, Term};
 
 /// How one jail counts and sentences.
