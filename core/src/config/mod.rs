@@ -1,6 +1,31 @@
-//! What was typed becomes what is meant ([`Config`]), or an error with a place in the file.
+//! What was typed becomes what is meant ([`Config`]), or errors with their places in the files.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | `raw` | the keys there are, and what was typed for them, each with its place |
+//! | `walk` | one file's TOML to `raw`: collects every wrong key, type and value |
+//! | `values`, `words` | single values: types and ranges; ports, globs, journal matches |
+//! | `mean` | `raw` and the built-in defaults to [`Config`]: what can only be checked together |
+//! | `show` | [`Config`] back to TOML |
+
+mod defaults;
+mod error;
+mod mean;
+mod nearest;
+mod raw;
+mod show;
+mod values;
+mod walk;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+
+pub use defaults::signature;
+pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
+pub use show::show;
 
 use crate::attack::JailName;
 use crate::bans::wall::Refusal;
@@ -15,6 +40,65 @@ pub struct Config {
     allow: AllowSection,
     limits: LimitsSection,
     jails: BTreeMap<JailName, Jail>,
+}
+
+impl Config {
+    /// Reads the main file and the `conf.d` files in the given order, each as its name (for
+    /// messages) and its text. Tables merge by name; of a key that is written twice the later
+    /// file's value counts. Every jail that is written must use `known_signatures`.
+    ///
+    /// # Errors
+    /// All that is wrong, up to [`MOST_TOLD`] told in full.
+    pub fn read(files: &[(String, String)], known_signatures: &[&str]) -> Result<Self, ConfigErrors> {
+        let mut errors = error::Gather::default();
+        let mut raw = raw::Raw::default();
+        for (index, (_, text)) in files.iter().enumerate() {
+            raw.merge(walk::file(index, text, known_signatures, &mut errors));
+        }
+        // What is missing or clashes can only be told of what was understood whole.
+        let config = if errors.is_empty() { Some(mean::config(raw, &mut errors)) } else { None };
+        match config {
+            Some(config) if errors.is_empty() => Ok(config),
+            _ => Err(errors.finish(files)),
+        }
+    }
+
+    /// What holds with no file at all.
+    pub fn builtin() -> Self {
+        // Without typed values there is nothing to be wrong: the tests hold the defaults to that.
+        mean::config(raw::Raw::default(), &mut error::Gather::default())
+    }
+
+    /// `[ban]`.
+    pub const fn ban(&self) -> &BanSection {
+        &self.ban
+    }
+
+    /// `[allow]`.
+    pub const fn allow(&self) -> &AllowSection {
+        &self.allow
+    }
+
+    /// `[limits]`.
+    pub const fn limits(&self) -> &LimitsSection {
+        &self.limits
+    }
+
+    /// Every jail, built-in and written, enabled or not.
+    pub const fn jails(&self) -> &BTreeMap<JailName, Jail> {
+        &self.jails
+    }
+
+    /// The jail of that name.
+    pub fn jail(&self, name: &JailName) -> Option<&Jail> {
+        self.jails.get(name)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::builtin()
+    }
 }
 
 /// `[ban]`, less what every jail has its own copy of ([`Jail::policy`]).
@@ -80,18 +164,47 @@ pub struct LimitsSection {
 }
 
 /// One `[jail.NAME]`.
+///
+/// A jail reads either its journal matches or its files, never both, so that a line which is in
+/// both is counted once: see [`Jail::reads`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Jail {
     /// Its name.
     pub name: JailName,
-    /// Whether it runs.
+    /// Whether it runs. One that is enabled but finds none of its sources on the host is idle; that is no error.
     pub enabled: bool,
-    /// The signatures its lines are held against, by name.
+    /// The signatures its lines are held against, by name. At least one.
     pub signatures: Vec<String>,
-    /// Files it reads, glob patterns.
+    /// Files it reads, absolute glob patterns.
     pub files: Vec<String>,
-    /// Journal matches it reads: each `FIELD=VALUE [FIELD=VALUE...]`, any of them.
+    /// Journal matches it reads: each `FIELD=VALUE [FIELD=VALUE...]` (all of them), any of the entries.
     pub journal: Vec<String>,
     /// How it judges.
     pub policy: Policy,
+}
+
+/// Which of its sources a jail reads on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads<'a> {
+    /// These journal matches.
+    Journal(&'a [String]),
+    /// These files, as they appear.
+    Files(&'a [String]),
+    /// It has nothing to read here.
+    Nothing,
+}
+
+impl Jail {
+    /// What to read where the journal can be read (`journal_available`) or cannot: the journal
+    /// matches if there are any and the journal can be read, otherwise the files. The rule is the
+    /// same for built-in and for written sources.
+    pub fn reads(&self, journal_available: bool) -> Reads<'_> {
+        if journal_available && !self.journal.is_empty() {
+            Reads::Journal(&self.journal)
+        } else if !self.files.is_empty() {
+            Reads::Files(&self.files)
+        } else {
+            Reads::Nothing
+        }
+    }
 }
