@@ -4,12 +4,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::StoreError;
 use super::{BUSY_TIMEOUT, FILE, Opening, schema};
@@ -85,7 +86,7 @@ pub(super) fn readable(dir: &Path, steps: &[&str]) -> Result<(Connection, PathBu
         Err(e) => return Err(StoreError::io(&path, &e)),
     }
     let told = |e| StoreError::sqlite(&path, e);
-    let db = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(told)?;
+    let db = look(&path)?;
     if id(&db).map_err(told)? != schema::APPLICATION_ID {
         return Err(StoreError::Corrupt { path, why: "it is not a database of palisade".to_owned() });
     }
@@ -95,6 +96,29 @@ pub(super) fn readable(dir: &Path, steps: &[&str]) -> Result<(Connection, PathBu
         std::cmp::Ordering::Less => Err(StoreError::Older { path, found, known }),
         std::cmp::Ordering::Greater => Err(StoreError::Newer { path, found, known }),
     }
+}
+
+/// A connection that reads only. SQLite wants to make the log's index even for that; where it may
+/// not (a read-only disk, a user of the group) and there is no log, and so no writer either, the
+/// file is read as one that does not change.
+fn look(path: &Path) -> Result<Connection, StoreError> {
+    let told = |e| StoreError::sqlite(path, e);
+    let first = match connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|db| id(&db).map(|_| db)) {
+        Ok(db) => return Ok(db),
+        Err(e) => e,
+    };
+    let no_log = fs::metadata(beside(path, "-wal")).map_or(true, |log| log.len() == 0);
+    if first.sqlite_error_code() != Some(ErrorCode::CannotOpen) || !no_log {
+        return Err(told(first));
+    }
+    let still = format!("file:{}?immutable=1", escape(path));
+    connect(Path::new(&still), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).map_err(told)
+}
+
+/// A path as a URI takes it (RFC 3986, 2.1).
+fn escape(path: &Path) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    path.as_os_str().as_bytes().iter().map(|&b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// Makes a fresh database. It is built under another name, so that a crash leaves no half of one.
@@ -152,8 +176,16 @@ fn inspect(path: &Path, steps: &[&str]) -> Result<Found, StoreError> {
 fn sound(path: &Path, steps: &[&str]) -> Result<Connection, StoreError> {
     let told = |e| StoreError::sqlite(path, e);
     let damaged = |why: &str| StoreError::Corrupt { path: path.to_owned(), why: why.to_owned() };
-    let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(told)?;
-    if id(&db).map_err(told)? != schema::APPLICATION_ID {
+    let opened = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|db| id(&db).map(|id| (db, id)));
+    let (mut db, id) = match opened {
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => return Err(unopened(path, e)),
+        opened => opened.map_err(told)?,
+    };
+    // SQLite opens what it may not write for reading, without a word, and stays with that.
+    if db.is_readonly("main").map_err(told)? {
+        return Err(StoreError::ReadOnly(path.to_owned()));
+    }
+    if id != schema::APPLICATION_ID {
         return Err(damaged("it is not a database of palisade"));
     }
     let (found, known) = (schema::version(&db).map_err(told)?, schema::newest(steps));
@@ -170,6 +202,19 @@ fn sound(path: &Path, steps: &[&str]) -> Result<Connection, StoreError> {
         schema::migrate(&mut db, steps).map_err(told)?;
     }
     Ok(db)
+}
+
+/// Why SQLite could not open the log beside a database that is there, which it does not say. Found
+/// out by making a file there; opening the database itself would drop this process' locks on it.
+fn unopened(path: &Path, error: rusqlite::Error) -> StoreError {
+    let probe = beside(path, ".probe");
+    match File::create(&probe).and_then(|_| fs::remove_file(&probe)) {
+        Err(e) => match StoreError::io(path, &e) {
+            StoreError::Io { .. } => StoreError::sqlite(path, error),
+            plain => plain,
+        },
+        Ok(()) => StoreError::sqlite(path, error),
+    }
 }
 
 /// Copies the database before a migration changes it: `palisade.db.v1-<unix time>`.

@@ -101,22 +101,29 @@ fn a_read_only_disk_is_said_and_nothing_is_set_aside() {
 fn read_only_disk() {
     let Some(disk) = std::env::var_os(DISK) else { return };
     let disk = Path::new(&disk);
-    let (mut store, _) = Store::open(disk).unwrap();
+    // Odd characters of a path must not end up as a URI's.
+    let (closed, crashed) = (&disk.join("100%41?closed#"), &disk.join("crashed"));
+    let (mut store, _) = Store::open(closed).unwrap();
     store.write(&many(0, 100)).unwrap();
+    fs::create_dir(crashed).unwrap();
+    for name in [FILE, "palisade.db-wal", "palisade.db-shm"] {
+        fs::copy(closed.join(name), crashed.join(name)).unwrap();
+    }
     drop(store);
     let mount = |how: &str| assert!(Command::new("mount").args(["-o", how]).arg(disk).status().unwrap().success());
     mount("remount,ro");
-    match Store::open(disk) {
-        Ok((mut store, opening)) => {
-            assert_eq!(opening, Opening::Known);
-            assert!(matches!(store.write(&many(1000, 1)), Err(StoreError::ReadOnly(_))));
-        }
-        Err(error) => assert!(matches!(error, StoreError::ReadOnly(_)), "{error:?}"),
+    for dir in [closed, crashed] {
+        let error = Store::open(dir).map(drop).unwrap_err();
+        assert!(matches!(error, StoreError::ReadOnly(_)), "{error:?}");
+        let store = Store::open_read_only(dir).unwrap();
+        assert_eq!(bans(&store).len(), 100, "the wall can still be put up from it");
     }
     mount("remount,rw");
-    let (mut store, opening) = Store::open(disk).unwrap();
-    assert_eq!((opening, store.ban_count().unwrap()), (Opening::Known, 100));
-    store.write(&many(1000, 1)).unwrap();
+    for dir in [closed, crashed] {
+        let (mut store, opening) = Store::open(dir).unwrap();
+        assert_eq!((opening, store.ban_count().unwrap()), (Opening::Known, 100));
+        store.write(&many(1000, 1)).unwrap();
+    }
 }
 
 #[test]
