@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Instant;
 
 use palisade_core::event::Record;
+use palisade_core::time::Span;
 
+use super::super::Keep;
 use super::*;
 
 /// The most memory this process had since the last reset, in KiB (proc_pid_status(5), VmHWM).
@@ -55,4 +57,24 @@ fn a_million_bans() {
     let start = Instant::now();
     let found = store.overlapping(&p("2001:db8::/64")).unwrap().len() + store.overlapping(&p("198.51.100.0/24")).unwrap().len();
     eprintln!("two overlaps ({found} bans) in {:?}", start.elapsed());
+    drop(store);
+
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let (mut store, _) = Store::open(dir.path()).unwrap();
+    let start = Instant::now();
+    store.write(&[Record::Shift(1000)]).unwrap();
+    eprintln!("shifted in {:?}, peak {} KiB", start.elapsed(), peak());
+    assert!(peak() < 40 << 10, "{} KiB", peak());
+    let mut times: Vec<_> = (0..200u32)
+        .map(|n| {
+            let start = Instant::now();
+            store.write(&[Record::Ban(ban(&format!("2001:db8:{n:x}::/64"), 1))]).unwrap();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    eprintln!("one ban more: p50 {:?}, p99 {:?}", times[100], times[198]);
+    let start = Instant::now();
+    let tidied = store.tidy(Stamp(2000), Keep { failures: Span::ZERO, sentences: Span::ZERO }).unwrap();
+    eprintln!("{tidied:?} in {:?}", start.elapsed());
 }
