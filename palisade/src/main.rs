@@ -14,4 +14,3 @@ fn main() -> ExitCode {
     };
     ExitCode::from(exit as u8)
 }
-

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::wall::Pending;
 use super::{Action, Brain, Mode};
 use crate::bans::ban::{Ban, Origin};
-use crate::bans::table::{Change, Sentenced};
-use crate::bans::wall::{Ports, Step};
+use crate::bans::order::Order;
+use crate::bans::table::{Change, NewBan};
 use crate::control::{BanOutcome, BanResult, KillCount, Member, Reply, Request, State, Status, Whom, Why};
 use crate::event::{Allowed, Notice, Record, What};
 use crate::net::{Addr, Prefix};
+use crate::ports::Ports;
 use crate::time::{Now, Stamp, Term};
 
 /// Exit code of a refusal by a safety rule, as the contract has it.
@@ -84,7 +85,7 @@ impl Brain {
 
     fn why(&mut self, id: u64, prefix: Prefix, now: Stamp) {
         let mut bans = self.standing_bans(prefix, now);
-        let inner: Vec<Ban> = self.table.within(prefix).into_iter().filter(|ban| ban.key.prefix != prefix && !ban.until.over(now)).collect();
+        let inner: Vec<Ban> = self.table.within(prefix).filter(|ban| ban.key.prefix != prefix && !ban.until.over(now)).collect();
         bans.extend(inner);
         let windows = self
             .court
@@ -92,7 +93,10 @@ impl Brain {
             .windows_of(prefix, now)
             .into_iter()
             .map(|seen| {
-                let needed = self.config.jail(&seen.jail).map_or(0, |jail| u32::from(jail.policy.max_retry) * u32::from(crate::attack::FULL_FAILURE));
+                let needed = self
+                    .config
+                    .jail(&seen.jail)
+                    .map_or(0, |jail| u32::from(jail.policy.max_retry) * u32::from(crate::attack::FULL_FAILURE));
                 (seen.jail, seen.unit, seen.score, needed)
             })
             .collect();
@@ -116,7 +120,7 @@ impl Brain {
         if let Some(asker) = asker
             && self.config.allow().auto.admin_sessions
         {
-            let altered = self.allow.add_session(asker, now);
+            let altered = self.allow.set_sessions([asker], now);
             self.allow_changed(altered, "the asker's own session", now);
         }
         let mut results = Vec::with_capacity(prefixes.len());
@@ -125,15 +129,20 @@ impl Brain {
             let what = self.ban_one(*prefix, asked, now, &mut made);
             results.push(BanResult { prefix: *prefix, what });
         }
-        let (steps, kills) = Self::blocks(&made, self.config.ban().policy.kill_states);
+        let order = Self::blocks(&made, self.config.ban().policy.kill_states);
         let notices = made.iter().map(|ban| self.by_hand(ban, now)).collect();
-        let steps_of = made.iter().map(|ban| ban.key.prefix).collect();
         let reply = Reply::Bans { results, killed: KillCount::default() };
-        self.order(steps, kills, Pending { answer: Some((id, reply)), notices, steps: steps_of, ..Pending::default() });
+        self.order(order, Pending { answer: Some((id, reply)), notices, ..Pending::default() });
     }
 
     fn by_hand(&self, ban: &Ban, now: Stamp) -> Notice {
-        let what = What::Ban { until: ban.until, origin: ban.origin.clone(), reason: ban.reason.clone(), offences: ban.offences, killed: KillCount::default() };
+        let what = What::Ban {
+            until: ban.until,
+            origin: ban.origin.clone(),
+            reason: ban.reason.clone(),
+            offences: ban.offences,
+            killed: KillCount::default(),
+        };
         Notice { at: now, prefix: Some(ban.key.prefix), what }
     }
 
@@ -142,7 +151,7 @@ impl Brain {
             if !asked.force {
                 return Err(format!("{protected}; --force bans it anyway"));
             }
-            self.allow.forced(prefix, now).map_err(|protected| format!("{protected}, and not even --force bans that"))
+            self.allow.forced(prefix).map_err(|protected| format!("{protected}, and not even --force bans that"))
         });
         let bannable = match bannable {
             Ok(bannable) => bannable,
@@ -150,14 +159,22 @@ impl Brain {
         };
         let until = asked.term.unwrap_or(self.config.ban().manual_time).from(now);
         let reason = crate::attack::excerpt(asked.reason.as_bytes());
-        let sentenced = Sentenced { ports: Ports::All, since: now, until, origin: asked.origin.clone(), reason, offences: 1 };
-        match self.table.ban(bannable, sentenced) {
-            Ok(Change::New(ban) | Change::Extended(ban)) => self.made(ban, made),
-            Ok(Change::Displaced { new, old }) => {
-                self.release(&[old], now, |_| What::Unban { by: "the ban table was full, and this ban ended soonest".to_owned() });
-                self.made(new, made)
+        let new = NewBan {
+            who: bannable,
+            ports: Ports::All,
+            since: now,
+            until,
+            origin: asked.origin.clone(),
+            reason: reason.into(),
+            offences: 1,
+        };
+        match self.table.ban(new) {
+            Ok(Change::New { ban, displaced }) => {
+                self.displace(displaced, now);
+                self.made(ban, made)
             }
-            Ok(Change::Unchanged(ban)) => {
+            Ok(Change::Extended { ban, .. }) => self.made(ban, made),
+            Ok(Change::Unchanged { ban }) => {
                 // A longer ban of the same key stands: put it up once more, so that "done" is proven.
                 let until = ban.until;
                 made.push(ban);
@@ -189,22 +206,23 @@ impl Brain {
                     }
                     removed.extend(unbanned.removed);
                     still.extend(unbanned.still_covered_by);
-                    still.extend(unbanned.within);
+                    still.extend(unbanned.inside);
                 }
             }
         }
         for ban in &removed {
             self.court.judge.forget_overlapping(ban.key.prefix);
         }
-        let steps = removed.iter().map(|ban| Step::Release(ban.key.clone())).collect();
+        let mut order = Order::new();
         for ban in &removed {
+            order.release(ban.key.clone());
             if self.mode == Mode::Enforce {
                 self.records.push(Record::Unban(ban.key.clone()));
             }
             self.tell(now, Some(ban.key.prefix), What::Unban { by: who.to_owned() });
         }
         let reply = Reply::Unbans { removed, missing, still };
-        self.order(steps, Vec::new(), Pending { answer: Some((id, reply)), ..Pending::default() });
+        self.order(order, Pending { answer: Some((id, reply)), ..Pending::default() });
     }
 
     fn allow_add(&mut self, id: u64, prefixes: &[Prefix], term: Term, comment: &str, now: Stamp) {
@@ -242,11 +260,13 @@ impl Brain {
     fn answer_with_frame(&mut self, id: u64, reply: Reply, now: Stamp) {
         let frame = self.frame(now);
         let pending = Pending { answer: Some((id, reply)), ..Pending::default() };
-        self.order(vec![Step::Frame(frame)], Vec::new(), pending);
+        let mut order = Order::new();
+        order.frame(frame);
+        self.order(order, pending);
     }
 
     fn kill(&mut self, id: u64, prefixes: &[Prefix], now: Stamp) {
-        let own = prefixes.iter().find_map(|p| self.allow.forced(*p, now).err());
+        let own = prefixes.iter().find_map(|p| self.allow.forced(*p).err());
         if let Some(protected) = own {
             let message = format!("{}: its connections are this host's own", protected.member);
             return self.out.push(Action::Answer { id, reply: Reply::Failed { exit: EXIT_REFUSED, message } });
@@ -254,6 +274,6 @@ impl Brain {
         let kills = prefixes.iter().map(|p| (*p, Ports::All)).collect();
         let notices = prefixes.iter().map(|p| Notice { at: now, prefix: Some(*p), what: What::Killed(KillCount::default()) }).collect();
         let pending = Pending { answer: Some((id, Reply::Killed(KillCount::default()))), notices, ..Pending::default() };
-        self.order(Vec::new(), kills, pending);
+        self.end(kills, pending);
     }
 }

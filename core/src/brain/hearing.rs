@@ -5,8 +5,7 @@ use super::{Batch, Brain, Mode};
 use crate::allow::{Bannable, Protected};
 use crate::attack::Attack;
 use crate::bans::ban::{Ban, Origin};
-use crate::bans::table::{Change, Sentenced};
-use crate::bans::wall::Ports;
+use crate::bans::table::{Change, NewBan};
 use crate::control::Source;
 use crate::event::{KillCount, Notice, Record, What};
 use crate::judge::policy::Policy;
@@ -49,14 +48,14 @@ impl Brain {
         if made.is_empty() {
             return;
         }
-        let (steps, kills) = Self::blocks(&made, kill);
+        let order = Self::blocks(&made, kill);
         let notices = made.iter().map(|ban| self.notice_of(ban, now)).collect();
-        self.order(steps, kills, Pending { notices, ..Pending::default() });
+        self.order(order, Pending { notices, ..Pending::default() });
     }
 
     fn weigh(&mut self, attack: Attack, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
         // Lines written before the ban stood and read after it are no further offence.
-        if self.shut_out(&attack, &policy.ports, now) {
+        if self.table.shut_out(attack.addr, &policy.ports).is_some_and(|ban| !ban.until.over(now)) {
             return;
         }
         let jail = attack.jail.clone();
@@ -75,33 +74,34 @@ impl Brain {
         }
     }
 
-    /// Whether the attacker's traffic to these ports is banned already.
-    fn shut_out(&self, attack: &Attack, ports: &Ports, now: Stamp) -> bool {
-        self.table.covering(Prefix::host(attack.addr)).iter().any(|ban| !ban.until.over(now) && (ban.key.ports == Ports::All || ban.key.ports == *ports))
-    }
-
     fn enter(&mut self, ruling: Ruling, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
         let Ruling { prefix, until, origin, offences, reason } = ruling;
-        let sentenced = Sentenced { ports: policy.ports.clone(), since: now, until, origin, reason, offences };
-        match self.table.ban(prefix, sentenced) {
-            Ok(Change::New(ban) | Change::Extended(ban)) => {
+        let new = NewBan { who: prefix, ports: policy.ports.clone(), since: now, until, origin, reason: reason.into(), offences };
+        match self.table.ban(new) {
+            Ok(Change::New { ban, displaced }) => {
+                self.records.push(Record::Ban(ban.clone()));
+                made.push(ban);
+                self.displace(displaced, now);
+            }
+            Ok(Change::Extended { ban, .. }) => {
                 self.records.push(Record::Ban(ban.clone()));
                 made.push(ban);
             }
-            Ok(Change::Displaced { new, old }) => {
-                self.records.push(Record::Ban(new.clone()));
-                made.push(new);
-                self.release(&[old], now, |_| What::Unban { by: "the ban table was full, and this ban ended soonest".to_owned() });
-            }
-            Ok(Change::Unchanged(_)) => {}
+            Ok(Change::Unchanged { .. }) => {}
             Err(full) => self.trouble("bans", Some(full.to_string()), now),
         }
+    }
+
+    /// Lets go of the ban that left a full table for a new one.
+    pub(super) fn displace(&mut self, displaced: Option<Ban>, now: Stamp) {
+        let by = "the ban table is full, and of those that may leave this ban ended soonest";
+        self.release(displaced.as_slice(), now, |_| What::Unban { by: by.to_owned() });
     }
 
     /// So many banned neighbours that the whole neighbourhood is banned, until the last of them would be free.
     fn spread(&mut self, prefix: Prefix, until: Until, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
         let Some((wide, _)) = neighbourhood(policy, prefix) else { return };
-        let neighbours: Vec<(Prefix, Until)> = self.table.within(wide).iter().map(|ban| (ban.key.prefix, ban.until)).collect();
+        let neighbours: Vec<(Prefix, Until)> = self.table.within(wide).map(|ban| (ban.key.prefix, ban.until)).collect();
         let Some(wide) = spread(policy, prefix, neighbours.iter().map(|(p, _)| *p)) else { return };
         let until = neighbours.iter().map(|(_, u)| *u).max().unwrap_or(until);
         match self.allow.bannable(wide, now) {

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::attack::{Attack, JailName};
 use crate::bans::ban::Ban;
-use crate::bans::wall::{Entry, Frame, Key, Ports, Report, Step};
+use crate::bans::order::Order;
+use crate::bans::wall::{Entry, Frame, Key, Report};
 use crate::config::Config;
 use crate::control::{Reply, Request, Why};
 use crate::event::{Allowed, KillCount, Notice, Record, Sentence};
 use crate::net::{Addr, Prefix};
+use crate::ports::Ports;
 use crate::time::{Stamp, Tick};
 
 /// What an input gave since it was last heard.
@@ -46,8 +48,8 @@ pub enum Event {
     Applied {
         /// Which.
         ticket: u64,
-        /// With what success.
-        report: Report,
+        /// What of it does not stand, and why. No key: the frame, or all of it.
+        failed: Vec<(Option<Key>, String)>,
     },
     /// The connections of an order were ended.
     Ended {
@@ -94,6 +96,8 @@ pub enum Event {
         /// What happened and what to do next.
         what: Option<String>,
     },
+    /// The store lost what it held: tell it everything anew.
+    Forgotten,
     /// A new config took effect.
     Configured(Box<Config>),
     /// A deadline may have passed.
@@ -103,15 +107,20 @@ pub enum Event {
 /// Everything that leaves it. To be carried out in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Change the wall: the steps, and once they are done, end these connections.
-    /// Answered by [`Event::Applied`], and by [`Event::Ended`] where there are kills.
+    /// Change the wall, and once its bans stand, end the connections that are to end with them.
+    /// Answered by [`Event::Applied`] and then by [`Event::Ended`].
     Order {
+        /// To be named in the answers.
+        ticket: u64,
+        /// What to change.
+        order: Order,
+    },
+    /// End connections without a ban. Answered by [`Event::Ended`].
+    Kill {
         /// To be named in the answer.
         ticket: u64,
-        /// In this order.
-        steps: Vec<Step>,
-        /// Whose connections to end.
-        kills: Vec<(Prefix, Ports)>,
+        /// Whose.
+        targets: Vec<(Prefix, Ports)>,
     },
     /// Make exactly this stand. Answered by [`Event::Rebuilt`].
     Rebuild {

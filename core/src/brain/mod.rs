@@ -25,11 +25,12 @@ use std::collections::BTreeMap;
 
 use crate::allow::{AllowList, Altered};
 use crate::bans::ban::Ban;
+use crate::bans::order::Order;
 use crate::bans::table::BanTable;
-use crate::bans::wall::{Frame, Limits, Step};
+use crate::bans::wall::{Frame, Limits};
 use crate::config::Config;
 use crate::control::{Problem, Source};
-use crate::event::{Notice, Record, What};
+use crate::event::{Allowed, Notice, Record, What};
 use crate::judge::Court;
 use crate::net::Prefix;
 use crate::time::{Now, Span, Stamp, Tick};
@@ -151,7 +152,7 @@ impl Brain {
         match event {
             Event::Heard(batch) => self.heard(batch, now.stamp),
             Event::Asked { id, who, request } => self.asked(id, &who, request, now),
-            Event::Applied { ticket, report } => self.applied(ticket, &report, now),
+            Event::Applied { ticket, failed } => self.applied(ticket, failed, now),
             Event::Ended { ticket, killed, error } => self.ended(ticket, killed, error, now),
             Event::Rebuilt { ticket, result } => self.rebuilt(ticket, result, now),
             Event::Drifted { keys, what, seen } => self.drifted(keys, what, seen, now),
@@ -166,6 +167,7 @@ impl Brain {
                 self.allow_changed(altered, "allowed name", now.stamp);
             }
             Event::Trouble { about, what } => self.trouble(&about, what, now.stamp),
+            Event::Forgotten => self.tell_all(),
             Event::Configured(config) => self.configured(*config, now.stamp),
         }
         self.pass(now);
@@ -208,7 +210,26 @@ impl Brain {
         self.court.shift(ms);
         self.allow.shift(ms);
         self.records.push(Record::Shift(ms));
-        self.tell(now, None, What::Daemon { what: format!("{why}: all times moved by {} s, what is left of each ban is unchanged", ms / 1000) });
+        self.tell(
+            now,
+            None,
+            What::Daemon { what: format!("{why}: all times moved by {} s, what is left of each ban is unchanged", ms / 1000) },
+        );
+    }
+
+    /// Everything that is to be kept, for a store that lost it. The counted failures are lost: at
+    /// worst an attacker gets a few more tries.
+    fn tell_all(&mut self) {
+        if self.mode == Mode::Enforce {
+            self.records.extend(self.table.iter().map(Record::Ban));
+        }
+        let by_hand = self.allow.members(self.started).filter_map(|member| match member.why {
+            crate::allow::Why::Hand { comment } => {
+                Some(Record::Allow(Allowed { prefix: member.prefix, since: self.started, until: member.until, comment: comment.to_string() }))
+            }
+            _ => None,
+        });
+        self.records.extend(by_hand);
     }
 
     fn configured(&mut self, config: Config, now: Stamp) {
@@ -219,7 +240,13 @@ impl Brain {
         self.order_frame(now);
     }
 
-    fn host(&mut self, own: std::collections::BTreeSet<crate::net::Addr>, gateways: std::collections::BTreeSet<crate::net::Addr>, resolvers: std::collections::BTreeSet<crate::net::Addr>, now: Stamp) {
+    fn host(
+        &mut self,
+        own: std::collections::BTreeSet<crate::net::Addr>,
+        gateways: std::collections::BTreeSet<crate::net::Addr>,
+        resolvers: std::collections::BTreeSet<crate::net::Addr>,
+        now: Stamp,
+    ) {
         let auto = self.config.allow().auto;
         let steps = [
             auto.own.then(|| self.allow.set_own(own)),
@@ -248,7 +275,7 @@ impl Brain {
     fn lift_protected(&mut self, altered: &Altered, by: &str, now: Stamp) -> Vec<Ban> {
         let mut lifted = Vec::new();
         for member in &altered.added {
-            let keys: Vec<_> = self.table.within(*member).into_iter().filter(|ban| !ban.key.forced).map(|ban| ban.key.clone()).collect();
+            let keys: Vec<_> = self.table.within(*member).filter(|ban| !ban.key.forced).map(|ban| ban.key).collect();
             for key in keys {
                 lifted.extend(self.table.remove(&key));
             }
@@ -266,7 +293,9 @@ impl Brain {
 
     fn order_frame(&mut self, now: Stamp) {
         let frame = self.frame(now);
-        self.order(vec![Step::Frame(frame)], Vec::new(), Pending::default());
+        let mut order = Order::new();
+        order.frame(frame);
+        self.order(order, Pending::default());
     }
 
     fn trouble(&mut self, about: &str, what: Option<String>, now: Stamp) {

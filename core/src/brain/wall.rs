@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Action, Brain, Mode};
 use crate::bans::ban::Ban;
-use crate::bans::wall::{Entry, Key, Ports, Report, Step};
+use crate::bans::order::Order;
+use crate::bans::wall::{Entry, Key, Report};
 use crate::control::{BanOutcome, Reply};
 use crate::event::{KillCount, Notice, Record, What};
 use crate::net::Prefix;
+use crate::ports::Ports;
 use crate::time::{Now, Span, Stamp, Tick};
 
 /// The first wait before a wall that could not be built is tried again; doubles up to [`RETRY_MOST`].
@@ -25,13 +27,18 @@ pub(super) struct Pending {
     pub(super) answer: Option<(u64, Reply)>,
     /// To be told once done, with the count of ended connections in the first ban of them.
     pub(super) notices: Vec<Notice>,
-    /// Which step makes which prefix of the answer stand.
-    pub(super) steps: Vec<Prefix>,
     /// Somebody else's change that this repairs: what was seen, when, how many bans.
     pub(super) drift: Option<(String, Tick, u64)>,
-    applied: bool,
-    kills: bool,
+    /// What is still to come.
+    open: Open,
     killed: KillCount,
+}
+
+/// Which answers are still to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Open {
+    applied: bool,
+    ended: bool,
 }
 
 /// The orders on their way.
@@ -53,28 +60,39 @@ impl Orders {
 }
 
 impl Brain {
-    /// Sends steps and kills to the wall. When observing, nothing is sent and all counts as done.
-    pub(super) fn order(&mut self, steps: Vec<Step>, kills: Vec<(Prefix, Ports)>, mut pending: Pending) {
-        pending.kills = !kills.is_empty();
+    /// Sends an order to the wall. When observing, nothing is sent and all counts as done.
+    pub(super) fn order(&mut self, order: Order, mut pending: Pending) {
+        let enforce = self.mode == Mode::Enforce;
+        pending.open = Open { applied: enforce, ended: enforce };
         let ticket = self.orders.next(pending);
-        if self.mode == Mode::Observe {
-            self.finish(ticket, None);
-            return;
+        if enforce {
+            self.out.push(Action::Order { ticket, order });
         }
-        self.out.push(Action::Order { ticket, steps, kills });
+        self.finish(ticket, None);
+    }
+
+    /// Has connections ended without a ban.
+    pub(super) fn end(&mut self, targets: Vec<(Prefix, Ports)>, mut pending: Pending) {
+        let enforce = self.mode == Mode::Enforce;
+        pending.open = Open { applied: false, ended: enforce };
+        let ticket = self.orders.next(pending);
+        if enforce {
+            self.out.push(Action::Kill { ticket, targets });
+        }
+        self.finish(ticket, None);
     }
 
     /// Has the wall built anew from the table.
-    pub(super) fn rebuild(&mut self, pending: Pending) {
+    pub(super) fn rebuild(&mut self, mut pending: Pending) {
         self.orders.retry_at = None;
+        let enforce = self.mode == Mode::Enforce;
+        pending.open = Open { applied: enforce, ended: false };
         let ticket = self.orders.next(pending);
-        if self.mode == Mode::Observe {
-            self.finish(ticket, None);
-            return;
+        if enforce {
+            let frame = self.frame(self.clock.last().stamp);
+            self.out.push(Action::Rebuild { ticket, frame, entries: self.table.entries().collect() });
         }
-        let now = self.clock.last().stamp;
-        let entries = self.table.iter().map(|ban| Entry { key: ban.key.clone(), until: ban.until }).collect();
-        self.out.push(Action::Rebuild { ticket, frame: self.frame(now), entries });
+        self.finish(ticket, None);
     }
 
     /// Puts the wall up: the first thing after waking.
@@ -89,31 +107,33 @@ impl Brain {
 
     /// Lets go of bans that the table no longer has, and tells why.
     pub(super) fn release(&mut self, bans: &[Ban], now: Stamp, why: impl Fn(&Ban) -> What) {
-        let mut steps = Vec::with_capacity(bans.len());
+        if bans.is_empty() {
+            return;
+        }
+        let mut order = Order::new();
         for ban in bans {
-            steps.push(Step::Release(ban.key.clone()));
+            order.release(ban.key.clone());
             if self.mode == Mode::Enforce {
                 self.records.push(Record::Unban(ban.key.clone()));
             }
             self.tell(now, Some(ban.key.prefix), why(ban));
         }
-        self.order(steps, Vec::new(), Pending::default());
+        self.order(order, Pending::default());
     }
 
-    pub(super) fn applied(&mut self, ticket: u64, report: &Report, now: Now) {
+    pub(super) fn applied(&mut self, ticket: u64, failed: Vec<(Option<Key>, String)>, now: Now) {
         let Some(pending) = self.orders.pending.get_mut(&ticket) else { return };
-        pending.applied = true;
+        pending.open.applied = false;
         if let Some((_, Reply::Bans { results, .. })) = &mut pending.answer {
-            for (index, error) in &report.failed {
-                let Some(prefix) = pending.steps.get(*index) else { continue };
-                for result in results.iter_mut().filter(|r| r.prefix == *prefix) {
+            for (key, error) in &failed {
+                let concerned = |prefix: &Prefix| key.as_ref().is_none_or(|key| key.prefix == *prefix);
+                for result in results.iter_mut().filter(|r| concerned(&r.prefix) && matches!(r.what, BanOutcome::Banned { .. })) {
                     result.what = BanOutcome::Failed { error: error.clone() };
                 }
             }
         }
-        if let Some((_, error)) = report.failed.first() {
-            let count = report.failed.len();
-            self.wall_failed(format!("{count} of {} steps failed, the first with: {error}", count + report.done), now);
+        if let Some((_, error)) = failed.first() {
+            self.wall_failed(format!("{} changes failed, the first with: {error}", failed.len()), now);
         }
         self.finish(ticket, Some(now));
     }
@@ -121,7 +141,7 @@ impl Brain {
     pub(super) fn ended(&mut self, ticket: u64, killed: KillCount, error: Option<String>, now: Now) {
         if let Some(pending) = self.orders.pending.get_mut(&ticket) {
             pending.killed = killed;
-            pending.kills = false;
+            pending.open.ended = false;
         }
         self.trouble("states", error, now.stamp);
         self.finish(ticket, Some(now));
@@ -140,7 +160,7 @@ impl Brain {
             Err(error) => self.wall_failed(error, now),
         }
         if let Some(pending) = self.orders.pending.get_mut(&ticket) {
-            pending.applied = true;
+            pending.open.applied = false;
         }
         self.finish(ticket, Some(now));
     }
@@ -155,9 +175,7 @@ impl Brain {
 
     /// Answers and tells once nothing of the order is outstanding.
     fn finish(&mut self, ticket: u64, now: Option<Now>) {
-        let Some(pending) = self.orders.pending.get(&ticket) else { return };
-        let observing = self.mode == Mode::Observe;
-        if !observing && (!pending.applied || pending.kills) {
+        if self.orders.pending.get(&ticket).is_none_or(|pending| pending.open != Open::default()) {
             return;
         }
         let Some(mut pending) = self.orders.pending.remove(&ticket) else { return };
@@ -189,21 +207,23 @@ impl Brain {
             self.rebuild(Pending { drift: Some((what, seen, repaired)), ..Pending::default() });
             return;
         };
-        let mut steps = Vec::with_capacity(keys.len());
+        let repaired = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+        let mut order = Order::new();
         for key in keys {
-            steps.push(match self.table.get(&key) {
-                Some(ban) if !ban.until.over(now.stamp) => Step::Block(Entry { key, until: ban.until }),
-                _ => Step::Release(key),
-            });
+            match self.table.get(&key) {
+                Some(ban) if !ban.until.over(now.stamp) => order.block(Entry { key, until: ban.until }, false),
+                _ => order.release(key),
+            }
         }
-        let repaired = u64::try_from(steps.len()).unwrap_or(u64::MAX);
-        self.order(steps, Vec::new(), Pending { drift: Some((what, seen, repaired)), ..Pending::default() });
+        self.order(order, Pending { drift: Some((what, seen, repaired)), ..Pending::default() });
     }
 
-    /// The steps and kills for new bans.
-    pub(super) fn blocks(bans: &[Ban], kill: bool) -> (Vec<Step>, Vec<(Prefix, Ports)>) {
-        let steps = bans.iter().map(|ban| Step::Block(Entry { key: ban.key.clone(), until: ban.until })).collect();
-        let kills = if kill { bans.iter().map(|ban| (ban.key.prefix, ban.key.ports.clone())).collect() } else { Vec::new() };
-        (steps, kills)
+    /// The order that makes new bans stand.
+    pub(super) fn blocks(bans: &[Ban], kill: bool) -> Order {
+        let mut order = Order::new();
+        for ban in bans {
+            order.block(Entry { key: ban.key.clone(), until: ban.until }, kill);
+        }
+        order
     }
 }

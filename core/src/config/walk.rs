@@ -197,13 +197,7 @@ impl Reading<'_> {
         Some(At { value: RawEscalate { value, max: max.map(|max| max.at) }, at })
     }
 
-    fn ladder(
-        &mut self,
-        fields: &DeTable<'_>,
-        at: Place,
-        steps: Option<Vec<Term>>,
-        within: Option<Span>,
-    ) -> Option<At<RawEscalate>> {
+    fn ladder(&mut self, fields: &DeTable<'_>, at: Place, steps: Option<Vec<Term>>, within: Option<Span>) -> Option<At<RawEscalate>> {
         for (name, example) in [("steps", "[\"5m\", \"1w\"]"), ("within", "\"24h\"")] {
             if !fields.contains_key(name) {
                 self.errors.tell(at, Problem::Missing(format!("a ladder of bans needs `{name}`, like {example}")), None);
