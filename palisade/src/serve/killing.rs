@@ -8,6 +8,8 @@ use std::sync::mpsc::SyncSender;
 
 use palisade_core::brain::Event;
 use palisade_core::event::KillCount;
+use palisade_core::net::Prefix;
+use palisade_core::ports::Ports;
 use palisade_os::flows::{Flows, Target};
 use palisade_os::wake::{Mailbox, poll};
 
@@ -57,6 +59,11 @@ pub(super) fn run(mut flows: Box<dyn Flows>, inbox: &Mailbox<Post>, brain: &Sync
             return Ok(());
         }
     }
+}
+
+/// The orders' prefixes as the killing hands know them.
+pub(crate) fn targets(kills: Vec<(Prefix, Ports)>) -> Vec<Target> {
+    kills.into_iter().map(|(prefix, ports)| Target { prefix, ports }).collect()
 }
 
 /// Ends them, and says how many and what could not be done.

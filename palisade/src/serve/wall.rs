@@ -6,21 +6,22 @@ use std::mem;
 use std::os::fd::AsFd;
 use std::sync::mpsc::SyncSender;
 
-use palisade_core::bans::wall::{Entry, Frame, Key, Ports, Report, Step};
+use std::collections::BTreeMap;
+
+use palisade_core::bans::order::Order;
+use palisade_core::bans::wall::{Entry, Frame, Key, Report, Step};
 use palisade_core::brain::Event;
-use palisade_core::control::{Reply, Why};
-use palisade_core::net::Prefix;
+use palisade_core::control::{KillCount, Reply, Why};
 use palisade_core::time::Span;
 use palisade_os::block::{Blocker, Drift, Read};
 use palisade_os::clock;
-use palisade_os::flows::Target;
 use palisade_os::wake::{Mailbox, poll};
 
 use super::Input;
 use super::control::Post as ControlPost;
 use super::errors::chain;
 use super::keeper::{Ask, Post as KeeperPost};
-use super::killing::Post as KillingPost;
+use super::killing::{Post as KillingPost, targets};
 
 /// How often the wall is looked at when nobody says that it changed. The look is one generation
 /// number (2.6 us); it finds what a full notification buffer lost.
@@ -34,7 +35,9 @@ const JOBS: usize = 4096;
 #[derive(Debug)]
 pub(super) enum Job {
     /// See [`palisade_core::brain::Action::Order`].
-    Order { ticket: u64, steps: Vec<Step>, kills: Vec<(Prefix, Ports)> },
+    Order { ticket: u64, order: Order },
+    /// An order that came when too many were waiting.
+    TooMany { ticket: u64 },
     /// See [`palisade_core::brain::Action::Rebuild`].
     Rebuild { ticket: u64, frame: Frame, entries: Vec<Entry> },
     /// Read these bans back and pass the answer on.
@@ -51,19 +54,14 @@ pub(super) struct Post {
 }
 
 impl Post {
-    /// Adds a job. Beyond [`JOBS`] an order loses its steps and is answered as failed, upon which
-    /// the brain has the wall built anew.
+    /// Adds a job. Beyond [`JOBS`] an order loses what it orders and is answered as failed, upon
+    /// which the brain has the wall built anew.
     pub(super) fn add(&mut self, job: Job) {
-        match job {
-            Job::Order { ticket, steps, .. } if self.jobs.len() >= JOBS && !steps.is_empty() => {
-                let behind = self.jobs.iter().any(|job| matches!(job, Job::Order { steps, .. } if steps.is_empty()));
-                if !behind {
-                    tracing::warn!("the wall is {JOBS} orders behind; it will be built anew");
-                }
-                self.jobs.push_back(Job::Order { ticket, steps: Vec::new(), kills: Vec::new() });
-            }
-            job => self.jobs.push_back(job),
-        }
+        let job = match job {
+            Job::Order { ticket, .. } if self.jobs.len() >= JOBS => Job::TooMany { ticket },
+            job => job,
+        };
+        self.jobs.push_back(job);
     }
 
     /// Ends the thread once all jobs are done.
@@ -115,10 +113,10 @@ fn send(out: &Outlets, event: Event) {
 
 /// Does the jobs in order; orders that follow one another are applied in one go.
 fn work(blocker: &mut dyn Blocker, jobs: VecDeque<Job>, out: &Outlets) {
-    let mut orders: Vec<Order> = Vec::new();
+    let mut orders = Vec::new();
     for job in jobs {
         match job {
-            Job::Order { ticket, steps, kills } => orders.push(Order { ticket, steps, kills }),
+            Job::Order { ticket, order } => orders.push((ticket, order)),
             other => {
                 apply(blocker, mem::take(&mut orders), out);
                 single(blocker, other, out);
@@ -128,52 +126,54 @@ fn work(blocker: &mut dyn Blocker, jobs: VecDeque<Job>, out: &Outlets) {
     apply(blocker, orders, out);
 }
 
-struct Order {
-    ticket: u64,
-    steps: Vec<Step>,
-    kills: Vec<(Prefix, Ports)>,
-}
-
-fn apply(blocker: &mut dyn Blocker, orders: Vec<Order>, out: &Outlets) {
+fn apply(blocker: &mut dyn Blocker, orders: Vec<(u64, Order)>, out: &Outlets) {
     if orders.is_empty() {
         return;
     }
-    let mut lens = Vec::with_capacity(orders.len());
-    let mut steps = Vec::new();
-    let mut rest = Vec::with_capacity(orders.len());
-    for order in orders {
-        lens.push(order.steps.len());
-        steps.extend(order.steps);
-        rest.push((order.ticket, order.kills));
+    let mut all = Order::new();
+    for (_, order) in &orders {
+        all.absorb(order.clone());
     }
+    let steps = all.steps();
     let report = if steps.is_empty() { Report::default() } else { blocker.apply(&steps, clock::now().stamp) };
-    let reports = split(&report, &lens);
-    for ((ticket, kills), report) in rest.into_iter().zip(reports) {
-        // The block stands (or failed, and then ending connections still slows the attacker): now the states.
-        if !kills.is_empty() {
-            let targets = kills.into_iter().map(|(prefix, ports)| Target { prefix, ports }).collect();
-            out.killing.put(|post| post.add(ticket, targets));
-        }
-        send(out, Event::Applied { ticket, report });
+    let failed = failures(&steps, &report);
+    for (ticket, order) in orders {
+        let own = order.steps();
+        let mine: Vec<_> = own.iter().filter_map(|step| Some((key_of(step), failed.get(&key_of(step))?.clone()))).collect();
+        // The blocks stand: now, and not before, the connections of those that do.
+        let kills = order.kills(&own_report(&own, &failed));
+        out.killing.put(|post| post.add(ticket, targets(kills)));
+        send(out, Event::Applied { ticket, failed: mine });
     }
 }
 
-/// One report for each order out of the report of all.
-fn split(report: &Report, lens: &[usize]) -> Vec<Report> {
-    let mut start = 0;
-    lens.iter()
-        .map(|len| {
-            let range = start..start + len;
-            start = range.end;
-            let failed: Vec<_> = report.failed.iter().filter(|(i, _)| range.contains(i)).map(|(i, why)| (i - range.start, why.clone())).collect();
-            Report { done: len - failed.len(), failed }
-        })
-        .collect()
+fn key_of(step: &Step) -> Option<Key> {
+    match step {
+        Step::Frame(_) => None,
+        Step::Block(entry) => Some(entry.key.clone()),
+        Step::Release(key) => Some(key.clone()),
+    }
+}
+
+/// Which of all steps failed, by what they are about.
+fn failures(steps: &[Step], report: &Report) -> BTreeMap<Option<Key>, String> {
+    report.failed.iter().filter_map(|(at, why)| Some((key_of(steps.get(*at)?), why.clone()))).collect()
+}
+
+/// The report of one order's steps, out of what failed of all.
+fn own_report(steps: &[Step], failed: &BTreeMap<Option<Key>, String>) -> Report {
+    let failed: Vec<_> = steps.iter().enumerate().filter_map(|(at, step)| Some((at, failed.get(&key_of(step))?.clone()))).collect();
+    Report { done: steps.len() - failed.len(), failed }
 }
 
 fn single(blocker: &mut dyn Blocker, job: Job, out: &Outlets) {
     match job {
         Job::Order { .. } => {}
+        Job::TooMany { ticket } => {
+            let why = format!("more than {JOBS} changes wait for the firewall");
+            send(out, Event::Applied { ticket, failed: vec![(None, why)] });
+            send(out, Event::Ended { ticket, killed: KillCount::default(), error: None });
+        }
         Job::Rebuild { ticket, frame, entries } => {
             let result = blocker.replace(&frame, &mut entries.into_iter(), clock::now().stamp).map_err(|e| chain(&e));
             send(out, Event::Rebuilt { ticket, result });
@@ -202,24 +202,30 @@ pub(crate) fn look(blocker: &mut dyn Blocker, why: &mut Why, keys: &[Key]) {
 
 #[cfg(test)]
 mod tests {
+    use palisade_core::time::Until;
+
     use super::*;
 
     #[test]
-    fn a_report_is_split_where_the_orders_were() {
-        let report = Report { done: 3, failed: vec![(1, "no".to_owned()), (3, "nor this".to_owned())] };
-        let parts = split(&report, &[2, 0, 3]);
-        assert_eq!(parts[0], Report { done: 1, failed: vec![(1, "no".to_owned())] });
-        assert_eq!(parts[1], Report::all_done(0));
-        assert_eq!(parts[2], Report { done: 2, failed: vec![(1, "nor this".to_owned())] });
+    fn each_order_is_told_what_of_it_failed() {
+        let key = |text: &str| Key::all(text.parse().unwrap());
+        let mut order = Order::new();
+        order.frame(Frame::default());
+        order.block(Entry { key: key("192.0.2.1"), until: Until::Forever }, true);
+        order.block(Entry { key: key("192.0.2.2"), until: Until::Forever }, true);
+        let steps = order.steps();
+        let failed = failures(&steps, &Report { done: 2, failed: vec![(2, "no".to_owned())] });
+        let report = own_report(&steps, &failed);
+        assert_eq!(report, Report { done: 2, failed: vec![(2, "no".to_owned())] });
+        assert_eq!(order.kills(&report), [("192.0.2.1".parse().unwrap(), palisade_core::ports::Ports::All)]);
     }
 
     #[test]
-    fn a_wall_far_behind_is_given_no_more_steps() {
+    fn a_wall_far_behind_is_given_no_more_orders() {
         let mut post = Post::default();
         for ticket in 0..=JOBS as u64 {
-            post.add(Job::Order { ticket, steps: vec![Step::Frame(Frame::default())], kills: Vec::new() });
+            post.add(Job::Order { ticket, order: Order::new() });
         }
-        assert_eq!(post.jobs.len(), JOBS + 1);
-        assert!(matches!(post.jobs.back(), Some(Job::Order { steps, .. }) if steps.is_empty()));
+        assert!(matches!(post.jobs.back(), Some(Job::TooMany { ticket }) if *ticket == JOBS as u64));
     }
 }

@@ -1,0 +1,370 @@
+//! The daemon: start order, threads, the loop around the brain.
+//!
+//! ```text
+//!   files ──┐                      ┌─> wall ──> killing      one writer of the firewall; ends connections
+//!   journal ┼─> inbox ─> brain ────┼─> keeper                one writer of the store
+//!   links ──┤    ^   (this loop)   └─> control               answers and events
+//!   control ┘    └── answers of wall, killing, keeper
+//! ```
+//!
+//! Start: lock, config, log, store, kernel, own addresses, **wall up**, fewer rights, threads,
+//! ready. The wall is up before the ears are open, and it stays up when the daemon ends.
+//!
+//! | channel | depth | when it is full |
+//! |---|---|---|
+//! | inbox of the brain | [`INBOX`] events | the readers wait: logs can; nothing is lost |
+//! | wall | 4096 orders | later orders lose their steps, and the wall is built anew from the table |
+//! | killing | one entry an order | bounded by the orders above |
+//! | keeper | 65,536 records | evidence lines and events are dropped and counted; bans and positions merge |
+//! | control | 8192 events, one answer a question | the oldest events are dropped |
+
+pub mod client;
+mod control;
+pub(crate) mod errors;
+pub(crate) mod host;
+pub(crate) mod keeper;
+pub(crate) mod killing;
+mod logging;
+pub(crate) mod open;
+pub(crate) mod sources;
+pub(crate) mod wall;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use palisade_core::brain::{Action, Brain, Event, Mode};
+use palisade_core::event::{Record, What};
+use palisade_core::time::{Now, Span, Tick};
+use palisade_os::wake::{Mailbox, Signal, Signals, Waker, poll};
+use palisade_os::{clock, process};
+
+use crate::settings::Places;
+use open::Opened;
+use sources::Sources;
+
+/// How many events may wait for the brain. One is a batch of lines, a question, an answer.
+const INBOX: usize = 1024;
+
+/// How long the readers may take to hand over what they have read, when they are to stop.
+const STOP_WITHIN: Span = Span::secs(5);
+
+/// What the brain's loop receives.
+pub(crate) enum Input {
+    /// For the brain.
+    Event(Event),
+    /// From the system.
+    Signal(Signal),
+    /// A reading thread ended, as it was told to.
+    SourceStopped,
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(places: &Places, mode: Mode) -> Result<()> {
+    // Before any thread: a signal that arrives is then for the signal thread alone.
+    let signals = Signals::take_over().context("taking over signals")?;
+    let opened = open::all(places, mode)?;
+    logging::start();
+    let mut house = House::build(places, opened, signals)?;
+    house.notify("READY=1");
+    tracing::info!("{}", house.summary());
+    let result = house.live();
+    house.close();
+    result
+}
+
+struct House {
+    places: Places,
+    brain: Brain,
+    inbox: Receiver<Input>,
+    outlet: SyncSender<Input>,
+    posts: Posts,
+    sources: Option<Sources>,
+    /// Reading threads that have not said goodbye.
+    leaving: usize,
+    /// A new config waits for the readers to stop.
+    restart: bool,
+    positions: HashMap<String, String>,
+    config: palisade_core::config::Config,
+    stop: Waker,
+    workers: Vec<JoinHandle<()>>,
+    notify: Option<PathBuf>,
+    watchdog: Option<Span>,
+    fed: Tick,
+    actions: Vec<Action>,
+    _lock: palisade_os::privileges::Lock,
+}
+
+#[derive(Clone)]
+struct Posts {
+    wall: Mailbox<wall::Post>,
+    killing: Mailbox<killing::Post>,
+    keeper: Mailbox<keeper::Post>,
+    control: Mailbox<control::Post>,
+}
+
+impl House {
+    fn build(places: &Places, opened: Opened, signals: Signals) -> Result<Self> {
+        let (outlet, inbox) = sync_channel(INBOX);
+        let posts = Posts { wall: Mailbox::new()?, killing: Mailbox::new()?, keeper: Mailbox::new()?, control: Mailbox::new()? };
+        let Opened { lock, config, mut store, mut blocker, flows, mut links, brain, positions, .. } = opened;
+        let mut house = Self {
+            places: places.clone(),
+            brain,
+            inbox,
+            outlet: outlet.clone(),
+            posts: posts.clone(),
+            sources: None,
+            leaving: 0,
+            restart: false,
+            positions,
+            config,
+            stop: Waker::new()?,
+            workers: Vec::new(),
+            notify: std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from),
+            watchdog: watchdog(),
+            fed: clock::now().tick,
+            actions: Vec::new(),
+            _lock: lock,
+        };
+        let first = host::first(&mut links);
+        house.raise(first, blocker.as_mut(), &mut store)?;
+        let listener = control::listen(&places.socket()).with_context(|| format!("cannot listen on {}", places.socket().display()))?;
+        // Everything that needs more rights than enforcing does is open now.
+        if let Err(error) = palisade_os::privileges::keep_only_what_enforces() {
+            tracing::warn!("rights could not be given up: {error}");
+        }
+        let keep = open::keep_of(&house.config);
+        let (out, inbox) = (wall::Outlets { brain: outlet.clone(), killing: posts.killing.clone(), keeper: posts.keeper.clone(), control: posts.control.clone() }, posts.wall.clone());
+        house.spawn("wall", move || wall::run(blocker, &inbox, &out))?;
+        let (brain, inbox) = (outlet.clone(), posts.killing.clone());
+        house.spawn("killing", move || killing::run(flows, &inbox, &brain))?;
+        let (out, inbox) = (keeper::Outlets { brain: outlet.clone(), control: posts.control.clone() }, posts.keeper.clone());
+        house.spawn("keeper", move || keeper::run(store, keep, &inbox, &out))?;
+        let (out, inbox) = (control::Outlets { brain: outlet.clone(), keeper: posts.keeper.clone() }, posts.control.clone());
+        house.spawn("control", move || control::run(&listener, &inbox, &out))?;
+        let (brain, stop) = (outlet.clone(), house.stop.clone());
+        house.spawn("links", move || host::run(links, &stop, &brain))?;
+        let (brain, stop) = (outlet, house.stop.clone());
+        house.spawn("signals", move || signals_thread(&signals, &stop, &brain))?;
+        house.names()?;
+        house.sources = Some(Sources::start(&house.config, &house.positions, &house.outlet)?);
+        Ok(house)
+    }
+
+    /// Puts the wall up and keeps what followed, before any thread runs.
+    fn raise(&mut self, first: Vec<Event>, blocker: &mut dyn palisade_os::block::Blocker, store: &mut crate::store::Store) -> Result<()> {
+        let mut actions = Vec::new();
+        for event in first {
+            self.brain.handle(event, clock::now(), &mut actions);
+        }
+        // Orders that came up before the wall does are in what it is built from.
+        actions.retain(|action| !matches!(action, Action::Order { .. } | Action::Rebuild { .. }));
+        self.brain.raise(&mut actions);
+        open::carry_out(actions, &mut self.brain, blocker, store)
+    }
+
+    fn names(&mut self) -> Result<()> {
+        let names = self.config.allow().names.clone();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (brain, stop) = (self.outlet.clone(), self.stop.clone());
+        self.spawn("names", move || host::names(&names, &stop, &brain))
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<()> {
+        let (brain, about) = (self.outlet.clone(), name.to_owned());
+        let body = move || {
+            if let Err(error) = body() {
+                let what = Some(format!("the {about} thread stopped: {error}; restart palisade"));
+                let _ = brain.send(Input::Event(Event::Trouble { about, what }));
+            }
+        };
+        self.workers.push(thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?);
+        Ok(())
+    }
+
+    /// The loop: one input, what follows from it, the next deadline.
+    fn live(&mut self) -> Result<()> {
+        loop {
+            let now = clock::now();
+            let deadline = self.brain.next_deadline(now).min(self.watchdog.map_or(Tick(u64::MAX), |every| self.fed.plus(every)));
+            let wait = Duration::from_millis(deadline.since(now.tick).as_millis());
+            let event = match self.inbox.recv_timeout(wait) {
+                Ok(Input::Event(event)) => event,
+                Ok(Input::Signal(Signal::Hangup)) => {
+                    self.reload();
+                    continue;
+                }
+                Ok(Input::Signal(Signal::User1)) => Event::Idle,
+                Ok(Input::Signal(Signal::Terminate | Signal::Interrupt)) => return Ok(()),
+                Ok(Input::SourceStopped) => {
+                    self.source_stopped()?;
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => Event::Idle,
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the house holds a sender itself"),
+            };
+            self.handle(event, clock::now());
+            self.feed();
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Now) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.brain.handle(event, now, &mut actions);
+        for action in actions.drain(..) {
+            self.act(action);
+        }
+        self.actions = actions;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Order { ticket, order } => self.posts.wall.put(|post| post.add(wall::Job::Order { ticket, order })),
+            Action::Kill { ticket, targets } => self.posts.killing.put(|post| post.add(ticket, killing::targets(targets))),
+            Action::Rebuild { ticket, frame, entries } => self.posts.wall.put(|post| post.add(wall::Job::Rebuild { ticket, frame, entries })),
+            Action::Keep(records) => {
+                for record in &records {
+                    if let Record::Position { source, position } = record {
+                        self.positions.insert(source.clone(), position.clone());
+                    }
+                }
+                self.posts.keeper.put(|post| post.keep(records));
+            }
+            Action::Answer { id, reply } => self.posts.control.put(|post| post.reply(id, reply)),
+            Action::Look { id, why, keys } => self.posts.wall.put(|post| post.add(wall::Job::Look { id, why, keys })),
+            Action::TakeDown { id } => self.posts.wall.put(|post| post.add(wall::Job::TakeDown { id })),
+            Action::Tell(notice) => {
+                logging::tell(&notice);
+                self.posts.control.put(|post| post.tell(notice));
+            }
+        }
+    }
+
+    /// Reads the config anew. A bad one changes nothing.
+    fn reload(&mut self) {
+        self.notify("RELOADING=1");
+        match self.places.config() {
+            Ok(config) => {
+                self.config = config.clone();
+                self.handle(Event::Configured(Box::new(config)), clock::now());
+                self.handle(Event::Trouble { about: "config".to_owned(), what: None }, clock::now());
+                self.restart = true;
+                if let Some(sources) = self.sources.take() {
+                    self.leaving = sources.running();
+                    sources.stop();
+                }
+                if self.leaving == 0 {
+                    self.start_sources();
+                }
+            }
+            Err(error) => {
+                let what = Some(format!("the new config is not used: {error:#}; the old one stays in force"));
+                self.handle(Event::Trouble { about: "config".to_owned(), what }, clock::now());
+            }
+        }
+        self.notify("READY=1");
+    }
+
+    fn source_stopped(&mut self) -> Result<()> {
+        self.leaving = self.leaving.saturating_sub(1);
+        if self.leaving == 0 && self.restart {
+            self.start_sources();
+        }
+        Ok(())
+    }
+
+    fn start_sources(&mut self) {
+        self.restart = false;
+        match Sources::start(&self.config, &self.positions, &self.outlet) {
+            Ok(sources) => self.sources = Some(sources),
+            Err(error) => {
+                let what = Some(format!("nothing is read: {error:#}; mend the config and reload"));
+                self.handle(Event::Trouble { about: "sources".to_owned(), what }, clock::now());
+            }
+        }
+    }
+
+    /// Feeds the watchdog. Only from here, so that it starves when the brain hangs.
+    fn feed(&mut self) {
+        let now = clock::now().tick;
+        if self.watchdog.is_some_and(|every| now.since(self.fed) >= every) {
+            self.fed = now;
+            let status = format!("WATCHDOG=1\nSTATUS={}", self.summary());
+            self.notify(&status);
+        }
+    }
+
+    fn notify(&self, state: &str) {
+        if let Some(socket) = &self.notify
+            && let Err(error) = process::sd_notify(socket.as_os_str(), state)
+        {
+            tracing::debug!("sd_notify: {error}");
+        }
+    }
+
+    fn summary(&self) -> String {
+        let status = self.brain.status(clock::now().stamp);
+        format!("{}: {} bans stand in {}, {} problems", status.state, status.bans, status.backend, status.problems.len())
+    }
+
+    /// Stops in the order in which nothing is lost: readers, then what they led to, then the store.
+    /// The wall stays.
+    fn close(mut self) {
+        self.notify("STOPPING=1");
+        if let Some(sources) = self.sources.take() {
+            self.leaving = sources.running();
+            sources.stop();
+        }
+        let until = clock::now().tick.plus(STOP_WITHIN);
+        while self.leaving > 0 && clock::now().tick < until {
+            match self.inbox.recv_timeout(Duration::from_millis(100)) {
+                Ok(Input::Event(event)) => self.handle(event, clock::now()),
+                Ok(Input::SourceStopped) => self.leaving -= 1,
+                _ => {}
+            }
+        }
+        let now = clock::now();
+        self.handle(Event::Idle, now);
+        self.brain.note(What::Daemon { what: "stopped; the wall stands".to_owned() }, now, &mut self.actions);
+        for action in std::mem::take(&mut self.actions) {
+            self.act(action);
+        }
+        self.stop.wake();
+        self.posts.wall.put(wall::Post::stop);
+        self.posts.killing.put(killing::Post::stop);
+        self.posts.control.put(control::Post::stop);
+        // A worker that waits for room in the inbox must find some: take what comes until all are done.
+        self.posts.keeper.put(keeper::Post::stop);
+        let done = |workers: &[JoinHandle<()>]| workers.iter().all(JoinHandle::is_finished);
+        let until = clock::now().tick.plus(STOP_WITHIN);
+        while !done(&self.workers) && clock::now().tick < until {
+            let _ = self.inbox.recv_timeout(Duration::from_millis(20));
+        }
+        let _ = std::fs::remove_file(self.places.socket());
+    }
+}
+
+fn signals_thread(signals: &Signals, stop: &Waker, brain: &SyncSender<Input>) -> std::io::Result<()> {
+    use std::os::fd::AsFd;
+    loop {
+        if poll(&[signals.as_fd()], Some(stop), None)?.woken() {
+            return Ok(());
+        }
+        while let Some(signal) = signals.next()? {
+            // The brain only goes away when the whole process stops.
+            let _ = brain.send(Input::Signal(signal));
+        }
+    }
+}
+
+/// How often to feed the watchdog: a third of what systemd grants (sd_watchdog_enabled(3)).
+fn watchdog() -> Option<Span> {
+    let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    Some(Span::millis((micros / 3000).max(1)))
+}
