@@ -36,12 +36,8 @@ pub(super) struct BuiltIn {
 const AUTH_LOGS: &[&str] = &["/var/log/auth.log", "/var/log/secure"];
 
 /// Where distributions keep access logs: nginx, Apache on Debian, Apache on Red Hat (`access_log`), lighttpd.
-const ACCESS_LOGS: &[&str] = &[
-    "/var/log/nginx/*access*.log",
-    "/var/log/apache2/*access*.log",
-    "/var/log/httpd/*access*log",
-    "/var/log/lighttpd/*access*.log",
-];
+const ACCESS_LOGS: &[&str] =
+    &["/var/log/nginx/*access*.log", "/var/log/apache2/*access*.log", "/var/log/httpd/*access*log", "/var/log/lighttpd/*access*.log"];
 
 /// Journal matches are on fields that journald itself fills in: those begin with `_`, and no
 /// process can forge them (systemd.journal-fields(7)). A process can choose its `_COMM`, so that
@@ -105,12 +101,7 @@ pub(super) const SERVICES: [(&str, &[u16]); 32] = [
 
 impl Default for BanSection {
     fn default() -> Self {
-        Self {
-            backend: Backend::Auto,
-            manual_time: Term::For(Span::secs(86_400)),
-            refusal: Refusal::Drop,
-            policy: Policy::default(),
-        }
+        Self { backend: Backend::Auto, manual_time: Term::For(Span::secs(86_400)), refusal: Refusal::Drop, policy: Policy::default() }
     }
 }
 

@@ -119,8 +119,10 @@ fn longest(policy: &mut Policy, raw: &RawPolicy, errors: &mut Gather) {
 
 /// A neighbourhood is wider than what is banned in it.
 fn neighbourhoods(policy: &Policy, raw: &RawPolicy, errors: &mut Gather) {
-    let families =
-        [("ipv4", policy.spread.ipv4, policy.ipv4_prefix, &raw.ipv4_prefix), ("ipv6", policy.spread.ipv6, policy.ipv6_prefix, &raw.ipv6_prefix)];
+    let families = [
+        ("ipv4", policy.spread.ipv4, policy.ipv4_prefix, &raw.ipv4_prefix),
+        ("ipv6", policy.spread.ipv6, policy.ipv6_prefix, &raw.ipv6_prefix),
+    ];
     for (name, spread, unit, typed_unit) in families {
         let Some((wider, _)) = spread.filter(|(wider, _)| *wider >= unit) else { continue };
         // Typed in neither place, it is [ban]'s, and was told of there.

@@ -151,7 +151,9 @@ mod tests {
         assert_eq!(ports("6000-6003"), Ok(vec![6000, 6001, 6002, 6003]));
         assert_eq!(ports("6000-6031").unwrap().len(), 32);
         assert_eq!(ports("65535-65535"), Ok(vec![65535]));
-        for wrong in ["", "0", "65536", "22-", "-22", "+22", "22-+23", "6000-6032", "1-65535", "9-1", "22,23", "22:23", "sshd ", "99999999999"] {
+        for wrong in
+            ["", "0", "65536", "22-", "-22", "+22", "22-+23", "6000-6032", "1-65535", "9-1", "22,23", "22:23", "sshd ", "99999999999"]
+        {
             assert!(ports(wrong).is_err(), "{wrong}");
         }
         assert_eq!(ports("htps").unwrap_err().1.unwrap(), "did you mean `https`?");
@@ -200,7 +202,8 @@ mod tests {
         for right in ["office.example.org", "a", "x_y-1.example."] {
             assert!(host_name(right).is_ok(), "{right}");
         }
-        for wrong in ["", ".", "a..b", "-a.example", "a-.example", "a b", "192.0.2.1", "192.0.2.0/24", "2001:db8::1", "*.example.org", "ä"] {
+        for wrong in ["", ".", "a..b", "-a.example", "a-.example", "a b", "192.0.2.1", "192.0.2.0/24", "2001:db8::1", "*.example.org", "ä"]
+        {
             assert!(host_name(wrong).is_err(), "{wrong}");
         }
         assert!(host_name(&"a.".repeat(127)).is_err());
