@@ -229,7 +229,13 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn tell(&mut self, at: Place, problem: Problem, hint: Option<String>) {
+        self.tell_with(at, || (problem, hint));
+    }
+
+    /// Like [`Self::tell`], for what takes time to word: an error that is only counted is not worded.
+    pub(super) fn tell_with(&mut self, at: Place, word: impl FnOnce() -> (Problem, Option<String>)) {
         if self.found.len() < MOST_TOLD {
+            let (problem, hint) = word();
             self.found.push((at, problem, hint));
         } else {
             self.more += 1;

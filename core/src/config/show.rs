@@ -36,7 +36,8 @@ pub fn show(config: &Config) -> String {
     out.push_str("\n[limits]\n");
     line(&mut out, "tracked_sources", limits.tracked_sources);
     line(&mut out, "bans", limits.bans);
-    line(&mut out, "line", if limits.line % 1024 == 0 { quoted(&format!("{}KiB", limits.line / 1024)) } else { limits.line.to_string() });
+    let whole = limits.line.is_multiple_of(1024);
+    line(&mut out, "line", if whole { quoted(&format!("{}KiB", limits.line / 1024)) } else { limits.line.to_string() });
 
     for one in config.jails().values() {
         jail(&mut out, one);

@@ -233,8 +233,6 @@ fn an_error_cannot_drive_a_terminal() {
     assert!(!errors.to_string().chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{errors:?}");
     let errors = read("[ban]\n\"a\\u001b[2J\u{202e}\" = 1 # \u{202e}\n").unwrap_err();
     assert!(!errors.to_string().chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{errors}");
-    let long = format!("[allow]\nnames = [{}\"a b\"]\n", "\"x\", ".repeat(1));
-    assert_eq!(told(&long).len(), 1);
     let far = format!("[allow]\nnames = [{} \"a b\"]\n", " ".repeat(10_000));
     let text = read(&far).unwrap_err().to_string();
     assert!(text.contains("2:10011: ") && text.contains("^^^^^") && text.len() < 600, "{text}");
@@ -400,17 +398,18 @@ fn every_listed_key_is_taken() {
 
 #[test]
 fn hostile_shapes_are_refused_without_harm() {
-    let large = 4 * 1024 * 1024;
+    // Deep enough to run off a stack that follows it, small enough for a test.
+    let large = 200_000;
     for text in [
         "[".repeat(large),
         format!("a = {}", "[".repeat(large - 4)),
         format!("a = {}", "{b=".repeat(large / 4)),
         "=\n".repeat(large / 2),
-        "=\n".repeat(100_000),
-        format!("{}a = 1\n", "a.".repeat(large / 3)),
-        format!("[{}a]\n", "a.".repeat(100_000)),
-        (0..300_000).map(|n| format!("k{n} = 1\n")).collect(),
-        format!("[allow]\nprefixes = [{}]\n", "\"::1\",".repeat(60_000)),
+        "=\n".repeat(20_000),
+        format!("{}a = 1\n", "a.".repeat(large)),
+        format!("[{}a]\n", "a.".repeat(large)),
+        (0..20_000).map(|n| format!("k{n} = 1\n")).collect(),
+        format!("[allow]\nprefixes = [{}]\n", "\"::1\",".repeat(20_000)),
     ] {
         let errors = read(&text).unwrap_err();
         assert!(errors.errors.len() <= MOST_TOLD && errors.to_string().len() < 100_000);

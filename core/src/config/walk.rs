@@ -22,7 +22,7 @@ use crate::time::{Span, Term};
 pub(super) const FILE_MAX: usize = 4 * 1024 * 1024;
 
 /// All syntax errors are looked for up to this size, above it the first one only: each costs memory.
-const RECOVER_MAX: usize = 256 * 1024;
+const RECOVER_MAX: usize = 64 * 1024;
 
 /// More jails than this are a generator's mistake.
 pub(super) const JAILS_MAX: usize = 10_000;
@@ -58,6 +58,10 @@ const LINE: Bounds = Bounds { low: 256, high: 1024 * 1024, why: "log lines fit i
 
 /// How many banned hosts `spread` needs where it does not say.
 const HOSTS_DEFAULT: u32 = 4;
+
+/// Where keys belong that were written elsewhere.
+const HOMES: [(&str, &[&str]); 5] =
+    [("[ban]", POLICY_KEYS), ("[ban]", BAN_KEYS), ("[allow]", ALLOW_KEYS), ("[limits]", LIMITS_KEYS), ("[jail.NAME]", JAIL_KEYS)];
 
 type Key<'t> = Spanned<DeString<'t>>;
 
@@ -124,11 +128,11 @@ impl Reading<'_> {
     /// Tells of a key that is not one of this table's; says where it belongs if it is another's.
     fn unknown(&mut self, key: &Key<'_>, table: &str, known: &[&str]) {
         let typed: &str = key.get_ref();
-        let homes =
-            [("[ban]", POLICY_KEYS), ("[ban]", BAN_KEYS), ("[allow]", ALLOW_KEYS), ("[limits]", LIMITS_KEYS), ("[jail.NAME]", JAIL_KEYS)];
-        let home = homes.iter().find(|(_, keys)| keys.contains(&typed)).map(|(home, _)| format!("it belongs in {home}"));
-        let hint = home.or_else(|| key_hint(typed, known));
-        self.tell(&key.span(), Problem::UnknownKey { key: shown(typed), table: table.to_owned() }, hint);
+        self.errors.tell_with(self.place(&key.span()), || {
+            let home = HOMES.iter().find(|(_, keys)| keys.contains(&typed)).map(|(home, _)| format!("it belongs in {home}"));
+            let hint = home.or_else(|| key_hint(typed, known));
+            (Problem::UnknownKey { key: shown(typed), table: table.to_owned() }, hint)
+        });
     }
 
     fn ban(&mut self, table: &DeTable<'_>) -> RawBan {
