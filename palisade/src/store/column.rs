@@ -18,7 +18,7 @@ use palisade_core::time::{Stamp, Until};
 use rusqlite::types::Type;
 use rusqlite::{Error, Result, Row};
 
-/// Who a ban is for, as [`ban`] and [`key`] read it.
+/// Who a ban is for, as [`read_ban`] and [`read_key`] read it.
 pub(super) const KEY: &str = "family, addr, len, ports, forced";
 
 /// The three columns of a prefix.

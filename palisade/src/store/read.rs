@@ -213,7 +213,8 @@ impl Store {
         if limit == 0 {
             return Ok(found);
         }
-        let sql = "SELECT family, addr, len, at, what FROM notices WHERE at >= ?1 ORDER BY id DESC";
+        // `+at`: newest first by id and no sorting of all there is in memory.
+        let sql = "SELECT family, addr, len, at, what FROM notices WHERE +at >= ?1 ORDER BY id DESC";
         self.stream(sql, [since.map_or(i64::MIN, |s| s.0)], |row| {
             let prefix = match row.get::<_, Option<i64>>(0)? {
                 Some(_) => Some(column::read_prefix(row, 0)?),
