@@ -1,0 +1,227 @@
+//! The common and combined access-log formats, taken apart by hand.
+//!
+//! | field | apache | nginx | who fills it |
+//! |---|---|---|---|
+//! | vhost | `%v:%p` (vhost_combined only) | `$host:$server_port` | config; nginx: the client |
+//! | address | `%h` | `$remote_addr` | the kernel |
+//! | ident | `%l` | `-` | identd |
+//! | user | `%u` | `$remote_user` | **the client**: blanks and `[` stand as they are |
+//! | time | `%t` `[22/Nov/2026:17:00:00 +0100]` | `[$time_local]` | the server |
+//! | request | `"%r"` | `"$request"` | **the client** |
+//! | status, bytes | `%>s %b` | `$status $body_bytes_sent` | the server |
+//! | referer, agent | `"%{Referer}i" "%{User-agent}i"` | the same | **the client** |
+//!
+//! Inside quotes apache writes `"` as `\"` and nginx as `\x22`, so the first quote that is not
+//! escaped opens the request. Directly before it stands the time, 28 bytes of a fixed shape; before
+//! that the client's user name, and the address is the first word: no field can shift it.
+//! A line that could be read with two different addresses is not read at all.
+
+use std::str;
+
+use crate::net::Addr;
+use crate::time::Stamp;
+
+/// One request, as the log has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The client.
+    pub addr: Addr,
+    /// The user name it gave, without quotes; `None` for `-`.
+    pub user: Option<&'a [u8]>,
+    /// `22/Nov/2026:17:00:00 +0100`.
+    pub time: &'a [u8],
+    /// `GET`; empty where the request is no HTTP.
+    pub method: &'a [u8],
+    /// Path with query, as sent.
+    pub path: &'a [u8],
+    /// The answer's status, 100 to 999.
+    pub status: u16,
+    /// The Referer header.
+    pub referer: Option<&'a [u8]>,
+    /// The User-Agent header.
+    pub agent: Option<&'a [u8]>,
+}
+
+/// What `[time] ` before the request looks like: `0` a digit, `a` a letter, `+` a sign.
+const TIME: &[u8; 29] = b"[00/aaa/0000:00:00:00 +0000] ";
+
+/// Reads one line; `None` where it is not of the format.
+pub fn read(line: &[u8]) -> Option<Request<'_>> {
+    let line = line.trim_ascii_end();
+    let mut open = next_quote(line, 0)?;
+    if !is_time(before(line, open)) {
+        // Some servers quote the user name: `192.0.2.1 - "name" [time] "request"`.
+        let close = next_quote(line, open + 1)?;
+        open = next_quote(line, close + 1)?;
+    }
+    let time = before(line, open);
+    if !is_time(time) {
+        return None;
+    }
+    let (addr, user) = who(&line[..open - TIME.len()])?;
+    let close = next_quote(line, open + 1)?;
+    let (method, path) = request(&line[open + 1..close]);
+    let (status, tail) = outcome(&line[close + 1..])?;
+    let (referer, tail) = quoted(tail);
+    let (agent, _) = quoted(tail);
+    Some(Request { addr, user, time: &time[1..TIME.len() - 2], method, path, status, referer, agent })
+}
+
+fn before(line: &[u8], open: usize) -> &[u8] {
+    &line[open.saturating_sub(TIME.len())..open]
+}
+
+fn is_time(text: &[u8]) -> bool {
+    text.len() == TIME.len()
+        && text.iter().zip(TIME).all(|(b, shape)| match shape {
+            b'0' => b.is_ascii_digit(),
+            b'a' => b.is_ascii_alphabetic(),
+            b'+' => matches!(b, b'+' | b'-'),
+            other => b == other,
+        })
+}
+
+/// The next quote that no backslash escapes.
+fn next_quote(line: &[u8], from: usize) -> Option<usize> {
+    let mut escaped = false;
+    for (at, b) in line.iter().enumerate().skip(from) {
+        match b {
+            b'"' if !escaped => return Some(at),
+            b'\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    None
+}
+
+fn word(text: &[u8]) -> (&[u8], &[u8]) {
+    match text.iter().position(|b| *b == b' ') {
+        Some(end) => (&text[..end], &text[end + 1..]),
+        None => (text, &[]),
+    }
+}
+
+/// `[vhost:port ]addr ident user `: the client's address and the name it gave.
+fn who(text: &[u8]) -> Option<(Addr, Option<&[u8]>)> {
+    let (first, rest) = word(text);
+    let (second, after) = word(rest);
+    let (addr, rest) = match (address(first), address(second)) {
+        // Two addresses: a vhost that looks like one, or an ident that does. Nobody is blamed.
+        (Some(_), Some(_)) | (None, None) => return None,
+        (Some(addr), None) => (addr, rest),
+        (None, Some(addr)) => is_vhost(first).then_some((addr, after))?,
+    };
+    let (_ident, user) = word(rest);
+    let user = user.trim_ascii();
+    let user = user.strip_prefix(b"\"").and_then(|u| u.strip_suffix(b"\"")).unwrap_or(user);
+    Some((addr, (!user.is_empty() && user != b"-").then_some(user)))
+}
+
+fn is_vhost(text: &[u8]) -> bool {
+    text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'*' | b'[' | b']')) && text.contains(&b':')
+}
+
+fn address(text: &[u8]) -> Option<Addr> {
+    // 45 bytes are the longest text of an IPv6 address (INET6_ADDRSTRLEN less the NUL).
+    (2..=45).contains(&text.len()).then(|| str::from_utf8(text).ok()?.parse().ok()).flatten()
+}
+
+/// Method and path. The path is all between the first and the last blank; without `HTTP/` at the
+/// end (HTTP/0.9, or no HTTP at all) there is no method.
+fn request(text: &[u8]) -> (&[u8], &[u8]) {
+    let (method, rest) = word(text);
+    match rest.iter().rposition(|b| *b == b' ') {
+        Some(blank) if rest[blank + 1..].starts_with(b"HTTP/") => (method, &rest[..blank]),
+        _ => (&[], text),
+    }
+}
+
+/// ` 404 153` and what follows; bytes may be `-`.
+fn outcome(text: &[u8]) -> Option<(u16, &[u8])> {
+    let (status, rest) = word(text.strip_prefix(b" ")?);
+    let (bytes, rest) = word(rest);
+    if status.len() != 3 || !(bytes == b"-" || (!bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit))) {
+        return None;
+    }
+    let status: u16 = str::from_utf8(status).ok()?.parse().ok()?;
+    (status >= 100).then_some((status, rest))
+}
+
+/// The text in quotes at the start, and what follows.
+fn quoted(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    if text.first() != Some(&b'"') {
+        return (None, text);
+    }
+    next_quote(text, 1).map_or((None, &[]), |close| (Some(&text[1..close]), text[close + 1..].trim_ascii_start()))
+}
+
+impl Request<'_> {
+    /// The log's own time.
+    pub fn at(&self) -> Option<Stamp> {
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let text = str::from_utf8(self.time).ok()?;
+        let month = MONTHS.iter().position(|m| Some(*m) == text.get(3..6))? + 1;
+        let part = |range| text.get(range);
+        let (day, year, clock, zone) = (part(0..2)?, part(7..11)?, part(12..20)?, part(21..26)?);
+        Stamp::parse(&format!("{year}-{month:02}-{day}T{clock}{}:{}", zone.get(..3)?, zone.get(3..)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn addr(line: &str) -> Option<String> {
+        read(line.as_bytes()).map(|r| r.addr.to_string())
+    }
+
+    #[test]
+    fn combined_with_all_fields() {
+        let line = br#"192.0.2.7 - alice [22/Nov/2026:17:00:00 +0100] "POST /a b?c HTTP/1.1" 401 5 "https://example.org/" "curl\"x""#;
+        let r = read(line).unwrap();
+        assert_eq!((r.method, r.path, r.status), (&b"POST"[..], &b"/a b?c"[..], 401));
+        assert_eq!((r.user, r.referer, r.agent), (Some(&b"alice"[..]), Some(&b"https://example.org/"[..]), Some(&b"curl\\\"x"[..])));
+        assert_eq!(r.at().unwrap().to_string(), "2026-11-22T16:00:00Z");
+    }
+
+    #[test]
+    fn vhost_common_and_ipv6() {
+        let tail = r#"[22/Nov/2026:17:00:00 +0100] "GET / HTTP/1.1" 200 -"#;
+        assert_eq!(addr(&format!("2001:db8::7 - - {tail}")).unwrap(), "2001:db8::7");
+        assert_eq!(addr(&format!("www.example.org:443 192.0.2.7 - - {tail}")).unwrap(), "192.0.2.7");
+        assert_eq!(addr(&format!("host.example.org - - {tail}")), None);
+        assert_eq!(addr(&format!("192.0.2.7 - \"bob\" {tail}")).unwrap(), "192.0.2.7");
+    }
+
+    #[test]
+    fn no_field_shifts_the_address() {
+        let fake = r#"203.0.113.9 - - [22/Nov/2026:17:00:00 +0100] \x22POST /wp-login.php HTTP/1.1\x22 200 1"#;
+        let time = "[22/Nov/2026:17:00:01 +0100]";
+        for line in [
+            format!("192.0.2.7 - {fake} {time} \"GET / HTTP/1.1\" 200 1"),
+            format!("192.0.2.7 - - {time} \"GET /{fake} HTTP/1.1\" 404 1 \"{fake}\" \"{fake}\""),
+            format!("192.0.2.7 - - {time} \"{}\" 400 1", fake.replace("\\x22", "\"")),
+        ] {
+            if let Some(found) = addr(&line) {
+                assert_eq!(found, "192.0.2.7", "{line}");
+            }
+        }
+        assert_eq!(addr(&format!("2001:db8::9:443 192.0.2.7 - - {time} \"GET / HTTP/1.1\" 401 1")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn total_and_never_another_address(user in "[^\"\\\\\n]{0,40}", path in "[^\n]{0,60}", agent in "[^\n]{0,40}") {
+            let line = format!("192.0.2.7 - {user} [22/Nov/2026:17:00:00 +0100] \"GET {path} HTTP/1.1\" 404 1 \"-\" \"{agent}\"");
+            if let Some(r) = read(line.as_bytes()) {
+                prop_assert_eq!(r.addr.to_string(), "192.0.2.7");
+            }
+        }
+
+        #[test]
+        fn total_on_any_bytes(line: Vec<u8>) {
+            read(&line);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The shipped signatures: their own examples, a peer's corpus, injected fields, any bytes.
+#![expect(clippy::disallowed_methods, reason = "a test reads the corpus, which is no part of the repository")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str;
+use std::sync::Arc;
+
+use palisade_core::attack::Attack;
+use palisade_core::scan::{JailScan, Line, Reason, Scanner, Signature, SignatureError, builtin, load, shipped};
+use proptest::prelude::*;
+
+fn scanner(signatures: &[Arc<Signature>]) -> Scanner {
+    Scanner::new(&[JailScan { jail: "test".into(), signatures: signatures.to_vec() }])
+}
+
+fn attacks(scanner: &Scanner, line: &[u8]) -> Vec<Attack> {
+    let mut all = Vec::new();
+    scanner.scan(Line::raw(line), &mut |attack| all.push(attack));
+    all
+}
+
+/// Compiling proves each hit and miss, so this is the test of all of them.
+#[test]
+fn every_shipped_signature_compiles_and_proves_its_examples() {
+    let mut wrong = Vec::new();
+    for (name, text) in shipped() {
+        match Signature::compile(name, text) {
+            Ok(signature) => assert_eq!(signature.name(), *name, "a signature is called as its file"),
+            Err(error) => wrong.push(error.to_string()),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(shipped().len() >= 5);
+}
+
+/// Each signature's hits go unnoticed by all others, where a program is named.
+#[test]
+fn a_named_program_is_heard_by_its_own_signature_only() {
+    for other in builtin() {
+        for signature in builtin().iter().filter(|s| s.service() != other.service()) {
+            for hit in signature.rules().iter().flat_map(|r| r.hits()).filter(|h| h.line.starts_with("Nov 22")) {
+                assert!(other.find(Line::raw(hit.line.as_bytes())).is_none(), "{} took {}", other.name(), hit.line);
+            }
+        }
+    }
+}
+
+/// sshguard's service numbers and the signatures that know them.
+const SERVICES: &[(&str, &[&str])] = &[
+    ("100", &["sshd"]),
+    ("101", &["dropbear"]),
+    ("120", &["named"]),
+    ("200", &["uwimap"]),
+    ("210", &["dovecot"]),
+    ("220", &["cyrus"]),
+    ("230", &["cucipop"]),
+    ("240", &["exim"]),
+    ("250", &["sendmail"]),
+    ("260", &["postfix"]),
+    ("270", &["opensmtpd"]),
+    ("280", &["courier"]),
+    ("300", &["ftpd"]),
+    ("310", &["proftpd"]),
+    ("320", &["pure-ftpd"]),
+    ("330", &["vsftpd"]),
+    ("340", &["cockpit"]),
+    ("350", &["access-auth"]),
+    ("360", &["access-probes"]),
+    ("370", &["access-cms"]),
+    ("380", &["pfsense"]),
+    ("400", &["openvpn"]),
+    ("410", &["openvpn"]),
+    ("500", &["gitea"]),
+    ("600", &["mssql"]),
+    ("601", &["mysql"]),
+    ("700", &["proxmox"]),
+];
+
+/// The services that must pass whole.
+const MUST: &[&str] = &["100", "101", "350", "360", "370", "*"];
+
+fn corpus() -> Option<String> {
+    let root = std::env::var_os("PALISADE_CORPORA").map_or_else(|| PathBuf::from("../../../shared/corpora"), PathBuf::from);
+    std::fs::read_to_string(root.join("sshguard/tests.txt")).ok()
+}
+
+/// One line of the corpus: what it wants and whether it came out so.
+fn judge(line: &str, wanted: &str) -> Option<String> {
+    if wanted == "*" {
+        let found = attacks(&scanner(builtin()), line.as_bytes());
+        return found.first().map(|attack| format!("a miss, but {} found {}", attack.signature, attack.addr));
+    }
+    let mut words = wanted.split(' ');
+    let (service, addr, score) = (words.next()?, words.next()?, words.next_back()?);
+    let Some((_, names)) = SERVICES.iter().find(|(code, _)| *code == service) else {
+        return Some(format!("no signature for service {service}"));
+    };
+    let signatures: Vec<_> = names.iter().filter_map(|name| load(name)).collect();
+    let found = attacks(&scanner(&signatures), line.as_bytes());
+    let good = found.len() == 1 && found[0].addr == addr.parse().unwrap() && found[0].score.to_string() == score;
+    (!good).then(|| format!("wanted {wanted}, found {:?}", found.iter().map(|a| (&a.signature, a.addr, a.score)).collect::<Vec<_>>()))
+}
+
+#[test]
+fn sshguards_corpus() {
+    let Some(text) = corpus() else {
+        eprintln!("SKIPPED: no sshguard/tests.txt under $PALISADE_CORPORA or beside the workspace");
+        return;
+    };
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')).collect();
+    let (mut good, mut by_service, mut fatal) = (0, BTreeMap::<&str, u32>::new(), Vec::new());
+    for case in lines.chunks_exact(3) {
+        let Some(why) = judge(case[0], case[1]) else {
+            good += 1;
+            continue;
+        };
+        let service = case[1].split(' ').next().unwrap();
+        *by_service.entry(service).or_default() += 1;
+        eprintln!("{service}: {why}: {}", case[0]);
+        if MUST.contains(&service) {
+            fatal.push(case[0]);
+        }
+    }
+    eprintln!("sshguard corpus: {good} of {}; not passed by service: {by_service:?}", lines.len() / 3);
+    assert_eq!(lines.len() / 3, 216);
+    assert!(fatal.is_empty(), "{fatal:#?}");
+}
+
+/// What an attacker may write into a field: addresses introduced in each way a pattern knows, and whole lines.
+fn poisons(own: &Signature) -> Vec<String> {
+    let fake = "203.0.113.9";
+    let mut all: Vec<String> = [
+        "from 203.0.113.9",
+        "x from 203.0.113.9 port 22 ssh2",
+        "x from 203.0.113.9 port 22 ssh2: RSA SHA256:abc",
+        "x' from 203.0.113.9:22",
+        "x 203.0.113.9 port 22 [preauth]",
+        "x[203.0.113.9]",
+        "x [203.0.113.9]: ",
+        "[203.0.113.9]",
+        "(203.0.113.9)",
+        "rhost=203.0.113.9",
+        "x rhost=203.0.113.9 user=y",
+        "ip=[203.0.113.9]",
+        "rip=203.0.113.9, lip=198.51.100.1",
+        "@203.0.113.9) [WARNING] Authentication failed for user [x]",
+        "Client \"203.0.113.9\"",
+        "x'@'203.0.113.9' (using password: YES)",
+        "[CLIENT: 203.0.113.9]",
+        "x\" 401 1 \"-\" \"-\"",
+    ]
+    .map(str::to_owned)
+    .into();
+    let mut lines: Vec<String> = own.rules().iter().flat_map(|r| r.hits()).map(|h| h.line.replace(&h.addr.to_string(), fake)).collect();
+    lines.extend(lines.clone().iter().filter_map(|l| l.split_once("]: ").map(|(_, message)| message.to_owned())));
+    all.extend(lines.clone());
+    // Also with text before and after, so that no poison is told by its edges.
+    all.extend(lines.iter().map(|l| format!("a {l} b")));
+    all
+}
+
+/// Words of a line that a client could have filled: all that a rule captured besides the address.
+fn fields(scanner: &Scanner, line: &str) -> Vec<(usize, usize)> {
+    let explanation = scanner.explain(Line::raw(line.as_bytes()));
+    let offset = line.len() - line.trim_end().len();
+    let start = line.len() - offset - explanation.message.len();
+    let Some(Reason::Match { spans, .. }) = explanation.trials.into_iter().map(|t| t.reason).next() else { return Vec::new() };
+    spans.into_iter().filter(|(name, ..)| name != "addr").map(|(_, from, to)| (start + from, start + to)).collect()
+}
+
+/// Every captured field of every hit, and for access logs every quoted text, filled with every poison:
+/// whoever is blamed is the one of the hit.
+#[test]
+fn no_injected_text_blames_another_address() {
+    let mut tried = 0;
+    for signature in builtin() {
+        let scanner = scanner(std::slice::from_ref(signature));
+        let poisons = poisons(signature);
+        for hit in signature.rules().iter().flat_map(|r| r.hits()) {
+            let mut places = fields(&scanner, &hit.line);
+            places.extend(quotes(&hit.line));
+            for (from, to) in places {
+                for poison in &poisons {
+                    let line = format!("{}{poison}{}", &hit.line[..from], &hit.line[to..]);
+                    tried += 1;
+                    for attack in attacks(&scanner, line.as_bytes()) {
+                        assert_eq!(attack.addr, hit.addr, "{} blamed the wrong one: {line}", attack.signature);
+                    }
+                }
+            }
+        }
+    }
+    assert!(tried > 1000, "{tried} lines tried");
+}
+
+/// What stands between quotes of either kind, or after a slash: request, referer, agent, a quoted user.
+fn quotes(line: &str) -> Vec<(usize, usize)> {
+    let mut all = Vec::new();
+    for quote in ['"', '\''] {
+        let at: Vec<usize> = line.match_indices(quote).map(|(i, _)| i).collect();
+        all.extend(at.chunks_exact(2).map(|pair| (pair[0] + 1, pair[1])));
+    }
+    all.retain(|(from, to)| line[*from..*to].parse::<palisade_core::net::Addr>().is_err());
+    all
+}
+
+#[test]
+fn at_most_one_attack_a_jail_and_the_heaviest() {
+    let heavy = "name = 'h'\nservice = 'h'\nsummary = ''\nkind = 'plain'\n[[rule]]\nid = 'a'\nscore = 10\npattern = '^x <addr>$'\nhits = [{ line = 'x 192.0.2.7', addr = '192.0.2.7' }]";
+    let light = heavy.replace("'h'", "'l'").replace("10", "1");
+    let both = [Arc::new(Signature::compile("l", &light).unwrap()), Arc::new(Signature::compile("h", heavy).unwrap())];
+    let two = Scanner::new(&["a", "b"].map(|jail| JailScan { jail: jail.into(), signatures: both.to_vec() }));
+    let found = attacks(&two, b"x 192.0.2.7");
+    let found: Vec<_> = found.iter().map(|a| (a.jail.to_string(), a.signature.to_string(), a.score)).collect();
+    assert_eq!(found, [("a".into(), "h/a".into(), 10), ("b".into(), "h/a".into(), 10)]);
+}
+
+#[test]
+fn a_journal_record_is_not_taken_apart_again() {
+    let sshd = scanner(&[load("sshd").unwrap()]);
+    let mut found = Vec::new();
+    let message = b"Failed password for root from 192.0.2.7 port 50022 ssh2";
+    sshd.scan(Line::journal(Some(b"sshd"), message, None), &mut |a| found.push(a));
+    sshd.scan(Line::journal(Some(b"nginx"), message, None), &mut |a| found.push(a));
+    sshd.scan(Line::journal(Some(b"sshd"), b"Nov 22 17:00:00 host sshd[1]: Invalid user x from 203.0.113.9", None), &mut |a| found.push(a));
+    sshd.scan(Line::journal(Some(b"sshd"), b"x\nInvalid user x from 203.0.113.9", None), &mut |a| found.push(a));
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].addr.to_string(), found[0].user.as_deref()), ("192.0.2.7".into(), Some("root")));
+}
+
+#[test]
+fn what_is_found_is_told() {
+    let sshd = scanner(&[load("sshd").unwrap()]);
+    let line =
+        b"2026-11-22T17:00:00.5+01:00 host sshd-session[7]: Failed password for invalid user a\x1b[2J from 2001:db8::7%eth0 port 9 ssh2";
+    let found = attacks(&sshd, line);
+    assert_eq!(found[0].signature.as_ref(), "sshd/failed-password");
+    assert_eq!(found[0].at.unwrap().0 % 1000, 500);
+    assert_eq!(found[0].user.as_deref(), Some("a\\u{1b}[2J"));
+    let access = scanner(&[load("access-auth").unwrap()]);
+    let found = attacks(&access, br#"192.0.2.7 - - [22/Nov/2026:17:00:00 +0100] "GET / HTTP/1.1" 401 1"#);
+    assert_eq!(found[0].at.unwrap().to_string(), "2026-11-22T16:00:00Z");
+}
+
+#[test]
+fn a_line_explains_itself() {
+    let sshd = scanner(&[load("sshd").unwrap()]);
+    let reason = |line: &str| sshd.explain(Line::raw(line.as_bytes())).trials.remove(0).reason;
+    assert!(
+        matches!(reason("Invalid user x from 192.0.2.7"), Reason::Match { score: 10, spans, .. } if spans.contains(&("addr".into(), 20, 29)))
+    );
+    assert!(matches!(reason("Nov 22 17:00:00 host nginx[1]: Invalid user x from 192.0.2.7"), Reason::Program { .. }));
+    assert!(matches!(reason("Invalid user x from 999.0.2.7"), Reason::NoAddress { text, .. } if text == "999.0.2.7"));
+    assert!(matches!(reason("Invalid user x from somewhere"), Reason::Nearest { .. } | Reason::Nothing));
+    assert!(matches!(reason("Disconnected from user x"), Reason::Nearest { rule, .. } if rule == "sshd/disconnected-user"));
+    let access = scanner(&[load("access-cms").unwrap()]);
+    let reason = |line: &str| access.explain(Line::raw(line.as_bytes())).trials.remove(0).reason;
+    assert_eq!(reason("not an access log"), Reason::NoAccessLog);
+    let line = r#"192.0.2.7 - - [22/Nov/2026:17:00:00 +0100] "GET /wp-login.php HTTP/1.1" 200 1"#;
+    assert!(matches!(reason(line), Reason::Nearest { rule, .. } if rule == "access-cms/wordpress"));
+}
+
+#[test]
+fn a_wrong_file_says_where_and_what() {
+    let good = "name = 'x'\nservice = 'x'\nsummary = ''\nkind = 'plain'\n[[rule]]\nid = 'a'\nscore = 10\npattern = '^x <addr>$'\nhits = [{ line = 'x 192.0.2.7', addr = '192.0.2.7' }]\n";
+    assert!(Signature::compile("x", good).is_ok());
+    let error = |from: &str, to: &str| Signature::compile("x.toml", &good.replacen(from, to, 1)).unwrap_err();
+    assert_eq!(error("pattern", "patern").to_string(), "signature x.toml:8: unknown key `patern`; did you mean `pattern`?");
+    assert!(error("score = 10", "score = 'ten'").to_string().contains("line 7"));
+    assert!(matches!(error("<addr>$", "<addr>"), SignatureError::Pattern { .. }));
+    assert!(matches!(error("addr = '192.0.2.7'", "addr = '192.0.2.8'"), SignatureError::Example { .. }));
+    assert!(matches!(error("hits = [{ line = 'x 192.0.2.7', addr = '192.0.2.7' }]", ""), SignatureError::Rule { .. }));
+    assert!(matches!(error("hits", "misses = ['x 192.0.2.9']\nhits"), SignatureError::Example { .. }));
+    assert!(matches!(error("plain", "access-log"), SignatureError::Rule { .. }));
+    assert!(matches!(error("score = 10", "score = 0"), SignatureError::Rule { .. }));
+    assert!(matches!(error("hits", "open_end = ''\nhits"), SignatureError::Rule { .. }));
+}
+
+/// 1 MiB a line, of the worst kinds: an answer, not a hang. The bound is a hundred times what it takes.
+#[test]
+fn a_line_of_a_mebibyte_is_only_a_long_line() {
+    let all = scanner(builtin());
+    let mib = 1 << 20;
+    let started = std::time::Instant::now();
+    for line in [
+        vec![b'a'; mib],
+        b"from 203.0.113.9 ".repeat(mib / 17),
+        [b"Failed password for ".to_vec(), b"x from 203.0.113.9 port 1 ".repeat(mib / 26)].concat(),
+        [
+            b"192.0.2.7 - - [22/Nov/2026:17:00:00 +0100] \"GET /".to_vec(),
+            b"\\\" ".repeat(mib / 3),
+            b"wp-login.php HTTP/1.1\" 404 1".to_vec(),
+        ]
+        .concat(),
+        b"\"".repeat(mib),
+        vec![0; mib],
+        b"<34>1 - - a - - [a b=\"".repeat(mib / 22),
+    ] {
+        let _ = attacks(&all, &line);
+    }
+    let line = [b"Failed password for ".to_vec(), vec![b'x'; mib], b" from 192.0.2.7 port 1 ssh2".to_vec()].concat();
+    assert_eq!(attacks(&all, &line)[0].addr.to_string(), "192.0.2.7");
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}
+
+proptest! {
+    #[test]
+    fn total_on_any_bytes(line: Vec<u8>) {
+        attacks(&scanner(builtin()), &line);
+    }
+
+    #[test]
+    fn total_on_broken_hits(which: prop::sample::Index, at: prop::sample::Index, cut: prop::sample::Index, junk: Vec<u8>) {
+        let hits: Vec<&str> = builtin().iter().flat_map(|s| s.rules()).flat_map(|r| r.hits()).map(|h| h.line.as_str()).collect();
+        let line = which.get(&hits).as_bytes();
+        let (a, b) = (at.index(line.len()), cut.index(line.len()));
+        let broken = [&line[..a.min(b)], &junk, &line[a.max(b)..]].concat();
+        attacks(&scanner(builtin()), &broken);
+    }
+}
