@@ -246,6 +246,16 @@ pub enum State {
     Degraded,
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Enforcing => "enforcing",
+            Self::Observing => "observing",
+            Self::Degraded => "degraded",
+        })
+    }
+}
+
 /// One input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {

@@ -53,7 +53,7 @@ impl Places {
     /// The effective config.
     pub fn config(&self) -> Result<Config> {
         let texts = self.config_texts()?;
-        let names = scan::builtin_names();
+        let names: Vec<&str> = scan::shipped().iter().map(|(name, _)| *name).collect();
         Config::read(&texts, &names).map_err(|errors| anyhow::Error::new(BadConfig(errors.to_string())))
     }
 }

@@ -45,7 +45,8 @@ impl Brain {
         self.out.push(Action::Answer { id, reply });
     }
 
-    fn status(&self, now: Stamp) -> Status {
+    /// What state everything is in.
+    pub fn status(&self, now: Stamp) -> Status {
         let mut jails: BTreeMap<_, usize> = self.config.jails().values().filter(|j| j.enabled).map(|j| (j.name.clone(), 0)).collect();
         let (mut bans, mut permanent) = (0, 0);
         for ban in self.table.iter().filter(|ban| !ban.until.over(now)) {

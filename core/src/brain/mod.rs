@@ -63,7 +63,6 @@ pub struct Brain {
     config: Config,
     mode: Mode,
     backend: String,
-    limits: Limits,
     clock: clock::Steady,
     started: Stamp,
     allow: AllowList,
@@ -99,7 +98,6 @@ impl Brain {
             config,
             mode,
             backend: backend.to_owned(),
-            limits,
             clock: clock::Steady::new(now),
             started: now.stamp,
             orders: Orders::default(),
@@ -315,6 +313,13 @@ impl Brain {
                 }
             }
         }
+    }
+
+    /// Tells something about the daemon itself, and hands out what is to be kept.
+    pub fn note(&mut self, what: What, now: Now, out: &mut Vec<Action>) {
+        self.tell(now.stamp, None, what);
+        self.out.push(Action::Keep(std::mem::take(&mut self.records)));
+        out.append(&mut self.out);
     }
 
     fn tell(&mut self, at: Stamp, prefix: Option<Prefix>, what: What) {

@@ -30,13 +30,13 @@ pub(super) struct Pending {
     /// Somebody else's change that this repairs: what was seen, when, how many bans.
     pub(super) drift: Option<(String, Tick, u64)>,
     /// What is still to come.
-    open: Open,
-    killed: KillCount,
+    pub(super) open: Open,
+    pub(super) killed: KillCount,
 }
 
 /// Which answers are still to come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Open {
+pub(super) struct Open {
     applied: bool,
     ended: bool,
 }

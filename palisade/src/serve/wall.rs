@@ -156,7 +156,7 @@ fn key_of(step: &Step) -> Option<Key> {
 }
 
 /// Which of all steps failed, by what they are about.
-fn failures(steps: &[Step], report: &Report) -> BTreeMap<Option<Key>, String> {
+pub(crate) fn failures(steps: &[Step], report: &Report) -> BTreeMap<Option<Key>, String> {
     report.failed.iter().filter_map(|(at, why)| Some((key_of(steps.get(*at)?), why.clone()))).collect()
 }
 

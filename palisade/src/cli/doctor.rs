@@ -1,0 +1,192 @@
+//! `palisade doctor`: everything that could keep a ban from working, each with its fix.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+use palisade_core::brain::Mode;
+use palisade_core::config::{Config, Jail, Reads};
+use palisade_core::control::{Reply, Request, State};
+use palisade_core::net::Prefix;
+use palisade_core::scan;
+use palisade_os::block::Read;
+use palisade_os::{clock, logs, privileges};
+use serde::Serialize;
+
+use super::ask::{answered, asker, nobody_listens};
+use super::print::{self, Painted};
+use super::{Exit, Global};
+use crate::serve::client::Client;
+use crate::serve::open;
+use crate::settings::Places;
+use crate::store::Store;
+
+/// Check everything.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code 0: all well. 1: something should be mended (the fix is printed). 4: the config is invalid.")]
+pub struct Doctor {}
+
+/// What one check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Grade {
+    Ok,
+    Note,
+    Bad,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    grade: Grade,
+    about: &'static str,
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+fn ok(about: &'static str, what: impl Into<String>) -> Finding {
+    Finding { grade: Grade::Ok, about, what: what.into(), fix: None }
+}
+
+fn note(about: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { grade: Grade::Note, about, what: what.into(), fix: Some(fix.into()) }
+}
+
+fn bad(about: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { grade: Grade::Bad, about, what: what.into(), fix: Some(fix.into()) }
+}
+
+impl Doctor {
+    /// Does it.
+    pub fn run(self, global: &Global) -> Result<Exit> {
+        let places = global.places();
+        let config = places.config()?;
+        let mut findings = vec![ok("config", "valid")];
+        findings.push(rights());
+        findings.extend(enforcement(&places, &config));
+        findings.extend(config.jails().values().filter(|jail| jail.enabled).map(reading));
+        findings.extend(clock_of(&places));
+        findings.extend(lockout(&config));
+        let worst_is_bad = findings.iter().any(|f| f.grade == Grade::Bad);
+        if global.json {
+            print::json(&serde_json::json!({ "v": 1, "findings": findings }))?;
+        } else {
+            findings.iter().try_for_each(show)?;
+        }
+        Ok(if worst_is_bad { Exit::No } else { Exit::Done })
+    }
+}
+
+fn show(finding: &Finding) -> Result<()> {
+    let mark = match finding.grade {
+        Grade::Ok => Painted(32, "ok  "),
+        Grade::Note => Painted(33, "note"),
+        Grade::Bad => Painted(31, "BAD "),
+    };
+    print::line(format_args!("{mark} {}: {}", finding.about, finding.what))?;
+    if let Some(fix) = &finding.fix {
+        print::line(format_args!("     fix: {fix}"))?;
+    }
+    Ok(())
+}
+
+fn rights() -> Finding {
+    if privileges::have_net_admin() {
+        ok("rights", "may change the firewall (CAP_NET_ADMIN)")
+    } else {
+        note("rights", "this command may not look into the firewall", "run doctor as root")
+    }
+}
+
+/// The daemon's own word where one runs; else the firewall itself.
+fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
+    match Client::connect(&places.socket()) {
+        Ok(mut client) => match client.ask(&Request::Status).and_then(answered) {
+            Ok(Reply::Status(status)) => {
+                let what = format!("the daemon is {}: {} bans stand in {}, {} changes by others repaired", status.state, status.bans, status.backend, status.drift);
+                let mut findings = vec![match status.state {
+                    State::Enforcing => ok("enforcement", what),
+                    State::Observing => note("enforcement", what, "start it without --observe to enforce"),
+                    State::Degraded => bad("enforcement", what, "see the problems below"),
+                }];
+                findings.extend(status.problems.into_iter().map(|p| bad("problem", format!("{}: {}", p.about, p.what), "as it says")));
+                findings
+            }
+            Ok(_) => vec![bad("enforcement", "the daemon gives answers that are not understood", "restart it: it is of another version than this command")],
+            Err(error) => vec![bad("enforcement", format!("the daemon does not answer: {error:#}"), "look at its log, then restart it")],
+        },
+        Err(error) if nobody_listens(&error) => {
+            let mut findings = vec![note("daemon", "none runs: nothing is read, only bans made before stand", "systemctl enable --now palisade, or palisade run")];
+            findings.push(firewall(config));
+            findings
+        }
+        Err(error) => vec![note("daemon", format!("cannot be asked: {error}"), "run doctor as root or as a member of the group palisade")],
+    }
+}
+
+fn firewall(config: &Config) -> Finding {
+    if !privileges::have_net_admin() {
+        return note("firewall", "not looked at", "run doctor as root");
+    }
+    match open::firewall(config, Mode::Enforce).and_then(|mut blocker| Ok((blocker.name(), blocker.read(Read::Frame)?.whole))) {
+        Ok((name, true)) => ok("firewall", format!("{name} works, and our table stands whole")),
+        Ok((name, false)) => note("firewall", format!("{name} works, but our table does not stand"), "palisade restore"),
+        Err(error) => bad("firewall", format!("{error:#}"), "as it says"),
+    }
+}
+
+/// Whether a jail hears anything.
+fn reading(jail: &Jail) -> Finding {
+    let name = &jail.name;
+    let missing: Vec<&str> = jail.signatures.iter().map(String::as_str).filter(|s| scan::load(s).is_none()).collect();
+    if !missing.is_empty() {
+        return bad("jail", format!("{name} names signatures that do not exist: {}", missing.join(", ")), "palisade signatures");
+    }
+    match jail.reads(logs::journal::available()) {
+        Reads::Journal(_) => ok("jail", format!("{name} reads the journal")),
+        Reads::Nothing => note("jail", format!("{name} has nothing to read on this host"), format!("set files or journal in [jail.{name}], or enabled = false")),
+        Reads::Files(patterns) => files(jail, patterns),
+    }
+}
+
+fn files(jail: &Jail, patterns: &[String]) -> Finding {
+    let name = &jail.name;
+    let plain = patterns.iter().filter(|p| !p.contains(['*', '?', '[']));
+    for path in plain {
+        match fs::File::open(path) {
+            Ok(_) => return ok("jail", format!("{name} reads {path}; any local user who may write to syslog can write such lines")),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return bad("jail", format!("{name} may not read {path}"), format!("setfacl -m u:palisade:r {path}"));
+            }
+            Err(_) => {}
+        }
+    }
+    let folder = |p: &String| Path::new(p).parent().is_some_and(Path::is_dir);
+    if patterns.iter().any(|p| p.contains(['*', '?', '[']) && folder(p)) {
+        return ok("jail", format!("{name} follows {}", patterns.join(", ")));
+    }
+    note("jail", format!("{name}: none of its files is there yet ({})", patterns.join(", ")), "nothing, if this host has no such service; a file that appears is read from its start")
+}
+
+fn clock_of(places: &Places) -> Option<Finding> {
+    let store = Store::open_read_only(&places.state).ok()?;
+    let last = store.last_moment().ok()??;
+    let now = clock::now().stamp;
+    Some(if last.since(now) > palisade_core::time::Span::secs(60) {
+        bad("clock", format!("it says {now}, but the store was written at {last}"), "set the clock (chronyc makestep, timedatectl set-ntp true); bans keep what was left of them")
+    } else {
+        ok("clock", format!("it says {now}"))
+    })
+}
+
+/// Whether whoever asks could shut himself out.
+fn lockout(config: &Config) -> Option<Finding> {
+    let peer = asker()?;
+    let safe = config.allow().auto.admin_sessions || config.allow().prefixes.iter().any(|p| p.covers(&Prefix::host(peer)));
+    Some(if safe {
+        ok("lockout", format!("your own ssh session from {peer} is protected"))
+    } else {
+        bad("lockout", format!("your own ssh session comes from {peer}, which may be banned"), format!("palisade allow add {peer}, or \"admin-sessions\" in [allow] auto"))
+    })
+}

@@ -1,0 +1,38 @@
+//! `palisade run`, `demo`.
+
+use anyhow::Result;
+use clap::Args;
+use palisade_core::brain::Mode;
+
+use super::{Exit, Global};
+use crate::{demo, serve};
+
+/// Guard this host.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  palisade run\n  palisade run --observe        see what it would do, change nothing\n\nStop it with Ctrl-C or SIGTERM: the wall stays up, bans end by themselves. SIGHUP reads the config anew.\nPALISADE_LOG=debug says more.")]
+pub struct Run {
+    /// Decide and log only: nothing is put into the kernel
+    #[arg(long)]
+    observe: bool,
+}
+
+impl Run {
+    /// Does it.
+    pub fn run(self, global: &Global) -> Result<Exit> {
+        let mode = if self.observe { Mode::Observe } else { Mode::Enforce };
+        serve::run(&global.places(), mode)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// See it all happen.
+#[derive(Debug, Args)]
+#[command(after_help = "A victim, an attacker and a bystander, each in a network namespace of its own, made for this and gone\nafterwards. Needs no root where user namespaces are allowed.")]
+pub struct Demo {}
+
+impl Demo {
+    /// Does it.
+    pub fn run(self, global: &Global) -> Result<Exit> {
+        demo::run(global.json)
+    }
+}

@@ -1,0 +1,110 @@
+//! `palisade restore`, `flush`.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use palisade_core::allow::AllowList;
+use palisade_core::bans::wall::Frame;
+use palisade_core::brain::Mode;
+use palisade_core::control::{Reply, Request};
+use palisade_core::time::Stamp;
+use palisade_os::clock;
+use palisade_os::links::{Links, Paths};
+use serde_json::json;
+
+use super::ask::{ask, unexpected};
+use super::print;
+use super::{Exit, Global};
+use crate::serve::open;
+use crate::store::{Opening, Store, StoreError};
+
+/// How many bans are read ahead of the kernel at a time: enough to keep both busy, few enough to
+/// weigh nothing (about 64 bytes each).
+const AHEAD: usize = 4096;
+
+/// Put the stored bans into the kernel.
+#[derive(Debug, Args)]
+#[command(after_help = "Run at boot by palisade-restore.service. Bans that ended while the host was down are left out; the others\nkeep their ends. What stood before is replaced without a gap.")]
+pub struct Restore {}
+
+impl Restore {
+    /// Does it.
+    pub fn run(self, global: &Global) -> Result<Exit> {
+        let places = global.places();
+        let _lock = open::lock(&places)?;
+        let config = places.config()?;
+        let (store, opening) = Store::open(&places.state).with_context(|| format!("the store in {}", places.state.display()))?;
+        if let Opening::SetAside { to, why } = opening {
+            anyhow::bail!("the store was damaged ({why}) and is kept as {}; what stands in the kernel stands on, and `palisade run` takes it over", to.display());
+        }
+        let mut blocker = open::firewall(&config, Mode::Enforce)?;
+        let now = effective(&store)?;
+        let frame = frame(&config, &store, now)?;
+        drop(store);
+        let (sender, receiver) = sync_channel(2);
+        let state = places.state.clone();
+        let reader = thread::spawn(move || -> Result<(), StoreError> {
+            let store = Store::open_read_only(&state)?;
+            store.entries(now, AHEAD, &mut |entries| if sender.send(entries).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        });
+        // The kernel counts from its own now; a clock that is behind must not lengthen nor shorten what is left.
+        let report = blocker.replace(&frame, &mut receiver.into_iter().flatten(), now).context("the wall could not be put up")?;
+        match reader.join() {
+            Ok(result) => result.context("reading the store")?,
+            Err(_) => anyhow::bail!("reading the store panicked; this is a bug"),
+        }
+        if global.json {
+            print::json(&json!({ "v": 1, "restored": report.done, "failed": report.failed.len() }))?;
+        } else {
+            print::line(format_args!("{} bans stand in {}", report.done, blocker.name()))?;
+        }
+        if let Some((_, why)) = report.failed.first() {
+            print::say(format_args!("palisade: {} bans could not be put up, the first because: {why}", report.failed.len()));
+            return Ok(Exit::Degraded);
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Now, or the latest moment the store knows of where the clock is behind that: then no time has
+/// gone by for the bans. (A host without a battery for its clock boots in the past.)
+fn effective(store: &Store) -> Result<Stamp> {
+    let now = clock::now().stamp;
+    Ok(store.last_moment()?.map_or(now, |last| last.max(now)))
+}
+
+/// The allow list as far as it is known before the network is up.
+fn frame(config: &palisade_core::config::Config, store: &Store, now: Stamp) -> Result<Frame> {
+    let mut allow = AllowList::new();
+    let _ = allow.set_config(config.allow().prefixes.iter().copied());
+    for member in store.allowed()?.into_iter().filter(|member| !member.until.over(now)) {
+        let _ = allow.add_by_hand(member.prefix, member.until, &member.comment);
+    }
+    if let Ok(found) = Links::open(Paths::default()).and_then(|mut links| links.snapshot()) {
+        let auto = config.allow().auto;
+        let _ = auto.own.then(|| allow.set_own(found.own));
+        let _ = auto.gateways.then(|| allow.set_gateways(found.gateways));
+        let _ = auto.resolvers.then(|| allow.set_resolvers(found.resolvers));
+    }
+    Ok(Frame { allow: allow.prefixes(now), refusal: config.ban().refusal })
+}
+
+/// Take the wall down.
+#[derive(Debug, Args)]
+#[command(after_help = "Everything of ours leaves the kernel and nobody is shut out. The store keeps the bans: `palisade restore`,\na restart of the daemon, or the next ban made without a daemon puts them up again.")]
+pub struct Flush {}
+
+impl Flush {
+    /// Does it.
+    pub fn run(self, global: &Global) -> Result<Exit> {
+        match ask(global, Request::Flush)? {
+            Reply::Flushed if global.json => print::json(&json!({ "v": 1, "flushed": true }))?,
+            Reply::Flushed => print::line("the wall is down; the store keeps the bans")?,
+            other => return Err(unexpected(&other)),
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,109 @@
+//! The house without a daemon: the same brain on store and kernel, for one question, with the lock held.
+
+use anyhow::Result;
+use palisade_core::bans::wall::Key;
+use palisade_core::brain::{Action, Brain, Event, Mode};
+use palisade_core::control::{Reply, Request};
+use palisade_core::event::KillCount;
+use palisade_core::time::Now;
+use palisade_os::block::{Blocker, Read};
+use palisade_os::clock;
+use palisade_os::flows::Flows;
+
+use crate::serve::open::{self, Opened};
+use crate::serve::{errors::chain, host, keeper, killing, wall};
+use crate::settings::Places;
+use crate::store::Store;
+
+/// Events of the log are handed out at most so many at once.
+const EVENTS: usize = 100_000;
+
+/// Store and kernel, held for one question.
+pub struct Direct {
+    brain: Brain,
+    store: Store,
+    blocker: Box<dyn Blocker>,
+    flows: Box<dyn Flows>,
+    _lock: palisade_os::privileges::Lock,
+}
+
+impl Direct {
+    /// Takes the lock and opens everything.
+    pub fn open(places: &Places) -> Result<Self> {
+        let Opened { lock, store, blocker, flows, mut links, mut brain, .. } = open::all(places, Mode::Enforce)?;
+        let mut ignored = Vec::new();
+        for event in host::first(&mut links) {
+            brain.handle(event, clock::now(), &mut ignored);
+        }
+        Ok(Self { brain, store, blocker, flows, _lock: lock })
+    }
+
+    /// Asks, and does what follows.
+    pub fn ask(mut self, request: Request, now: Now) -> Result<Reply> {
+        if let Request::Events { since, about, .. } = &request {
+            let notices = self.store.notices(*since, about.as_ref(), EVENTS)?;
+            return Ok(Reply::Events { notices });
+        }
+        let mut actions = Vec::new();
+        if !request.only_reads() && !matches!(request, Request::Flush) && !self.blocker.read(Read::Frame)?.whole {
+            // Nothing stands yet, or not all of it: put up what the store has before adding to it.
+            self.brain.raise(&mut actions);
+        }
+        let who = format!("uid {}", palisade_os::privileges::uid());
+        self.brain.handle(Event::Asked { id: 0, who, request }, now, &mut actions);
+        let mut answer = None;
+        while !actions.is_empty() {
+            for action in std::mem::take(&mut actions) {
+                self.act(action, &mut actions, &mut answer)?;
+            }
+        }
+        Ok(match answer {
+            Some(Reply::Status(mut status)) => {
+                status.since = None;
+                Reply::Status(status)
+            }
+            Some(reply) => reply,
+            None => Reply::Failed { exit: 70, message: "there was no answer; this is a bug".to_owned() },
+        })
+    }
+
+    fn act(&mut self, action: Action, more: &mut Vec<Action>, answer: &mut Option<Reply>) -> Result<()> {
+        match action {
+            Action::Order { ticket, order } => {
+                let steps = order.steps();
+                let report = if steps.is_empty() { Default::default() } else { self.blocker.apply(&steps, clock::now().stamp) };
+                let kills = order.kills(&report);
+                let failed = wall::failures(&steps, &report).into_iter().collect();
+                self.brain.handle(Event::Applied { ticket, failed }, clock::now(), more);
+                self.end(ticket, kills, more);
+            }
+            Action::Kill { ticket, targets } => self.end(ticket, targets, more),
+            Action::Rebuild { ticket, frame, entries } => {
+                let result = self.blocker.replace(&frame, &mut entries.into_iter(), clock::now().stamp).map_err(|e| chain(&e));
+                self.brain.handle(Event::Rebuilt { ticket, result }, clock::now(), more);
+            }
+            Action::Keep(records) => open::keep(&mut self.store, &records)?,
+            Action::Answer { reply, .. } => *answer = Some(reply),
+            Action::Look { mut why, keys, .. } => {
+                self.look(&mut why, &keys);
+                *answer = Some(Reply::Why(why));
+            }
+            Action::TakeDown { .. } => {
+                self.blocker.remove()?;
+                *answer = Some(Reply::Flushed);
+            }
+            Action::Tell(_) => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, ticket: u64, kills: Vec<(palisade_core::net::Prefix, palisade_core::ports::Ports)>, more: &mut Vec<Action>) {
+        let (killed, error) = if kills.is_empty() { (KillCount::default(), None) } else { killing::kill(self.flows.as_mut(), &killing::targets(kills)) };
+        self.brain.handle(Event::Ended { ticket, killed, error }, clock::now(), more);
+    }
+
+    fn look(&mut self, why: &mut palisade_core::control::Why, keys: &[Key]) {
+        wall::look(self.blocker.as_mut(), why, keys);
+        keeper::remember(&self.store, why);
+    }
+}

@@ -1,0 +1,186 @@
+//! Everything the house stands on, opened in the one right order; shared by the daemon and by the
+//! verbs that work without it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use palisade_core::bans::ban::{Ban, Origin};
+use palisade_core::brain::{Action, Brain, Event, Kept, Mode};
+use palisade_core::config::{Backend, Config};
+use palisade_core::event::{KillCount, Record};
+use palisade_core::judge::policy::Escalate;
+use palisade_core::time::{Span, Stamp, Until};
+use palisade_os::block::{Blocker, Memory, Nftables, Read};
+use palisade_os::clock;
+use palisade_os::flows::{Flows, Linux, Quiet};
+use palisade_os::links::{Links, Paths};
+use palisade_os::privileges::{self, Lock};
+
+use super::errors::chain;
+use crate::settings::Places;
+use crate::store::{Keep, Opening, Store};
+
+/// How much evidence is kept at least, so that `why` can tell yesterday's lines.
+const EVIDENCE: Span = Span::secs(7 * 86_400);
+
+/// Everything, open.
+pub(crate) struct Opened {
+    pub(crate) lock: Lock,
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) blocker: Box<dyn Blocker>,
+    pub(crate) flows: Box<dyn Flows>,
+    pub(crate) links: Links,
+    pub(crate) brain: Brain,
+    pub(crate) positions: HashMap<String, String>,
+}
+
+/// Opens everything for a brain that is to decide.
+pub(crate) fn all(places: &Places, mode: Mode) -> Result<Opened> {
+    let lock = lock(places)?;
+    let config = places.config()?;
+    let (store, opening) = Store::open(&places.state).with_context(|| format!("the store in {}", places.state.display()))?;
+    let mut blocker = firewall(&config, mode)?;
+    let flows = killer(&config, mode)?;
+    let links = Links::open(Paths::default()).context("cannot read this host's addresses")?;
+    let now = clock::now();
+    let mut kept = kept(&store, &config, now.stamp)?;
+    if let Opening::SetAside { to, why } = &opening {
+        eprintln!("palisade: the store was damaged ({why}); it is kept as {}, and the bans are taken from the kernel", to.display());
+        kept.bans = recovered(blocker.as_mut(), now.stamp);
+    }
+    let positions = store.positions()?;
+    let brain = Brain::new(config.clone(), mode, blocker.name(), blocker.limits(), kept, now);
+    let mut opened = Opened { lock, config, store, blocker, flows, links, brain, positions };
+    if matches!(opening, Opening::SetAside { .. }) {
+        let mut actions = Vec::new();
+        opened.brain.handle(Event::Forgotten, now, &mut actions);
+        carry_out(actions, &mut opened.brain, opened.blocker.as_mut(), &mut opened.store)?;
+    }
+    Ok(opened)
+}
+
+/// The lock that keeps two of us apart.
+pub(crate) fn lock(places: &Places) -> Result<Lock> {
+    make_dir(&places.run)?;
+    match privileges::lock_file(&places.lock()) {
+        Ok(lock) => Ok(lock),
+        Err(error) => bail!("{} ({})", chain(&error), places.lock().display()),
+    }
+}
+
+/// Makes a folder that only we and our group may enter, where there is none.
+fn make_dir(dir: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(dir);
+    made.with_context(|| format!("cannot make {}; make it yourself or name another with --run-dir", dir.display()))?;
+    let meta = fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    if meta.mode() & 0o002 != 0 && meta.mode() & 0o1000 == 0 {
+        bail!("{} may be written by everybody; make it 0750", dir.display());
+    }
+    Ok(())
+}
+
+/// The firewall the config names, proven to be usable. Observing needs none.
+pub(crate) fn firewall(config: &Config, mode: Mode) -> Result<Box<dyn Blocker>> {
+    if mode == Mode::Observe {
+        return Ok(Box::new(Memory::new()));
+    }
+    match config.ban().backend {
+        Backend::Auto | Backend::Nftables => Ok(Box::new(Nftables::open().context("nothing would be blocked")?)),
+        Backend::Memory => Ok(Box::new(Memory::new())),
+    }
+}
+
+fn killer(config: &Config, mode: Mode) -> Result<Box<dyn Flows>> {
+    if mode == Mode::Observe || config.ban().backend == Backend::Memory {
+        return Ok(Box::new(Quiet));
+    }
+    Ok(Box::new(Linux::open().context("connections could not be ended")?))
+}
+
+/// What the store kept that still matters.
+fn kept(store: &Store, config: &Config, now: Stamp) -> Result<Kept> {
+    let mut kept = Kept { allowed: store.allowed()?, last_moment: store.last_moment()?, ..Kept::default() };
+    store.each_ban(&mut |ban| {
+        kept.bans.push(ban);
+        ControlFlow::Continue(())
+    })?;
+    let window = config.jails().values().map(|jail| jail.policy.find_time).max().unwrap_or_default();
+    store.failures(now.minus(window), &mut |f| {
+        kept.failures.push((f.jail, f.unit, f.counted, f.score));
+        ControlFlow::Continue(())
+    })?;
+    store.sentences(&mut |sentence| {
+        kept.sentences.push(sentence);
+        ControlFlow::Continue(())
+    })?;
+    Ok(kept)
+}
+
+/// How long the store is to keep what is over, by the config's longest memory.
+pub(crate) fn keep_of(config: &Config) -> Keep {
+    let policies = || config.jails().values().map(|jail| &jail.policy);
+    let sentences = policies().map(|p| match &p.escalate {
+        Escalate::Factor { forget, .. } => *forget,
+        Escalate::Ladder { within, .. } => *within,
+    });
+    Keep { failures: policies().map(|p| p.find_time).max().unwrap_or_default().max(EVIDENCE), sentences: sentences.max().unwrap_or_default() }
+}
+
+/// The bans that stand in the kernel, when the store is lost.
+pub(crate) fn recovered(blocker: &mut dyn Blocker, now: Stamp) -> Vec<Ban> {
+    let Ok(found) = blocker.read(Read::All) else { return Vec::new() };
+    let ban = |(key, standing): (_, palisade_core::bans::wall::Standing)| Ban {
+        key,
+        since: now,
+        until: standing.left.map_or(Until::Forever, |left| Until::At(now.plus(left))),
+        origin: Origin::Recovered,
+        reason: "stood in the kernel when the store was lost".to_owned(),
+        offences: 1,
+    };
+    found.bans.into_iter().map(ban).collect()
+}
+
+/// Carries actions out right here, one after another, until nothing follows from them: for the
+/// start of the daemon and for the verbs without one. Answers are left out.
+pub(crate) fn carry_out(actions: Vec<Action>, brain: &mut Brain, blocker: &mut dyn Blocker, store: &mut Store) -> Result<()> {
+    let mut todo = std::collections::VecDeque::from(actions);
+    while let Some(action) = todo.pop_front() {
+        let event = match action {
+            Action::Rebuild { ticket, frame, entries } => {
+                let result = blocker.replace(&frame, &mut entries.into_iter(), clock::now().stamp);
+                let report = result.context("the wall could not be put up; nothing would be blocked")?;
+                Event::Rebuilt { ticket, result: Ok(report) }
+            }
+            Action::Order { ticket, order } => {
+                let steps = order.steps();
+                let report = blocker.apply(&steps, clock::now().stamp);
+                let mut more = Vec::new();
+                brain.handle(Event::Applied { ticket, failed: super::wall::failures(&steps, &report).into_iter().collect() }, clock::now(), &mut more);
+                todo.extend(more);
+                Event::Ended { ticket, killed: KillCount::default(), error: None }
+            }
+            Action::Keep(records) => {
+                keep(store, &records)?;
+                continue;
+            }
+            _ => continue,
+        };
+        let mut more = Vec::new();
+        brain.handle(event, clock::now(), &mut more);
+        todo.extend(more);
+    }
+    Ok(())
+}
+
+/// Writes records; a store that cannot be written does not keep the wall from standing.
+pub(crate) fn keep(store: &mut Store, records: &[Record]) -> Result<()> {
+    if let Err(error) = store.write(records) {
+        eprintln!("palisade: {}", chain(&error));
+    }
+    Ok(())
+}
