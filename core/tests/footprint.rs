@@ -29,7 +29,7 @@ fn resident() -> usize {
 /// The n-th of many sources, half of them IPv6, in no order.
 fn source(n: u32) -> Prefix {
     let mixed = n.wrapping_mul(2_654_435_761);
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         Prefix::host(Addr::from(Ipv4Addr::from_bits(mixed | 0x8000_0000)))
     } else {
         Prefix::host(Addr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(mixed) << 64))).widen(64)

@@ -31,13 +31,16 @@ const SWEEP: usize = 8192;
 /// How long from one sweep to the next.
 const SWEEP_PAUSE: Span = Span::secs(10);
 
-/// How many records are looked at for ended windows whenever the room is full, so that a flood
-/// pays for the room it takes.
-const OVERFLOW_SWEEP: usize = 32;
+/// How many records are looked at for ended windows whenever the room is full: a flood pays for the
+/// room it takes, and a round of the default room costs it 32,768 sources.
+const OVERFLOW_SWEEP: usize = 8;
 
 /// Weights from this one on are the same: nobody forges sixteen failures each for a quarter of a
 /// million sources within a window.
-const HEAVIEST: usize = 15;
+const HEAVIEST: u8 = 15;
+
+/// One a weight, in the nursery and in the hall.
+const SHELVES: usize = 2 * (HEAVIEST as usize + 1);
 
 /// One place of a full room in so many is the nursery's own.
 const NURSERY_SHARE: usize = 8;
@@ -96,7 +99,7 @@ struct Shelf {
 
 impl Shelf {
     const fn index(self) -> usize {
-        (if self.hall { HEAVIEST + 1 } else { 0 }) + self.weight as usize
+        (if self.hall { SHELVES / 2 } else { 0 }) + self.weight as usize
     }
 }
 
@@ -125,7 +128,7 @@ pub struct Judge {
     index: HashMap<Key, u32>,
     places: Vec<Seen>,
     free: u32,
-    shelves: [Ends; 2 * (HEAVIEST + 1)],
+    shelves: [Ends; SHELVES],
     in_hall: usize,
     capacity: usize,
     evicted: u64,
@@ -141,7 +144,7 @@ impl Judge {
             index: HashMap::new(),
             places: Vec::new(),
             free: NIL,
-            shelves: [Ends { oldest: NIL, latest: NIL }; 2 * (HEAVIEST + 1)],
+            shelves: [Ends { oldest: NIL, latest: NIL }; SHELVES],
             in_hall: 0,
             capacity: capacity.clamp(16, NIL as usize - 1),
             evicted: 0,
@@ -416,8 +419,7 @@ fn needed(policy: &Policy) -> u32 {
 
 /// The class of a window's sum: its full failures.
 fn weight(sum: u32) -> u8 {
-    let full = sum / u32::from(FULL_FAILURE);
-    u8::try_from(full.min(HEAVIEST as u32)).unwrap_or(HEAVIEST as u8)
+    u8::try_from(sum / u32::from(FULL_FAILURE)).map_or(HEAVIEST, |full| full.min(HEAVIEST))
 }
 
 /// Places are numbered in four bytes; the capacity makes sure that they suffice.

@@ -94,6 +94,18 @@ fn only_a_ban_of_all_the_ports_shuts_out() {
 }
 
 #[test]
+fn a_forced_ban_is_a_ban_of_its_own() {
+    let mut allow = AllowList::new();
+    let _ = allow.set_config([p("192.0.2.0/24")]);
+    let mut table = BanTable::new(9);
+    let forced = NewBan { who: allow.forced(p("192.0.2.9")).unwrap(), ..jail("203.0.113.9", 100) };
+    let _ = table.ban(forced).unwrap();
+    let found = table.overlapping(p("192.0.2.0/24"));
+    assert_eq!(found.iter().map(|b| b.key.clone()).collect::<Vec<_>>(), [Key { forced: true, ..Key::all(p("192.0.2.9")) }]);
+    assert_eq!(table.unban(p("192.0.2.9")).removed, found);
+}
+
+#[test]
 fn a_clock_step_keeps_what_is_left() {
     let mut table = BanTable::new(9);
     let _ = table.ban(jail("192.0.2.9", 100)).unwrap();
