@@ -39,7 +39,7 @@ impl Memory {
         Self(Arc::new(Mutex::new(Record { connections, ..Record::default() })))
     }
 
-    /// The record, to read or to change.
+    /// The record, to read or to change. Locked while the guard lives: hold one at a time.
     pub fn record(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +78,10 @@ mod tests {
         let peer = flows.clone();
         let target = Target { prefix: "203.0.113.0/24".parse().unwrap(), ports: Ports::All };
         assert_eq!(flows.kill(std::slice::from_ref(&target)).unwrap(), Killed { sockets: 1, states: 1 });
-        assert_eq!((peer.record().connections.as_slice(), peer.record().kills.len()), (&[bystander][..], 1));
+        {
+            let record = peer.record();
+            assert_eq!((record.connections.as_slice(), record.kills.len()), (&[bystander][..], 1));
+        }
         peer.record().fail = Some("broken".into());
         assert!(flows.kill(std::slice::from_ref(&target)).is_err());
         assert_eq!(flows.kill(&[target]).unwrap(), Killed::default());
