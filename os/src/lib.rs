@@ -7,10 +7,12 @@
 //! | [`netlink`] | one socket, one codec; nf_tables, conntrack, sock_diag and rtnetlink on top |
 //! | [`block`] | `trait Blocker`, one file a firewall |
 //! | [`flows`] | ending a prefix's connections |
+//! | [`links`] | own addresses, gateways, resolvers, admin sessions |
 //! | [`logs`] | files, journal, standard input |
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod block;
 pub mod flows;
+pub mod links;
 pub mod logs;
 pub mod netlink;

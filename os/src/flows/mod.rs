@@ -3,6 +3,10 @@
 //! Called only once the block stands: states ended without a block in both directions come back
 //! with the next packet.
 
+pub mod linux;
+pub mod memory;
+mod targets;
+
 use palisade_core::bans::wall::Ports;
 use palisade_core::net::Prefix;
 

@@ -1,0 +1,182 @@
+//! What the allow list's automatic members need, as plain data: our own addresses, the gateways,
+//! the resolvers, and the peers of live administration sessions.
+//!
+//! | file | what it reads |
+//! |---|---|
+//! | [`route`] | rtnetlink: addresses, default routes, what changed |
+//! | [`resolv`] | resolv.conf(5) |
+//! | [`utmp`] | utmp(5) |
+//! | [`sessions`] | who is logged in over ssh, and what counts as proof of it |
+
+pub mod resolv;
+pub mod route;
+pub mod sessions;
+pub mod utmp;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use palisade_core::net::Addr;
+
+use crate::netlink::socket::{ROUTE, SOCK_DIAG, Socket};
+
+/// Where this host keeps what is read; tests put their own there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Files in the format of resolv.conf(5). The second by default: behind the stub resolver
+    /// 127.0.0.53 of the first, systemd-resolved asks the servers named there.
+    pub resolv_conf: Vec<PathBuf>,
+    /// procfs.
+    pub proc: PathBuf,
+    /// The database of logins.
+    pub utmp: PathBuf,
+    /// logind's session files.
+    pub sessions: PathBuf,
+    /// Where the user id of sshd's unprivileged process is looked up.
+    pub passwd: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            resolv_conf: vec!["/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into()],
+            proc: "/proc".into(),
+            utmp: "/run/utmp".into(),
+            sessions: "/run/systemd/sessions".into(),
+            passwd: "/etc/passwd".into(),
+        }
+    }
+}
+
+/// What surrounds this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbourhood {
+    /// All addresses of all interfaces, loopback included.
+    pub own: BTreeSet<Addr>,
+    /// The next hops of default routes in all tables. Of link-local ones the link is not kept.
+    pub gateways: BTreeSet<Addr>,
+    /// The name servers asked.
+    pub resolvers: BTreeSet<Addr>,
+}
+
+/// What could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub struct LinkError {
+    /// What was tried.
+    what: String,
+    /// What the system said.
+    #[source]
+    source: io::Error,
+}
+
+impl LinkError {
+    fn new(what: impl Into<String>, source: io::Error) -> Self {
+        Self { what: what.into(), source }
+    }
+}
+
+/// The links, routes and sessions of the network namespace it was opened in.
+///
+/// Its descriptor becomes readable when links, addresses or routes may have changed; see
+/// [`Links::drain`]. Files (resolvers, sessions) do not wake it: look again on a timer.
+#[derive(Debug)]
+pub struct Links {
+    paths: Paths,
+    watch: Socket,
+    query: Socket,
+    diag: Socket,
+}
+
+impl Links {
+    /// Opens its sockets in the calling thread's network namespace and begins to watch.
+    pub fn open(paths: Paths) -> Result<Self, LinkError> {
+        let fail = |error| LinkError::new("open netlink to links and routes", error);
+        let watch = Socket::open(ROUTE).map_err(fail)?;
+        for group in route::GROUPS {
+            watch.join(group).map_err(fail)?;
+        }
+        Ok(Self {
+            paths,
+            watch,
+            query: Socket::open(ROUTE).map_err(fail)?,
+            diag: Socket::open(SOCK_DIAG).map_err(|e| LinkError::new("open netlink to the sockets (CONFIG_INET_DIAG)", e))?,
+        })
+    }
+
+    /// What surrounds us now. A resolver file that is not there has no resolvers.
+    pub fn snapshot(&mut self) -> Result<Neighbourhood, LinkError> {
+        let own = route::addresses(&mut self.query).map_err(|e| LinkError::new("list own addresses", e))?;
+        let gateways = route::gateways(&mut self.query).map_err(|e| LinkError::new("list default routes", e))?;
+        let mut resolvers = BTreeSet::new();
+        for path in &self.paths.resolv_conf {
+            resolvers.extend(resolv::nameservers(&read_some(path, resolv::MOST_BYTES)?));
+        }
+        Ok(Neighbourhood { own, gateways, resolvers })
+    }
+
+    /// Reads all waiting notifications: whether a new snapshot may differ. Never blocks.
+    pub fn drain(&mut self) -> Result<bool, LinkError> {
+        route::drain(&mut self.watch).map_err(|e| LinkError::new("read notifications of links and routes", e))
+    }
+
+    /// The peers of live, *authenticated* ssh sessions to one of `ports` (none given: to any port).
+    /// See [`sessions`] for what counts.
+    pub fn admin_sessions(&mut self, ports: &[u16]) -> Result<BTreeSet<Addr>, LinkError> {
+        sessions::admins(&mut self.diag, &self.paths, ports)
+    }
+}
+
+impl AsFd for Links {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
+/// At most `most` bytes of a file; nothing where there is none.
+fn read_some(path: &Path, most: u64) -> Result<Vec<u8>, LinkError> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(LinkError::new(format!("read {}", path.display()), error)),
+    }
+}
+
+/// An address with or without zone (`fe80::1%eth0`) and brackets. The zone is dropped: prefixes have none.
+fn lenient_addr(text: &str) -> Option<Addr> {
+    let text = text.trim();
+    let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    text.split_once('%').map_or(text, |(addr, _)| addr).parse().ok()
+}
+
+/// The client in the value of `SSH_CONNECTION`, which sshd gives to what it starts (ssh(1)):
+/// client address, client port, server address, server port. `None` for anything else.
+pub fn ssh_connection_peer(value: &str) -> Option<Addr> {
+    let fields: Vec<&str> = value.split_ascii_whitespace().collect();
+    let [client, client_port, server, server_port] = fields[..] else { return None };
+    let port = |text: &str| text.parse::<u16>().is_ok_and(|port| port != 0);
+    lenient_addr(server)?;
+    lenient_addr(client).filter(|_| port(client_port) && port(server_port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_of_ssh_connection() {
+        let peer = |text| ssh_connection_peer(text).map(|addr| addr.to_string());
+        assert_eq!(peer("198.51.100.20 55122 192.0.2.1 22").as_deref(), Some("198.51.100.20"));
+        assert_eq!(peer("2001:db8::5 55122 2001:db8::1 22").as_deref(), Some("2001:db8::5"));
+        assert_eq!(peer("fe80::5%eth0 55122 fe80::1%eth0 22").as_deref(), Some("fe80::5"));
+        assert_eq!(peer("::ffff:198.51.100.20 55122 ::ffff:192.0.2.1 22").as_deref(), Some("198.51.100.20"));
+        for wrong in ["", "198.51.100.20", "198.51.100.20 x 192.0.2.1 22", "198.51.100.20 1 192.0.2.1 22 9", "UNKNOWN 65535 UNKNOWN 65535"]
+        {
+            assert_eq!(peer(wrong), None, "{wrong}");
+        }
+    }
+}
