@@ -1,5 +1,8 @@
 //! The firewalls, one file each, behind one trait.
 
+pub mod memory;
+pub mod nftables;
+
 use std::os::fd::BorrowedFd;
 
 use palisade_core::bans::wall::{Entry, Found, Frame, Key, Limits, Report, Step};

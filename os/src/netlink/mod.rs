@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod pipeline;
 pub mod sock_diag;
+pub mod nft;
 pub mod socket;
 pub mod wire;
 

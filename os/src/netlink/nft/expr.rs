@@ -1,0 +1,283 @@
+//! The expressions of rules: the few we write, and read back to compare.
+//!
+//! ```text
+//!  expression   nest LIST_ELEM { str NAME=1, nest DATA=2 {...} }          all numbers big endian
+//!  meta         DREG=1  KEY=2
+//!  payload      DREG=1  BASE=2  OFFSET=3  LEN=4
+//!  bitwise      SREG=1  DREG=2  LEN=3  MASK=4{VALUE}  XOR=5{VALUE}  OP=6 (0: and, xor)
+//!  cmp          SREG=1  OP=2 (0: ==, 1: !=)  DATA=3{VALUE}
+//!  lookup       SET=1  SREG=2  FLAGS=5 (1: not in)
+//!  immediate    DREG=1 (0: the verdict)  DATA=2{VERDICT=2{CODE=1, CHAIN=2}}
+//!  reject       TYPE=1 (1: TCP reset, 2: ICMP of the packet's family)  ICMP_CODE=2 (u8)
+//! ```
+//! Source: linux/netfilter/nf_tables.h. One register is enough: each rule loads, masks and asks
+//! in turn.
+
+use super::nfta::{DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME, LIST_ELEM};
+use crate::netlink::wire::{Attr, Attrs, Builder};
+
+/// `NFT_REG_1`: 16 bytes, an IPv6 address fits.
+const REGISTER: u32 = 1;
+/// `NFT_REG_VERDICT`.
+const REGISTER_VERDICT: u32 = 0;
+
+/// `enum nft_reject_types`.
+const REJECT_TCP_RESET: u32 = 1;
+const REJECT_ICMPX: u32 = 2;
+/// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`: ICMP 3/13, ICMPv6 1/1.
+const ADMIN_PROHIBITED: u8 = 3;
+
+/// What is known of a packet beside its bytes (`enum nft_meta_keys`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meta {
+    /// Index of the device it came in by; 4 bytes, host order.
+    InDevice,
+    /// Index of the device it leaves by; 4 bytes, host order.
+    OutDevice,
+    /// `NFPROTO_IPV4` or `NFPROTO_IPV6`; 1 byte.
+    Family,
+    /// Transport protocol; 1 byte.
+    Transport,
+}
+
+/// Which header an offset counts from (`enum nft_payload_bases`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// IPv4 or IPv6.
+    Network,
+    /// TCP, UDP, ICMP.
+    Transport,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It vanishes.
+    Drop,
+    /// It has passed this base chain.
+    Accept,
+    /// On in that chain, without coming back.
+    Goto(String),
+}
+
+/// One expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expr {
+    /// Loads what is known of the packet.
+    Meta(Meta),
+    /// Loads bytes of it.
+    Payload {
+        /// Of which header.
+        header: Header,
+        /// From which byte.
+        offset: u32,
+        /// How many.
+        len: u32,
+    },
+    /// Keeps these bits of what was loaded.
+    Mask(Vec<u8>),
+    /// Goes on only if what was loaded is this.
+    Equal(Vec<u8>),
+    /// Goes on only if what was loaded is a member of the set.
+    In(String),
+    /// Ends the rule.
+    Verdict(Verdict),
+    /// Answers with a TCP reset.
+    RejectReset,
+    /// Answers with ICMP "administratively prohibited".
+    RejectProhibited,
+    /// Anything else: its name. Never written.
+    Other(String),
+}
+
+impl Meta {
+    const ALL: [(Self, u32); 4] = [(Self::InDevice, 4), (Self::OutDevice, 5), (Self::Family, 15), (Self::Transport, 16)];
+
+    fn number(self) -> u32 {
+        Self::ALL.iter().find(|(meta, _)| *meta == self).map_or(0, |(_, number)| *number)
+    }
+}
+
+impl Header {
+    const fn number(self) -> u32 {
+        match self {
+            Self::Network => 1,
+            Self::Transport => 2,
+        }
+    }
+}
+
+impl Verdict {
+    /// `NF_DROP`, `NF_ACCEPT` and `NFT_GOTO` (-4), as the u32 they travel as.
+    const fn code(&self) -> u32 {
+        match self {
+            Self::Drop => 0,
+            Self::Accept => 1,
+            Self::Goto(_) => (-4i32).cast_unsigned(),
+        }
+    }
+}
+
+fn data(b: &mut Builder, kind: u16, value: &[u8]) {
+    let nest = b.nest(kind);
+    b.attr(DATA_VALUE, value);
+    b.end(nest);
+}
+
+impl Expr {
+    /// The kernel's name of it.
+    fn name(&self) -> &str {
+        match self {
+            Self::Meta(_) => "meta",
+            Self::Payload { .. } => "payload",
+            Self::Mask(_) => "bitwise",
+            Self::Equal(_) => "cmp",
+            Self::In(_) => "lookup",
+            Self::Verdict(_) => "immediate",
+            Self::RejectReset | Self::RejectProhibited => "reject",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Writes it as a member of a rule's list.
+    pub fn write(&self, b: &mut Builder) {
+        let member = b.nest(LIST_ELEM);
+        b.attr_str(EXPR_NAME, self.name());
+        let body = b.nest(EXPR_DATA);
+        match self {
+            Self::Meta(meta) => {
+                b.attr_be32(1, REGISTER).attr_be32(2, meta.number());
+            }
+            Self::Payload { header, offset, len } => {
+                b.attr_be32(1, REGISTER).attr_be32(2, header.number()).attr_be32(3, *offset).attr_be32(4, *len);
+            }
+            Self::Mask(mask) => {
+                let len = u32::try_from(mask.len()).expect("a netmask is at most 16 bytes");
+                b.attr_be32(1, REGISTER).attr_be32(2, REGISTER).attr_be32(3, len);
+                data(b, 4, mask);
+                data(b, 5, &vec![0; mask.len()]);
+            }
+            Self::Equal(value) => {
+                b.attr_be32(1, REGISTER).attr_be32(2, 0);
+                data(b, 3, value);
+            }
+            Self::In(set) => {
+                b.attr_str(1, set).attr_be32(2, REGISTER);
+            }
+            Self::Verdict(verdict) => {
+                b.attr_be32(1, REGISTER_VERDICT);
+                let value = b.nest(2);
+                let nest = b.nest(DATA_VERDICT);
+                b.attr_be32(1, verdict.code());
+                if let Verdict::Goto(chain) = verdict {
+                    b.attr_str(2, chain);
+                }
+                b.end(nest).end(value);
+            }
+            Self::RejectReset => {
+                b.attr_be32(1, REJECT_TCP_RESET);
+            }
+            Self::RejectProhibited => {
+                b.attr_be32(1, REJECT_ICMPX).attr(2, &[ADMIN_PROHIBITED]);
+            }
+            Self::Other(_) => {}
+        }
+        b.end(body).end(member);
+    }
+
+    /// Reads one member of a rule's list; anything but what [`Expr::write`] writes is [`Expr::Other`].
+    pub fn read(member: Attr<'_>) -> Self {
+        let attrs = member.nested();
+        let name = attrs.find(EXPR_NAME).and_then(|a| a.str()).unwrap_or("?");
+        let body = attrs.find(EXPR_DATA).map_or(Attrs(&[]), |a| a.nested());
+        Self::understand(name, body).unwrap_or_else(|| Self::Other(name.to_owned()))
+    }
+
+    fn understand(name: &str, body: Attrs<'_>) -> Option<Self> {
+        let number = |kind| body.find(kind).and_then(|a| a.be32());
+        let value = |kind| Some(body.find(kind)?.nested().find(DATA_VALUE)?.payload.to_vec());
+        let is = |kind, wanted| (number(kind)? == wanted).then_some(());
+        Some(match name {
+            "meta" => {
+                is(1, REGISTER)?;
+                let key = number(2)?;
+                Self::Meta(Meta::ALL.iter().find(|(_, number)| *number == key)?.0)
+            }
+            "payload" => {
+                is(1, REGISTER)?;
+                let base = number(2)?;
+                let header = [Header::Network, Header::Transport].into_iter().find(|h| h.number() == base)?;
+                Self::Payload { header, offset: number(3)?, len: number(4)? }
+            }
+            "bitwise" => {
+                is(1, REGISTER)?;
+                is(2, REGISTER)?;
+                (number(6).unwrap_or(0) == 0 && value(5)?.iter().all(|byte| *byte == 0)).then_some(())?;
+                Self::Mask(value(4)?)
+            }
+            "cmp" => {
+                is(1, REGISTER)?;
+                is(2, 0)?;
+                Self::Equal(value(3)?)
+            }
+            "lookup" => {
+                is(2, REGISTER)?;
+                (number(5).unwrap_or(0) == 0).then_some(())?;
+                Self::In(body.find(1)?.str()?.to_owned())
+            }
+            "immediate" => {
+                is(1, REGISTER_VERDICT)?;
+                let verdict = body.find(2)?.nested().find(DATA_VERDICT)?.nested();
+                let chain = verdict.find(2).and_then(|a| a.str()).unwrap_or_default();
+                let code = verdict.find(1)?.be32()?;
+                let known = [Verdict::Drop, Verdict::Accept, Verdict::Goto(chain.to_owned())];
+                Self::Verdict(known.into_iter().find(|v| v.code() == code)?)
+            }
+            "reject" => match number(1)? {
+                REJECT_TCP_RESET => Self::RejectReset,
+                REJECT_ICMPX => (body.find(2)?.payload == [ADMIN_PROHIBITED]).then_some(Self::RejectProhibited)?,
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_expr() -> impl Strategy<Value = Expr> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 1..17);
+        let name = || "[a-z][a-z0-9_.]{0,20}";
+        prop_oneof![
+            prop_oneof![Just(Meta::InDevice), Just(Meta::OutDevice), Just(Meta::Family), Just(Meta::Transport)].prop_map(Expr::Meta),
+            (prop_oneof![Just(Header::Network), Just(Header::Transport)], 0u32..60, 1u32..17)
+                .prop_map(|(header, offset, len)| Expr::Payload { header, offset, len }),
+            bytes().prop_map(Expr::Mask),
+            bytes().prop_map(Expr::Equal),
+            name().prop_map(Expr::In),
+            prop_oneof![Just(Verdict::Drop), Just(Verdict::Accept), name().prop_map(Verdict::Goto)].prop_map(Expr::Verdict),
+            Just(Expr::RejectReset),
+            Just(Expr::RejectProhibited),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(expr in any_expr()) {
+            let mut b = Builder::new();
+            b.message(0, 0, 0, &[]);
+            expr.write(&mut b);
+            let message = crate::netlink::wire::Messages(b.bytes()).next().unwrap();
+            let member = message.attrs(0).find(LIST_ELEM).unwrap();
+            prop_assert_eq!(Expr::read(member), expr);
+        }
+
+        #[test]
+        fn reading_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = Expr::read(Attr { kind: LIST_ELEM, payload: &bytes });
+        }
+    }
+}
