@@ -56,6 +56,6 @@ fn pages(command: clap::Command, name: &str, dir: &Path) -> Result<()> {
     }
     let path = dir.join(format!("{name}.1"));
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.name(name.to_owned()).display_name(name)).render(&mut page)?;
+    clap_mangen::Man::new(command.display_name(name)).title(name).render(&mut page)?;
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }

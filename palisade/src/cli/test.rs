@@ -211,7 +211,7 @@ impl Signatures {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         match self.name {
-            Some(name) => one(&find(&name)?, global.json)?,
+            Some(name) => one(find(&name)?.as_ref(), global.json)?,
             None if global.json => {
                 let all: Vec<_> = scan::builtin().iter().map(|s| json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len() })).collect();
                 print::json(&json!({ "v": 1, "signatures": all }))?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::ToSocketAddrs;
+use std::os::fd::AsFd;
 use std::sync::mpsc::SyncSender;
 
 use palisade_core::brain::Event;
@@ -49,7 +50,7 @@ fn trouble(error: &dyn std::error::Error) -> Event {
 pub(super) fn run(mut links: Links, stop: &Waker, brain: &SyncSender<Input>) -> io::Result<()> {
     let mut last = None;
     loop {
-        if poll(&[links.fd()], Some(stop), Some(SESSIONS))?.woken() {
+        if poll(&[links.as_fd()], Some(stop), Some(SESSIONS))?.woken() {
             return Ok(());
         }
         let mut events = Vec::new();

@@ -14,9 +14,13 @@ use palisade_core::config::{Backend, Config};
 use palisade_core::event::{KillCount, Record};
 use palisade_core::judge::policy::Escalate;
 use palisade_core::time::{Span, Stamp, Until};
-use palisade_os::block::{Blocker, Memory, Nftables, Read};
+use palisade_os::block::memory::Memory;
+use palisade_os::block::nftables::Nftables;
+use palisade_os::block::{Blocker, Read};
 use palisade_os::clock;
-use palisade_os::flows::{Flows, Linux, Quiet};
+use palisade_os::flows::linux::Linux;
+use palisade_os::flows::memory::Memory as Quiet;
+use palisade_os::flows::Flows;
 use palisade_os::links::{Links, Paths};
 use palisade_os::privileges::{self, Lock};
 
@@ -97,7 +101,7 @@ pub(crate) fn firewall(config: &Config, mode: Mode) -> Result<Box<dyn Blocker>> 
 
 fn killer(config: &Config, mode: Mode) -> Result<Box<dyn Flows>> {
     if mode == Mode::Observe || config.ban().backend == Backend::Memory {
-        return Ok(Box::new(Quiet));
+        return Ok(Box::new(Quiet::new(Vec::new())));
     }
     Ok(Box::new(Linux::open().context("connections could not be ended")?))
 }

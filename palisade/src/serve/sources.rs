@@ -151,7 +151,7 @@ impl Ears {
             Take::Line { source, path, bytes } => {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
-                let line = program.map_or_else(|| Line::raw(bytes), |program| Line::split(program, bytes));
+                let line = Line::raw(bytes);
                 if let Some(scanner) = self.scanners.get(source) {
                     scanner.scan(line, &mut |attack| batch.attacks.push(attack));
                 }
