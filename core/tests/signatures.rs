@@ -50,6 +50,7 @@ fn a_named_program_is_heard_by_its_own_signature_only() {
 const SERVICES: &[(&str, &[&str])] = &[
     ("100", &["sshd"]),
     ("101", &["dropbear"]),
+    ("110", &["sshguard"]),
     ("120", &["named"]),
     ("200", &["uwimap"]),
     ("210", &["dovecot"]),
@@ -79,6 +80,9 @@ const SERVICES: &[(&str, &[&str])] = &[
 
 /// The services that must pass whole.
 const MUST: &[&str] = &["100", "101", "350", "360", "370", "*"];
+
+/// How many of the 216 pass; the ones that do not are a coloured terminal log of gitea's.
+const PASSED: usize = 215;
 
 fn corpus() -> Option<String> {
     let root = std::env::var_os("PALISADE_CORPORA").map_or_else(|| PathBuf::from("../../../shared/corpora"), PathBuf::from);
@@ -125,6 +129,7 @@ fn sshguards_corpus() {
     eprintln!("sshguard corpus: {good} of {}; not passed by service: {by_service:?}", lines.len() / 3);
     assert_eq!(lines.len() / 3, 216);
     assert!(fatal.is_empty(), "{fatal:#?}");
+    assert!(good >= PASSED, "{good} pass; it were {PASSED}");
 }
 
 /// What an attacker may write into a field: addresses introduced in each way a pattern knows, and whole lines.
@@ -163,10 +168,8 @@ fn poisons(own: &Signature) -> Vec<String> {
 /// Words of a line that a client could have filled: all that a rule captured besides the address.
 fn fields(scanner: &Scanner, line: &str) -> Vec<(usize, usize)> {
     let explanation = scanner.explain(Line::raw(line.as_bytes()));
-    let offset = line.len() - line.trim_end().len();
-    let start = line.len() - offset - explanation.message.len();
     let Some(Reason::Match { spans, .. }) = explanation.trials.into_iter().map(|t| t.reason).next() else { return Vec::new() };
-    spans.into_iter().filter(|(name, ..)| name != "addr").map(|(_, from, to)| (start + from, start + to)).collect()
+    spans.into_iter().filter(|(name, ..)| name != "addr").map(|(_, from, to)| (from, to)).collect()
 }
 
 /// Every captured field of every hit, and for access logs every quoted text, filled with every poison:
@@ -305,6 +308,9 @@ fn a_line_of_a_mebibyte_is_only_a_long_line() {
 }
 
 proptest! {
+    // No file of failures: an integration test has no place for it.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn total_on_any_bytes(line: Vec<u8>) {
         attacks(&scanner(builtin()), &line);
