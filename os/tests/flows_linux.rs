@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -79,7 +80,7 @@ impl Lab {
             let run = scope.spawn(move || {
                 let ns = std::fs::File::open(path).unwrap();
                 // SAFETY: the descriptor is open; only the calling thread, which ends here, changes its namespace.
-                let rc = unsafe { libc::setns(std::os::fd::AsRawFd::as_raw_fd(&ns), libc::CLONE_NEWNET) };
+                let rc = unsafe { libc::setns(ns.as_raw_fd(), libc::CLONE_NEWNET) };
                 assert_eq!(rc, 0, "setns: {}", std::io::Error::last_os_error());
                 work()
             });
@@ -124,10 +125,25 @@ impl Drop for Lab {
 
 /// Connects from a given source address, port 0 for any.
 fn connect(from: SocketAddr, to: SocketAddr) -> TcpStream {
-    use std::os::fd::FromRawFd;
+    TcpStream::from(connected(from, to, libc::SOCK_STREAM, 0))
+}
+
+/// One ICMP echo and its answer.
+fn ping(from: SocketAddr, to: SocketAddr) {
+    let (protocol, kind) = if from.is_ipv4() { (libc::IPPROTO_ICMP, 8) } else { (libc::IPPROTO_ICMPV6, 128) };
+    let socket = UdpSocket::from(connected(from, to, libc::SOCK_RAW, protocol));
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // Type, code, checksum, id 7, sequence 1. The kernel writes ICMPv6's checksum itself.
+    let sum = !(0x0800u16 + 7 + 1);
+    let [high, low] = sum.to_be_bytes();
+    socket.send(&[kind, 0, high, low, 0, 7, 0, 1]).unwrap();
+    socket.recv(&mut [0; 64]).unwrap();
+}
+
+fn connected(from: SocketAddr, to: SocketAddr, kind: i32, protocol: i32) -> OwnedFd {
     let domain = if from.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: plain system call; the descriptor is new and owned by the stream alone.
-    let stream = unsafe { TcpStream::from_raw_fd(libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)) };
+    // SAFETY: plain system call; the descriptor is new and owned by nobody else.
+    let stream = unsafe { OwnedFd::from_raw_fd(libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol)) };
     for (addr, call) in [(from, libc::bind as unsafe extern "C" fn(_, _, _) -> _), (to, libc::connect)] {
         // SAFETY: sockaddr_in6 is plain integers, zero is a valid value.
         let mut raw: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
@@ -151,7 +167,7 @@ fn connect(from: SocketAddr, to: SocketAddr) -> TcpStream {
             }
         };
         // SAFETY: the address is live and `len` is within it.
-        let rc = unsafe { call(std::os::fd::AsRawFd::as_raw_fd(&stream), (&raw const raw).cast::<libc::sockaddr>(), len) };
+        let rc = unsafe { call(stream.as_raw_fd(), (&raw const raw).cast::<libc::sockaddr>(), len) };
         assert_eq!(rc, 0, "{from} to {to}: {}", std::io::Error::last_os_error());
     }
     stream
@@ -205,9 +221,7 @@ fn every_kind_of_state_goes_and_the_bystanders_stay() {
         let mut buf = [0; 8];
         let (_, peer) = udp.recv_from(&mut buf).unwrap();
         udp.send_to(b"!", peer).unwrap();
-        let source = a.rsplit_once(':').unwrap().0.trim_matches(['[', ']']).to_owned();
-        let plain = gateway.trim_matches(['[', ']']);
-        lab.exec("outside", &format!("ping -c1 -W2 -I {source} {plain} >/dev/null"));
+        lab.within("outside", || ping(a.parse().unwrap(), format!("{gateway}:0").parse().unwrap()));
     }
     for (a, b) in &mut open {
         echoes(a, b);
@@ -289,7 +303,7 @@ fn only_the_named_ports_and_only_connected_udp() {
         connected.connect((ATTACKER, 999)).unwrap();
         (connected, UdpSocket::bind("0.0.0.0:2223").unwrap())
     });
-    lab.exec("outside", &format!("ping -c1 -W2 -I {ATTACKER} 198.51.100.1 >/dev/null"));
+    lab.within("outside", || ping(format!("{ATTACKER}:0").parse().unwrap(), "198.51.100.1:0".parse().unwrap()));
     let target = Target { prefix: "198.51.100.66/32".parse().unwrap(), ports: Ports::only([2222, 2223]).unwrap() };
     assert_eq!(lab.kill(&[target]), Killed { sockets: 2, states: 1 });
     let left = lab.states(ATTACKER);
