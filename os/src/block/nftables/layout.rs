@@ -446,7 +446,10 @@ mod tests {
                 prop_assert!(chains.contains(&rule.chain));
                 for expr in rule.exprs {
                     match expr {
-                        Expr::In(set) => prop_assert!(sets.contains(&set) && { used.insert(set); true }),
+                        Expr::In(set) => {
+                            prop_assert!(sets.contains(&set));
+                            used.insert(set);
+                        }
                         Expr::Verdict(Verdict::Goto(chain)) => prop_assert!(chains.contains(&chain)),
                         _ => {}
                     }
