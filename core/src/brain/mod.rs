@@ -233,9 +233,12 @@ impl Brain {
             self.records.extend(self.table.iter().map(Record::Ban));
         }
         let by_hand = self.allow.members(self.started).filter_map(|member| match member.why {
-            crate::allow::Why::Hand { comment } => {
-                Some(Record::Allow(Allowed { prefix: member.prefix, since: self.started, until: member.until, comment: comment.to_string() }))
-            }
+            crate::allow::Why::Hand { comment } => Some(Record::Allow(Allowed {
+                prefix: member.prefix,
+                since: self.started,
+                until: member.until,
+                comment: comment.to_string(),
+            })),
             _ => None,
         });
         self.records.extend(by_hand);

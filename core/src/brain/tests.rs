@@ -69,7 +69,9 @@ impl Lab {
                         more.extend(self.tell(Event::Applied { ticket: *ticket, failed: Vec::new() }));
                         more.extend(self.tell(Event::Ended { ticket: *ticket, killed: KillCount { sockets, states: 0 }, error: None }));
                     }
-                    Action::Rebuild { ticket, .. } => more.extend(self.tell(Event::Rebuilt { ticket: *ticket, result: Ok(Report::default()) })),
+                    Action::Rebuild { ticket, .. } => {
+                        more.extend(self.tell(Event::Rebuilt { ticket: *ticket, result: Ok(Report::default()) }))
+                    }
                     _ => {}
                 }
             }
@@ -81,7 +83,8 @@ impl Lab {
 
     fn fail(&mut self, addr: &str, times: usize) -> Vec<Action> {
         let attacks = (0..times).map(|_| attack(addr)).collect::<Vec<_>>();
-        let batch = Batch { source: "/var/log/auth.log".to_owned(), lines: times as u64, oversize: 0, attacks, position: Some("pos".to_owned()) };
+        let batch =
+            Batch { source: "/var/log/auth.log".to_owned(), lines: times as u64, oversize: 0, attacks, position: Some("pos".to_owned()) };
         self.play(Event::Heard(batch))
     }
 
@@ -144,7 +147,9 @@ fn the_fifth_failure_is_ordered_kept_and_told() {
     let until = Until::At(lab.now.stamp.plus(Span::secs(600)));
     assert_eq!(steps(&actions), [Step::Block(crate::bans::wall::Entry { key: key("203.0.113.7"), until })]);
     let what = told(&actions);
-    let [What::Ban { killed: KillCount { sockets: 2, states: 0 }, offences: 1, origin: Origin::Jail(_), .. }] = what[..] else { panic!("{what:?}") };
+    let [What::Ban { killed: KillCount { sockets: 2, states: 0 }, offences: 1, origin: Origin::Jail(_), .. }] = what[..] else {
+        panic!("{what:?}")
+    };
     assert!(lab.banned("203.0.113.7") && !lab.banned("203.0.113.8"));
 }
 
@@ -202,22 +207,35 @@ fn an_answer_waits_until_the_ban_stands_and_its_connections_are_ended() {
     let answered = |actions: &[Action]| actions.iter().any(|a| matches!(a, Action::Answer { .. }));
     let actions = lab.tell(Event::Asked { id: 1, who: "uid 0".to_owned(), request });
     assert!(!answered(&actions));
-    let Some(ticket) = actions.iter().find_map(|a| if let Action::Order { ticket, .. } = a { Some(*ticket) } else { None }) else { panic!() };
+    let Some(ticket) = actions.iter().find_map(|a| if let Action::Order { ticket, .. } = a { Some(*ticket) } else { None }) else {
+        panic!()
+    };
     assert!(!answered(&lab.tell(Event::Applied { ticket, failed: Vec::new() })));
     let last = lab.tell(Event::Ended { ticket, killed: KillCount { sockets: 1, states: 7 }, error: None });
-    assert!(last.iter().any(|a| matches!(a, Action::Answer { id: 1, reply: Reply::Bans { killed: KillCount { sockets: 1, states: 7 }, .. } })));
+    assert!(
+        last.iter().any(|a| matches!(a, Action::Answer { id: 1, reply: Reply::Bans { killed: KillCount { sockets: 1, states: 7 }, .. } }))
+    );
 }
 
 #[test]
 fn a_wall_that_refuses_is_a_problem_and_is_built_again() {
     let mut lab = Lab::new("");
-    let request = Request::Ban { prefixes: vec!["203.0.113.7".parse().unwrap()], term: None, reason: String::new(), force: false, origin: Origin::Manual, asker: None };
+    let request = Request::Ban {
+        prefixes: vec!["203.0.113.7".parse().unwrap()],
+        term: None,
+        reason: String::new(),
+        force: false,
+        origin: Origin::Manual,
+        asker: None,
+    };
     let actions = lab.tell(Event::Asked { id: 1, who: String::new(), request });
     let Some(Action::Order { ticket, .. }) = actions.first() else { panic!("{actions:?}") };
     let failed = vec![(Some(key("203.0.113.7")), "no memory".to_owned())];
     lab.tell(Event::Applied { ticket: *ticket, failed });
     let last = lab.tell(Event::Ended { ticket: *ticket, killed: KillCount::default(), error: None });
-    let Some(Action::Answer { reply: Reply::Bans { results, .. }, .. }) = last.iter().find(|a| matches!(a, Action::Answer { .. })) else { panic!() };
+    let Some(Action::Answer { reply: Reply::Bans { results, .. }, .. }) = last.iter().find(|a| matches!(a, Action::Answer { .. })) else {
+        panic!()
+    };
     assert!(matches!(&results[0].what, BanOutcome::Failed { error } if error == "no memory"));
     let Reply::Status(status) = lab.ask(Request::Status) else { panic!() };
     assert_eq!((status.state, status.problems[0].about.as_str()), (State::Degraded, "wall"));
@@ -236,7 +254,9 @@ fn drift_is_put_right_in_both_directions() {
     let seen = lab.now.tick;
     let keys = Some(vec![key("203.0.113.7"), key("203.0.113.99")]);
     let actions = lab.play(Event::Drifted { keys, what: "2 bans changed".to_owned(), seen });
-    assert!(matches!(&steps(&actions)[..], [Step::Block(entry), Step::Release(gone)] if entry.key == key("203.0.113.7") && *gone == key("203.0.113.99")));
+    assert!(
+        matches!(&steps(&actions)[..], [Step::Block(entry), Step::Release(gone)] if entry.key == key("203.0.113.7") && *gone == key("203.0.113.99"))
+    );
     assert!(matches!(told(&actions)[..], [What::Drift { repaired: 2, .. }]));
     let actions = lab.play(Event::Drifted { keys: None, what: "the table is gone".to_owned(), seen });
     assert!(matches!(&actions[0], Action::Rebuild { entries, .. } if entries.len() == 1));
@@ -262,7 +282,14 @@ fn a_clock_that_steps_ends_nothing_and_prolongs_nothing() {
 fn a_clock_that_starts_in_the_past_releases_nobody_early() {
     let until = |now: Now| Until::At(now.stamp.plus(Span::secs(60)));
     let lab = Lab::new("");
-    let ban = Ban { key: key("203.0.113.7"), since: lab.now.stamp, until: until(lab.now), origin: Origin::Manual, reason: String::new(), offences: 1 };
+    let ban = Ban {
+        key: key("203.0.113.7"),
+        since: lab.now.stamp,
+        until: until(lab.now),
+        origin: Origin::Manual,
+        reason: String::new(),
+        offences: 1,
+    };
     let late = lab.now.stamp.plus(Span::secs(3600));
     let kept = Kept { bans: vec![Ban { until: Until::At(late.plus(Span::secs(60))), ..ban }], last_moment: Some(late), ..Kept::default() };
     let mut lab = Lab::with("", Mode::Enforce, kept);
@@ -296,7 +323,8 @@ fn who_is_protected_is_not_banned_and_that_is_told_once() {
 fn a_new_member_lifts_the_bans_within_it_and_the_wall_is_told() {
     let mut lab = Lab::new("");
     lab.fail("203.0.113.7", 5);
-    let request = Request::AllowAdd { prefixes: vec!["203.0.113.0/24".parse().unwrap()], term: Term::Forever, comment: "office".to_owned() };
+    let request =
+        Request::AllowAdd { prefixes: vec!["203.0.113.0/24".parse().unwrap()], term: Term::Forever, comment: "office".to_owned() };
     let Reply::Allowed { lifted, .. } = lab.ask(request) else { panic!() };
     assert_eq!(lifted[0].key, key("203.0.113.7"));
     assert!(!lab.banned("203.0.113.7"));
@@ -309,9 +337,18 @@ fn a_new_member_lifts_the_bans_within_it_and_the_wall_is_told() {
 #[test]
 fn what_the_config_protects_is_lifted_at_the_start() {
     let now = Lab::new("").now;
-    let ban = Ban { key: key("198.51.100.7"), since: now.stamp, until: Until::Forever, origin: Origin::Manual, reason: String::new(), offences: 1 };
+    let ban = Ban {
+        key: key("198.51.100.7"),
+        since: now.stamp,
+        until: Until::Forever,
+        origin: Origin::Manual,
+        reason: String::new(),
+        offences: 1,
+    };
     let mut lab = Lab::with("[allow]\nprefixes = [\"198.51.100.0/24\"]\n", Mode::Enforce, Kept { bans: vec![ban], ..Kept::default() });
-    assert!(matches!(lab.actions.iter().find(|a| matches!(a, Action::Rebuild { .. })), Some(Action::Rebuild { entries, .. }) if entries.is_empty()));
+    assert!(
+        matches!(lab.actions.iter().find(|a| matches!(a, Action::Rebuild { .. })), Some(Action::Rebuild { entries, .. }) if entries.is_empty())
+    );
     assert!(!lab.banned("198.51.100.7"));
 }
 
