@@ -1,5 +1,6 @@
 //! Links, routes and ssh sessions for real, in network namespaces of our own. Needs root, iproute2,
 //! and openssh for the sessions.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 use std::collections::BTreeSet;
 use std::fs;
