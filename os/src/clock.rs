@@ -17,8 +17,8 @@ pub fn boot_id() -> io::Result<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 
+#[allow(clippy::useless_conversion, reason = "both are 32 bits wide on 32-bit systems")]
 fn millis(time: libc::timespec) -> i64 {
-    // Narrower on 32-bit systems.
     let (seconds, nanos) = (i64::from(time.tv_sec), i64::from(time.tv_nsec));
     seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
 }

@@ -80,7 +80,7 @@ pub fn own_like_dir(path: &Path) -> io::Result<()> {
 
 /// Runs one test of this crate again, as nobody, with `name` set to `value` in its environment.
 #[cfg(test)]
-pub(crate) fn run_test_as_nobody(test: &str, name: &str, value: &std::path::Path) {
+pub(crate) fn run_test_as_nobody(test: &str, name: &str, value: &Path) {
     use std::os::unix::process::CommandExt;
     // A copy, as nobody may not reach the build directory.
     let dir = tempfile::tempdir_in("/tmp").unwrap();

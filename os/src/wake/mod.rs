@@ -127,7 +127,8 @@ fn wait<'a>(fds: impl Iterator<Item = (BorrowedFd<'a>, Want)>, waker: Option<&Wa
     if let Some(waker) = waker {
         polled.push(libc::pollfd { fd: waker.0.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     }
-    let end: Option<Tick> = timeout.map(|span| clock::now().tick.plus(span));
+    // A started millisecond counts whole, so that it never returns early.
+    let end: Option<Tick> = timeout.map(|span| clock::now().tick.plus(span).plus(Span::millis(1)));
     let mut left = timeout;
     loop {
         let time = left.map(timespec);

@@ -155,6 +155,10 @@ impl Files {
     /// Reads what is new, up to about `budget_bytes`, and hands it out; then the positions this
     /// reached. Whether there is more to read right now. Never blocks.
     pub fn pump(&mut self, now: Tick, budget_bytes: usize, take: &mut dyn FnMut(Take<'_>)) -> bool {
+        if self.next_look == Tick(0) {
+            // Opened without a clock: what is quiet is quiet from now.
+            self.follows.values_mut().flat_map(|follow| &mut follow.tails).for_each(|tail| tail.quiet_from = now);
+        }
         let all = self.drain_events(now);
         if all || now >= self.next_look {
             self.look(now);

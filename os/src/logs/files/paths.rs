@@ -1,13 +1,16 @@
 //! Which paths are followed, and which files stand at them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use palisade_core::time::{Span, Tick};
 
 use super::follow::{Follow, OLD_MAX, Trouble};
+use super::glob;
 use super::position::FileId;
 use super::tail::{self, Opened, Refused, Tail};
 use super::{Files, LOOK, LOOK_BLIND, Notice};
@@ -241,8 +244,14 @@ impl Files {
                 tails.push(Tail::resume(opened, mark, max).unwrap_or_else(|opened| Tail::begin(opened, max)));
                 continue;
             }
-            let found = tail::find(dir, mark.id.ino).filter(|found| !self.follows.values().any(|follow| follow.has(found.id)));
-            match found.and_then(|found| Tail::resume(found, mark, max).ok()) {
+            let found = tail::find(dir, mark.id.ino).filter(|(found, _)| !self.follows.values().any(|follow| follow.has(found.id)));
+            let resumed = found.and_then(|(opened, name)| match Tail::resume(opened, mark, max) {
+                Ok(tail) => Some(tail),
+                // The number of the file but other content: emptied and written anew before it was
+                // rotated, if it looks like a rotated one; else the number was given to a stranger.
+                Err(opened) => rotated_name(path, &name).then(|| Tail::begin(opened, max)),
+            });
+            match resumed {
                 Some(tail) => tails.push(tail),
                 None if at == newest => self.rest_lost(key),
                 None => {}
@@ -336,6 +345,13 @@ impl Files {
             self.retired.pop_front();
         }
     }
+}
+
+/// Whether a file of this name can be what once stood at `path`: `auth.log` becomes `auth.log.1` or
+/// `auth.log-20261122`.
+fn rotated_name(path: &Path, name: &OsStr) -> bool {
+    let base = path.file_name().unwrap_or_default().as_bytes();
+    !base.is_empty() && name.as_bytes().starts_with(base) && !glob::compressed(name.as_bytes())
 }
 
 fn glob_trouble(found: usize) -> Option<Trouble> {

@@ -1,5 +1,6 @@
 //! One open file and how far it was read.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -77,14 +78,14 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refused> {
     Ok(Opened { id: FileId { dev: meta.dev(), ino: meta.ino() }, size: meta.len(), file })
 }
 
-/// Opens the file with this inode in `dir`, whatever its name is now.
-pub(super) fn find(dir: &Path, ino: u64) -> Option<Opened> {
+/// Opens the file with this inode in `dir`, whatever its name is now, and tells the name.
+pub(super) fn find(dir: &Path, ino: u64) -> Option<(Opened, OsString)> {
     fs::read_dir(dir)
         .ok()?
         .flatten()
         .take(NAMES_MAX)
         .filter(|entry| entry.metadata().is_ok_and(|meta| meta.ino() == ino))
-        .find_map(|entry| open(&entry.path()).ok().filter(|opened| opened.id.ino == ino))
+        .find_map(|entry| open(&entry.path()).ok().filter(|opened| opened.id.ino == ino).map(|opened| (opened, entry.file_name())))
 }
 
 /// What a read of a tail came to.
