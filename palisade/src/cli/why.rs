@@ -35,7 +35,11 @@ impl WhyArgs {
         } else {
             show(self.prefix, &why)?;
         }
-        let known = !why.bans.is_empty() || !why.windows.is_empty() || !why.lines.is_empty() || why.protected_by.is_some() || !why.notices.is_empty();
+        let known = !why.bans.is_empty()
+            || !why.windows.is_empty()
+            || !why.lines.is_empty()
+            || why.protected_by.is_some()
+            || !why.notices.is_empty();
         Ok(if known { Exit::Done } else { Exit::No })
     }
 }
@@ -53,7 +57,11 @@ fn document(prefix: Prefix, why: &Why) -> Value {
             value
         })
         .collect();
-    let windows: Vec<Value> = why.windows.iter().map(|(jail, unit, score, needed)| json!({ "jail": jail, "unit": unit, "score": score, "needed": needed })).collect();
+    let windows: Vec<Value> = why
+        .windows
+        .iter()
+        .map(|(jail, unit, score, needed)| json!({ "jail": jail, "unit": unit, "score": score, "needed": needed }))
+        .collect();
     json!({
         "v": 1,
         "prefix": prefix,

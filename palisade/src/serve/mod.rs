@@ -39,6 +39,7 @@ use anyhow::{Context, Result};
 use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
+use palisade_os::privileges::{self, Cap};
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker, poll};
 use palisade_os::{clock, process};
 
@@ -95,7 +96,7 @@ struct House {
     watchdog: Option<Span>,
     fed: Tick,
     actions: Vec<Action>,
-    _lock: palisade_os::privileges::Lock,
+    _lock: privileges::Lock,
 }
 
 #[derive(Clone)]
@@ -134,11 +135,17 @@ impl House {
         house.raise(first, blocker.as_mut(), &mut store)?;
         let listener = control::listen(&places.socket()).with_context(|| format!("cannot listen on {}", places.socket().display()))?;
         // Everything that needs more rights than enforcing does is open now.
-        if let Err(error) = palisade_os::privileges::keep_only_what_enforces() {
-            tracing::warn!("rights could not be given up: {error}");
-        }
+        give_up_rights(&places.state);
         let keep = open::keep_of(&house.config);
-        let (out, inbox) = (wall::Outlets { brain: outlet.clone(), killing: posts.killing.clone(), keeper: posts.keeper.clone(), control: posts.control.clone() }, posts.wall.clone());
+        let (out, inbox) = (
+            wall::Outlets {
+                brain: outlet.clone(),
+                killing: posts.killing.clone(),
+                keeper: posts.keeper.clone(),
+                control: posts.control.clone(),
+            },
+            posts.wall.clone(),
+        );
         house.spawn("wall", move || wall::run(blocker, &inbox, &out))?;
         let (brain, inbox) = (outlet.clone(), posts.killing.clone());
         house.spawn("killing", move || killing::run(flows, &inbox, &brain))?;
@@ -227,7 +234,9 @@ impl House {
         match action {
             Action::Order { ticket, order } => self.posts.wall.put(|post| post.add(wall::Job::Order { ticket, order })),
             Action::Kill { ticket, targets } => self.posts.killing.put(|post| post.add(ticket, killing::targets(targets))),
-            Action::Rebuild { ticket, frame, entries } => self.posts.wall.put(|post| post.add(wall::Job::Rebuild { ticket, frame, entries })),
+            Action::Rebuild { ticket, frame, entries } => {
+                self.posts.wall.put(|post| post.add(wall::Job::Rebuild { ticket, frame, entries }))
+            }
             Action::Keep(records) => {
                 for record in &records {
                     if let Record::Position { source, position } = record {
@@ -302,7 +311,7 @@ impl House {
 
     fn notify(&self, state: &str) {
         if let Some(socket) = &self.notify
-            && let Err(error) = process::sd_notify(socket.as_os_str(), state)
+            && let Err(error) = process::sd_notify(Some(socket.as_os_str()), state)
         {
             tracing::debug!("sd_notify: {error}");
         }
@@ -347,6 +356,23 @@ impl House {
             let _ = self.inbox.recv_timeout(Duration::from_millis(20));
         }
         let _ = std::fs::remove_file(self.places.socket());
+    }
+}
+
+/// Keeps of root's power what enforcing and reading logs need. Not where the store belongs to
+/// somebody else than root, whose files root could then not write.
+fn give_up_rights(state: &std::path::Path) {
+    use std::os::unix::fs::MetadataExt;
+    let foreign = std::fs::metadata(state).is_ok_and(|meta| meta.uid() != 0);
+    if privileges::is_root() && foreign {
+        tracing::warn!(
+            "{} does not belong to root: running with all rights; better start the service, or `setpriv` to its owner",
+            state.display()
+        );
+        return;
+    }
+    if let Err(error) = privileges::drop_capabilities(&[Cap::NetAdmin, Cap::DacReadSearch]) {
+        tracing::warn!("rights could not be given up: {error}");
     }
 }
 
