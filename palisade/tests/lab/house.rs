@@ -262,7 +262,7 @@ impl Drop for House<'_> {
         self.daemon = None;
         if std::thread::panicking() {
             let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            let tail: Vec<&str> = log.lines().rev().filter(|line| !line.contains(" ban killed=")).take(30).collect();
             eprintln!("the daemon's last words:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
     }
