@@ -360,7 +360,8 @@ impl Nftables {
     }
 
     fn look_up(&mut self, keys: &[Key], sets: &mut Sets, found: &mut Found) -> io::Result<()> {
-        let placed: Vec<_> = keys.iter().enumerate().filter_map(|(i, key)| Some((i, sets.place(key)?, key.prefix.addr().octets()))).collect();
+        let placed: Vec<_> =
+            keys.iter().enumerate().filter_map(|(i, key)| Some((i, sets.place(key)?, key.prefix.addr().octets()))).collect();
         let asked: Vec<_> = placed.iter().map(|(i, set, octets)| (*i, sets.name(*set), &**octets)).collect();
         self.port.elements(&asked, |i, element| _ = found.bans.insert(keys[i].clone(), read::standing(&element)))
     }

@@ -86,7 +86,9 @@ fn what_is_not_ours_and_what_we_do_is_no_drift() {
     alone(|| {
         let mut wall = Nftables::open().unwrap();
         replaced(&mut wall, &Frame::default(), &mut many(10));
-        sh("nft 'table inet other { set s { type ipv4_addr; elements = { 192.0.2.1 }; }; chain c { type filter hook input priority 0; }; }'");
+        sh(
+            "nft 'table inet other { set s { type ipv4_addr; elements = { 192.0.2.1 }; }; chain c { type filter hook input priority 0; }; }'",
+        );
         sh("nft 'table ip palisade { chain pre { }; }'; nft delete table ip palisade; nft flush table inet other");
         assert_eq!(wall.drift().unwrap(), Drift::None);
         // A load big enough to be done without listening, with a stranger's changes around it.

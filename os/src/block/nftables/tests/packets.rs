@@ -21,6 +21,7 @@ const SOON: Duration = Duration::from_millis(300);
 struct Talk {
     here: (TcpStream, UdpSocket),
     there: (TcpStream, UdpSocket),
+    round: u8,
 }
 
 impl Talk {
@@ -39,20 +40,22 @@ impl Talk {
             tcp.set_read_timeout(Some(SOON)).unwrap();
             udp.set_read_timeout(Some(SOON)).unwrap();
         }
-        Self { here: (stream, udp), there }
+        Self { here: (stream, udp), there, round: 0 }
     }
 
-    /// What gets through of a byte sent each way: TCP in, TCP out, UDP in, UDP out.
+    /// What gets through of a byte sent each way: TCP in, TCP out, UDP in, UDP out. Each time another
+    /// byte: TCP may deliver an older one late.
     fn carries(&mut self) -> [bool; 4] {
+        self.round += 1;
+        let byte = [self.round];
         let udp = |from: &UdpSocket, to: &UdpSocket| from.send(b"u").is_ok() && to.recv(&mut [0; 9]).is_ok();
-        let tcp = |from: &mut TcpStream, to: &mut TcpStream| from.write_all(b"t").is_ok() && to.read_exact(&mut [0]).is_ok();
+        let tcp = |from: &mut TcpStream, to: &mut TcpStream| {
+            let mut got = [0];
+            from.write_all(&byte).is_ok()
+                && std::iter::repeat_with(|| to.read_exact(&mut got).map(|()| got)).map_while(Result::ok).any(|got| got == byte)
+        };
         let (here, there) = (&mut self.here, &mut self.there);
-        [
-            tcp(&mut there.0, &mut here.0),
-            tcp(&mut here.0, &mut there.0),
-            udp(&there.1, &here.1),
-            udp(&here.1, &there.1),
-        ]
+        [tcp(&mut there.0, &mut here.0), tcp(&mut here.0, &mut there.0), udp(&there.1, &here.1), udp(&here.1, &there.1)]
     }
 }
 
@@ -96,7 +99,10 @@ fn an_allowed_host_in_a_banned_network_is_never_cut_off() {
             did(&mut wall, &[block(ban.clone(), None)]);
             // In 192.0.2.0/24 the wall's own address lies too: only what comes from or goes to the far side counts.
             assert_eq!((talk.carries(), other.carries()[0] || to == WALL4, other.carries()[2] || to == WALL4), ([false; 4], true, true));
-            let own = Step::Frame(Frame { allow: allowed.allow.iter().copied().chain([to.parse::<palisade_core::net::Addr>().unwrap().into()]).collect(), ..Frame::default() });
+            let own = Step::Frame(Frame {
+                allow: allowed.allow.iter().copied().chain([to.parse::<palisade_core::net::Addr>().unwrap().into()]).collect(),
+                ..Frame::default()
+            });
             did(&mut wall, &[own]);
             assert_eq!((talk.carries()[2], other.carries()), (false, [true; 4]), "allowed, own address too");
             assert!(!peer.run(move || ping(bad, to)) && peer.run(move || ping(good, to)));

@@ -44,7 +44,9 @@ fn nft_prints_what_was_meant_and_can_read_it_back() {
 #[test]
 fn nothing_is_left_and_strangers_are_untouched() {
     alone(|| {
-        sh("nft 'table inet other { set s { type ipv4_addr; elements = { 192.0.2.1 }; }; chain c { type filter hook input priority 0; ip saddr @s counter; }; }'");
+        sh(
+            "nft 'table inet other { set s { type ipv4_addr; elements = { 192.0.2.1 }; }; chain c { type filter hook input priority 0; ip saddr @s counter; }; }'",
+        );
         sh("nft 'table ip palisade { chain c { }; }'");
         let before = sh("nft -s list ruleset");
         let mut wall = Nftables::open().unwrap();
@@ -84,7 +86,16 @@ fn within_one_call_the_last_word_counts() {
     alone(|| {
         let mut wall = Nftables::open().unwrap();
         let (a, b) = (key("192.0.2.7/32"), key("192.0.2.8/32"));
-        did(&mut wall, &[block(a.clone(), None), Step::Release(a.clone()), Step::Release(b.clone()), block(b.clone(), Some(9)), block(b.clone(), None)]);
+        did(
+            &mut wall,
+            &[
+                block(a.clone(), None),
+                Step::Release(a.clone()),
+                Step::Release(b.clone()),
+                block(b.clone(), Some(9)),
+                block(b.clone(), None),
+            ],
+        );
         holds(&mut wall, &wanted(Frame::default(), &[b]));
     });
 }
@@ -124,7 +135,12 @@ fn killed_in_the_middle_of_a_replace() {
         assert_eq!(sh("nft list table inet palisade | grep -c 'set '").trim(), "1", "no set of a dead generation is left");
         // And where the first one ever was killed: sets, but no chain.
         sh("nft delete table inet palisade");
-        let _ = { wall.port.begin().add_table(); wall.port.commit() }.and_then(|()| wall.fill(1, &mut many(2000), now())).unwrap();
+        let _ = {
+            wall.port.begin().add_table();
+            wall.port.commit()
+        }
+        .and_then(|()| wall.fill(1, &mut many(2000), now()))
+        .unwrap();
         let mut wall = Nftables::open().unwrap();
         assert!(!wall.read(Read::Frame).unwrap().whole);
         replaced(&mut wall, &new.frame, &mut new.entries());
