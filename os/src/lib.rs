@@ -8,6 +8,7 @@
 //! | [`block`] | `trait Blocker`, one file a firewall |
 //! | [`flows`] | ending a prefix's connections |
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
+//! | [`netns`] | a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -16,3 +17,4 @@ pub mod flows;
 pub mod links;
 pub mod logs;
 pub mod netlink;
+pub mod netns;
