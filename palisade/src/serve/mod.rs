@@ -90,7 +90,8 @@ struct House {
     restart: bool,
     positions: HashMap<String, String>,
     config: palisade_core::config::Config,
-    stop: Waker,
+    /// One for each worker that has no mailbox.
+    stops: Vec<Waker>,
     workers: Vec<JoinHandle<()>>,
     notify: Option<PathBuf>,
     watchdog: Option<Span>,
@@ -123,7 +124,7 @@ impl House {
             restart: false,
             positions,
             config,
-            stop: Waker::new()?,
+            stops: Vec::new(),
             workers: Vec::new(),
             notify: std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from),
             watchdog: watchdog(),
@@ -153,9 +154,9 @@ impl House {
         house.spawn("keeper", move || keeper::run(store, keep, &inbox, &out))?;
         let (out, inbox) = (control::Outlets { brain: outlet.clone(), keeper: posts.keeper.clone() }, posts.control.clone());
         house.spawn("control", move || control::run(&listener, &inbox, &out))?;
-        let (brain, stop) = (outlet.clone(), house.stop.clone());
+        let (brain, stop) = (outlet.clone(), house.stopper()?);
         house.spawn("links", move || host::run(links, &stop, &brain))?;
-        let (brain, stop) = (outlet, house.stop.clone());
+        let (brain, stop) = (outlet, house.stopper()?);
         house.spawn("signals", move || signals_thread(&signals, &stop, &brain))?;
         house.names()?;
         house.sources = Some(Sources::start(&house.config, &house.positions, &house.outlet)?);
@@ -168,7 +169,6 @@ impl House {
         for event in first {
             self.brain.handle(event, clock::now(), &mut actions);
         }
-        // Orders that came up before the wall does are in what it is built from.
         actions.retain(|action| !matches!(action, Action::Order { .. } | Action::Rebuild { .. }));
         self.brain.raise(&mut actions);
         open::carry_out(actions, &mut self.brain, blocker, store)
@@ -179,8 +179,14 @@ impl House {
         if names.is_empty() {
             return Ok(());
         }
-        let (brain, stop) = (self.outlet.clone(), self.stop.clone());
+        let (brain, stop) = (self.outlet.clone(), self.stopper()?);
         self.spawn("names", move || host::names(&names, &stop, &brain))
+    }
+
+    fn stopper(&mut self) -> Result<Waker> {
+        let waker = Waker::new().context("making an eventfd")?;
+        self.stops.push(waker.clone());
+        Ok(waker)
     }
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<()> {
@@ -344,7 +350,7 @@ impl House {
         for action in std::mem::take(&mut self.actions) {
             self.act(action);
         }
-        self.stop.wake();
+        self.stops.iter().for_each(Waker::wake);
         self.posts.wall.put(wall::Post::stop);
         self.posts.killing.put(killing::Post::stop);
         self.posts.control.put(control::Post::stop);

@@ -76,8 +76,7 @@ impl Wiring {
 
 /// The running threads.
 pub(super) struct Sources {
-    waker: Waker,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<(Waker, JoinHandle<()>)>,
 }
 
 impl Sources {
@@ -86,7 +85,7 @@ impl Sources {
         let available = journal::available();
         let wiring = Wiring::new(config, available);
         let scanners = Arc::new(wiring.scanners);
-        let mut sources = Self { waker: Waker::new().context("eventfd")?, threads: Vec::new() };
+        let mut sources = Self { threads: Vec::new() };
         if !wiring.files.is_empty() {
             let kept = positions
                 .iter()
@@ -112,15 +111,17 @@ impl Sources {
         mut ears: Ears,
         listen: impl FnOnce(&mut Ears, &Waker) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
-        let (waker, brain, about) = (self.waker.clone(), brain.clone(), name.to_owned());
+        let waker = Waker::new().context("making an eventfd")?;
+        let (stop, brain, about) = (waker.clone(), brain.clone(), name.to_owned());
         let body = move || {
-            if let Err(error) = listen(&mut ears, &waker) {
+            if let Err(error) = listen(&mut ears, &stop) {
                 let what = Some(format!("reading stopped: {}; restart palisade", chain(&error)));
                 let _ = brain.send(Input::Event(Event::Trouble { about, what }));
             }
             let _ = brain.send(Input::SourceStopped);
         };
-        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?;
+        self.threads.push((waker, thread));
         Ok(())
     }
 
@@ -131,7 +132,7 @@ impl Sources {
 
     /// Tells them to stop. They hand over what they have read first, so keep taking their input.
     pub(super) fn stop(&self) {
-        self.waker.wake();
+        self.threads.iter().for_each(|(waker, _)| waker.wake());
     }
 }
 

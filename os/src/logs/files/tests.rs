@@ -136,15 +136,11 @@ fn old_lines_are_history_new_lines_are_read() {
 #[test]
 fn one_written_line_makes_the_descriptor_ready_and_one_pump_reads_it() {
     let mut scene = Scene::simple();
-    let fd = scene.files.as_ref().unwrap().fd().unwrap();
-    assert!(wake::poll(&[fd], None, Some(Span::ZERO)).unwrap().timed_out());
     scene.write("log", "one\n");
     let fd = scene.files.as_ref().unwrap().fd().unwrap();
     assert!(wake::poll(&[fd], None, Some(Span::ZERO)).unwrap().at(0));
     assert!(!scene.pump(usize::MAX));
     assert_eq!(scene.lines, ["one"]);
-    let fd = scene.files.as_ref().unwrap().fd().unwrap();
-    assert!(wake::poll(&[fd], None, Some(Span::ZERO)).unwrap().timed_out());
 }
 
 #[test]

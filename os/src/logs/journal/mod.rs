@@ -304,8 +304,8 @@ impl Journal {
             return self.tell(Some(what), take);
         }
         self.again_later(now);
-        let hint = "as a user of its own, membership in group systemd-journal is needed";
-        self.tell(Some(format!("journalctl {status}: {complaint}; started again in {} ({hint})", self.retry_at.since(now))), take);
+        let hint = "a user that is not root must be a member of group systemd-journal";
+        self.tell(Some(format!("journalctl {status}: {complaint}; started again ({hint})")), take);
     }
 
     fn hear_complaints(&mut self, take: &mut dyn FnMut(Take<'_>)) {
