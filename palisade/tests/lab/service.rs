@@ -1,7 +1,7 @@
 //! Real services on the victim and their real clients.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -43,7 +43,7 @@ impl Drop for Running {
 pub enum Via {
     /// `sshd -E FILE`: as sshd writes them.
     File,
-    /// With the date, host and program that a syslog daemon writes before them.
+    /// By way of syslog(3) and /dev/log, with the host's name added as a syslog daemon does.
     Syslog,
 }
 
@@ -72,16 +72,16 @@ impl Sshd {
         let mut command = lab.victim.command(program("sshd"));
         command.arg("-D").arg("-f").arg(&config);
         let written = Arc::new(Mutex::new(Vec::new()));
-        let process = match via {
-            Via::File => Running(command.arg("-E").arg(&log).spawn().unwrap()),
-            Via::Syslog => {
-                let mut process = command.arg("-e").stderr(Stdio::piped()).spawn().unwrap();
-                let lines = BufReader::new(process.stderr.take().unwrap());
-                let (log, pid, written) = (log.clone(), process.id(), Arc::clone(&written));
-                spawn(move || syslog(lines, &log, pid, &written));
-                Running(process)
-            }
-        };
+        if via == Via::File {
+            command.arg("-E").arg(&log);
+        } else {
+            let socket = lab.path("log");
+            let lines = UnixDatagram::bind(&socket).unwrap();
+            lab.victim.sh(&format!("{PRIVATE_DEV}; ln -s {} /dev/log", socket.display()));
+            let (log, written) = (log.clone(), Arc::clone(&written));
+            spawn(move || syslog(&lines, &log, &written));
+        }
+        let process = Running(command.spawn().unwrap());
         until("sshd listens", || lab.victim.sh("ss -Hltn sport = :22").contains(":22"));
         Self { log, written, process }
     }
@@ -92,15 +92,22 @@ impl Sshd {
     }
 }
 
-/// Writes lines as rsyslog's traditional file format has them.
-fn syslog(lines: impl BufRead, log: &Path, pid: u32, written: &Mutex<Vec<(Instant, String)>>) {
-    for line in lines.split(b'\n').map_while(Result::ok) {
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
-        let mut text = format!("Nov 22 17:00:00 victim sshd[{pid}]: ").into_bytes();
-        text.extend_from_slice(line);
-        text.push(b'\n');
-        append(log, &text);
-        written.lock().unwrap().push((Instant::now(), String::from_utf8_lossy(line).into_owned()));
+/// A /dev of the host's own, for a /dev/log of its own.
+const PRIVATE_DEV: &str = "mount -t tmpfs tmpfs /mnt; mkdir /mnt/pts /mnt/shm; ln -s /proc/self/fd /mnt/fd; \
+    for n in null zero full random urandom tty; do touch /mnt/$n; mount --bind /dev/$n /mnt/$n; done; mount --move /mnt /dev";
+
+/// Writes what syslog(3) sends, `<38>Nov 22 17:00:00 sshd[7]: message`, as rsyslog does in its
+/// traditional format: without priority, with the host's name. (Control characters sshd has
+/// escaped itself, as it does not where it writes a file.)
+fn syslog(socket: &UnixDatagram, log: &Path, written: &Mutex<Vec<(Instant, String)>>) {
+    const DATE: usize = "Nov 22 17:00:00 ".len();
+    let mut buffer = [0; 8192];
+    while let Ok(n) = socket.recv(&mut buffer) {
+        let text = String::from_utf8_lossy(&buffer[..n]);
+        let line = text.split_once('>').map_or(&*text, |(_, rest)| rest).trim_end_matches(['\n', '\0']);
+        let line = format!("{}victim {}", &line[..DATE], &line[DATE..]);
+        append(log, format!("{line}\n"));
+        written.lock().unwrap().push((Instant::now(), line));
     }
 }
 
