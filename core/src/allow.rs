@@ -133,7 +133,7 @@ impl Bannable {
 
 /// The prefix must not be banned, and what protects it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{prefix} is not banned: it is protected by {member}")]
+#[error("{prefix} is protected by {member}")]
 pub struct Protected {
     /// What was to be banned.
     pub prefix: Prefix,

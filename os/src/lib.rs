@@ -9,10 +9,18 @@
 //! | [`flows`] | ending a prefix's connections |
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
 //! | [`logs`] | files, journal, standard input |
+//! | [`wake`] | the only ways a thread may block |
+//! | [`clock`] | both clocks at once |
+//! | [`privileges`] | who we are, what we may, who else is there |
+//! | [`process`] | children, and what the service manager is told |
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod block;
+pub mod clock;
 pub mod flows;
 pub mod links;
 pub mod logs;
 pub mod netlink;
+pub mod privileges;
+pub mod process;
+pub mod wake;

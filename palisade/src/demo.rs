@@ -1,5 +1,7 @@
 //! demo placeholder
-use anyhow::Result;
 use crate::cli::Exit;
+use anyhow::Result;
 /// x
-pub fn run(_json: bool) -> Result<Exit> { Ok(Exit::Done) }
+pub fn run(_json: bool) -> Result<Exit> {
+    Ok(Exit::Done)
+}

@@ -49,7 +49,7 @@ impl Direct {
             // Nothing stands yet, or not all of it: put up what the store has before adding to it.
             self.brain.raise(&mut actions);
         }
-        let who = format!("uid {}", palisade_os::privileges::uid());
+        let who = "the command line".to_owned();
         self.brain.handle(Event::Asked { id: 0, who, request }, now, &mut actions);
         let mut answer = None;
         while !actions.is_empty() {
@@ -98,7 +98,8 @@ impl Direct {
     }
 
     fn end(&mut self, ticket: u64, kills: Vec<(palisade_core::net::Prefix, palisade_core::ports::Ports)>, more: &mut Vec<Action>) {
-        let (killed, error) = if kills.is_empty() { (KillCount::default(), None) } else { killing::kill(self.flows.as_mut(), &killing::targets(kills)) };
+        let (killed, error) =
+            if kills.is_empty() { (KillCount::default(), None) } else { killing::kill(self.flows.as_mut(), &killing::targets(kills)) };
         self.brain.handle(Event::Ended { ticket, killed, error }, clock::now(), more);
     }
 

@@ -148,11 +148,10 @@ impl Brain {
     }
 
     fn ban_one(&mut self, prefix: Prefix, asked: &Asked, now: Stamp, made: &mut Vec<Ban>) -> BanOutcome {
-        let bannable = self.allow.bannable(prefix, now).or_else(|protected| {
-            if !asked.force {
-                return Err(format!("{protected}; --force bans it anyway"));
-            }
-            self.allow.forced(prefix).map_err(|protected| format!("{protected}, and not even --force bans that"))
+        let bannable = self.allow.bannable(prefix, now).or_else(|protected| match self.allow.forced(prefix) {
+            Ok(forced) if asked.force => Ok(forced),
+            Ok(_) => Err(format!("it is protected by {}; --force bans it anyway", protected.member)),
+            Err(own) => Err(format!("it is protected by {}, and nothing bans that", own.member)),
         });
         let bannable = match bannable {
             Ok(bannable) => bannable,

@@ -136,9 +136,20 @@ impl Brain {
             self.shift(behind, now, "the clock is behind the last moment that was kept");
         }
         let over = self.table.expire(now);
-        for ban in over {
+        self.records.extend(over.into_iter().map(|ban| Record::Unban(ban.key)));
+        // What is protected may have changed while nothing ran. The wall is not up yet, so there is nothing to release.
+        let members: Vec<Prefix> = self.allow.prefixes(now).into_iter().collect();
+        for ban in members.iter().flat_map(|member| self.take_within(*member)).collect::<Vec<_>>() {
+            self.tell(now, Some(ban.key.prefix), What::Unban { by: "allow list".to_owned() });
             self.records.push(Record::Unban(ban.key));
         }
+    }
+
+    /// Takes the bans out of the table that lie wholly within a protected prefix and were not made
+    /// with `--force`.
+    fn take_within(&mut self, member: Prefix) -> Vec<Ban> {
+        let keys: Vec<_> = self.table.within(member).filter(|ban| !ban.key.forced).map(|ban| ban.key).collect();
+        keys.iter().filter_map(|key| self.table.remove(key)).collect()
     }
 
     /// Takes one event and appends what follows from it to `out`.
@@ -222,9 +233,12 @@ impl Brain {
             self.records.extend(self.table.iter().map(Record::Ban));
         }
         let by_hand = self.allow.members(self.started).filter_map(|member| match member.why {
-            crate::allow::Why::Hand { comment } => {
-                Some(Record::Allow(Allowed { prefix: member.prefix, since: self.started, until: member.until, comment: comment.to_string() }))
-            }
+            crate::allow::Why::Hand { comment } => Some(Record::Allow(Allowed {
+                prefix: member.prefix,
+                since: self.started,
+                until: member.until,
+                comment: comment.to_string(),
+            })),
             _ => None,
         });
         self.records.extend(by_hand);
@@ -271,13 +285,7 @@ impl Brain {
     /// Ends the bans that lie wholly within a new member; of wider ones the wall's allow list
     /// spares the member. Bans made with `--force` stay.
     fn lift_protected(&mut self, altered: &Altered, by: &str, now: Stamp) -> Vec<Ban> {
-        let mut lifted = Vec::new();
-        for member in &altered.added {
-            let keys: Vec<_> = self.table.within(*member).filter(|ban| !ban.key.forced).map(|ban| ban.key).collect();
-            for key in keys {
-                lifted.extend(self.table.remove(&key));
-            }
-        }
+        let lifted: Vec<Ban> = altered.added.iter().flat_map(|member| self.take_within(*member)).collect();
         if !lifted.is_empty() {
             let by = format!("allow list: {by}");
             self.release(&lifted, now, |_| What::Unban { by: by.clone() });

@@ -39,8 +39,8 @@ pub enum Reason {
         score: u16,
         /// Whom it blames.
         addr: Addr,
-        /// What was found where: group name, first byte and end, in the message (in the whole line
-        /// for plain signatures; nothing for access logs, whose fields have fixed places).
+        /// What was found where: group name, first byte and end in the line's text. Nothing for
+        /// access logs, whose fields have fixed places.
         spans: Vec<(String, usize, usize)>,
     },
     /// The line is of a program that the signature does not listen to.
@@ -88,7 +88,7 @@ fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason 
     let message = if signature.kind() == Kind::Plain { line.text().trim_ascii_end() } else { view.frame().message };
     if let Some(found) = view.look(signature) {
         let (rule, score) = (found.rule.full_name().to_string(), found.rule.score());
-        return Reason::Match { rule, score, addr: found.addr, spans: spans(found.rule, message) };
+        return Reason::Match { rule, score, addr: found.addr, spans: spans(found.rule, line.text(), message) };
     }
     match signature.kind() {
         Kind::AccessLog => view.request().map_or(Reason::NoAccessLog, |request| nearest_request(signature, &request)),
@@ -97,11 +97,13 @@ fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason 
     }
 }
 
-fn spans(rule: &Rule, message: &[u8]) -> Vec<(String, usize, usize)> {
+fn spans(rule: &Rule, text: &[u8], message: &[u8]) -> Vec<(String, usize, usize)> {
     let Test::Message(pattern) = &rule.test else { return Vec::new() };
     let Some(groups) = pattern.regex.captures(message) else { return Vec::new() };
+    // The message is a part of the text.
+    let offset = message.as_ptr().addr().saturating_sub(text.as_ptr().addr());
     let named = pattern.regex.capture_names().flatten();
-    named.filter_map(|name| groups.name(name).map(|m| (name.to_owned(), m.start(), m.end()))).collect()
+    named.filter_map(|name| groups.name(name).map(|m| (name.to_owned(), offset + m.start(), offset + m.end()))).collect()
 }
 
 fn near(rule: &Rule) -> Reason {

@@ -15,6 +15,8 @@ mod load;
 mod port;
 mod probe;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -87,6 +89,7 @@ impl Nftables {
             layout.kinds.extend(needed);
             let mut whole = layout == there.layout() && there.whole();
             if block && !whole {
+                there.wake(&mut self.port)?;
                 there.rebuild(&layout, self.port.begin());
                 self.port.commit()?;
                 whole = true;
@@ -106,6 +109,7 @@ impl Nftables {
         layout.refusal = frame.refusal;
         layout.kinds.retain(|kind| kind.class != Class::Allow);
         layout.kinds.extend(frame.allow.iter().map(Kind::allow));
+        there.wake(&mut self.port)?;
         let batch = self.port.begin();
         if layout != there.layout() || !there.whole() {
             there.rebuild(&layout, batch);
@@ -188,6 +192,7 @@ impl Nftables {
         if !layout.kinds.iter().all(|kind| there.sets.contains(&kind.set(generation))) {
             return Err(disturbed());
         }
+        there.wake(&mut self.port)?;
         there.rebuild(&layout, self.port.begin());
         self.port.commit()?;
         self.known = Some(Known { sets: Sets::of(&layout), whole: true });
@@ -355,7 +360,8 @@ impl Nftables {
     }
 
     fn look_up(&mut self, keys: &[Key], sets: &mut Sets, found: &mut Found) -> io::Result<()> {
-        let placed: Vec<_> = keys.iter().enumerate().filter_map(|(i, key)| Some((i, sets.place(key)?, key.prefix.addr().octets()))).collect();
+        let placed: Vec<_> =
+            keys.iter().enumerate().filter_map(|(i, key)| Some((i, sets.place(key)?, key.prefix.addr().octets()))).collect();
         let asked: Vec<_> = placed.iter().map(|(i, set, octets)| (*i, sets.name(*set), &**octets)).collect();
         self.port.elements(&asked, |i, element| _ = found.bans.insert(keys[i].clone(), read::standing(&element)))
     }

@@ -134,7 +134,7 @@ impl Linux {
                     0 => killed.sockets += 1,
                     // Gone, or replaced, since it was listed.
                     libc::ENOENT | libc::ESTALE => {}
-                    // Kernels before 6.5 cannot end a socket that only waits for late packets; nobody uses it any more.
+                    // Older kernels cannot end a socket that only waits for late packets; nobody uses it any more.
                     libc::EOPNOTSUPP if matches!(sock.state, state::TIME_WAIT | state::SYN_RECV) => {}
                     errno => failure.destroy(errno),
                 });

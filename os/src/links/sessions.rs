@@ -13,9 +13,12 @@
 //!      one of sshd's unprivileged pre-authentication process. The effective one alone would
 //!      not do: before authentication the monitor takes on the *tried* user's effective id while it reads
 //!      that user's keys, as often as an attacker offers one. Where that unprivileged user is
-//!      not known this rule is not used.
+//!      not known this rule is not used. (A helper that sshd runs before login, `AuthorizedKeysCommand`,
+//!      has closed the connection before it changes its user.)
 //!    * one of root whose title is `sshd: NAME@TERMINAL`, as it is set when a session opens. Before that it
 //!      is `sshd: NAME [priv]`, `[net]`, `[accepted]` or a command line; a name is only shown once known to exist.
+//!      A tunnel of root without session (`ssh -N`) is left to 1: its title is a bare name, which sshd without
+//!      privilege separation (before 7.5) also shows before login.
 //!
 //! 1 and 2 can be read by anybody; 3 needs `CAP_SYS_PTRACE` or root, and is silently empty without.
 //! A port on which somebody but root listens is no port of sshd: a user's `ssh -R` forward is

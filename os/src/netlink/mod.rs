@@ -1,9 +1,9 @@
 //! Netlink: one codec ([`wire`]), one socket ([`socket`]), and a file for each family on top.
 
 pub mod conntrack;
+pub mod nft;
 pub mod pipeline;
 pub mod sock_diag;
-pub mod nft;
 pub mod socket;
 pub mod wire;
 

@@ -14,7 +14,9 @@ use super::{Exit, Global};
 
 /// Who can never be banned.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  palisade allow list\n  palisade allow add 198.51.100.0/24 --comment office\n  palisade allow add 192.0.2.9 --for 30d --comment \"auditor\"\n\nA member passes before any ban is looked at; a ban that would cover one is not made.")]
+#[command(
+    after_help = "Examples:\n  palisade allow list\n  palisade allow add 198.51.100.0/24 --comment office\n  palisade allow add 192.0.2.9 --for 30d --comment \"auditor\"\n\nA member passes before any ban is looked at; a ban that would cover one is not made."
+)]
 pub struct AllowArgs {
     #[command(subcommand)]
     verb: AllowVerb,
@@ -70,7 +72,9 @@ impl AllowArgs {
                         print::line(prefix)?;
                     }
                     for prefix in &missing {
-                        print::say(format_args!("{prefix} is not on the list by hand; what the config or the host itself puts there stays"));
+                        print::say(format_args!(
+                            "{prefix} is not on the list by hand; what the config or the host itself puts there stays"
+                        ));
                     }
                     for ban in &lifted {
                         print::say(format_args!("lifted the ban of {} ({})", ban.key.prefix, ban.origin));

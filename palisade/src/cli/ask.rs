@@ -32,7 +32,13 @@ pub fn ask(global: &Global, request: Request) -> Result<Reply> {
     let reply = match Client::connect(&places.socket()) {
         Ok(mut client) => client.ask(&request).context("the daemon did not answer")?,
         Err(error) if nobody_listens(&error) => Direct::open(&places)?.ask(request, clock::now())?,
-        Err(error) => return Err(anyhow::Error::new(Unreachable(format!("cannot reach the daemon at {}: {error}{}", places.socket().display(), hint(&error))))),
+        Err(error) => {
+            return Err(anyhow::Error::new(Unreachable(format!(
+                "cannot reach the daemon at {}: {error}{}",
+                places.socket().display(),
+                hint(&error)
+            ))));
+        }
     };
     answered(reply)
 }
@@ -49,7 +55,9 @@ fn hint(error: &io::Error) -> &'static str {
 /// Turns a failed answer into an error.
 pub fn answered(reply: Reply) -> Result<Reply> {
     match reply {
-        Reply::Failed { exit, message } => Err(anyhow::Error::new(Refused { exit: Exit::from_code(exit), message: format!("palisade: {message}") })),
+        Reply::Failed { exit, message } => {
+            Err(anyhow::Error::new(Refused { exit: Exit::from_code(exit), message: format!("palisade: {message}") }))
+        }
         reply => Ok(reply),
     }
 }

@@ -15,7 +15,9 @@ use super::{Exit, Global};
 
 /// Shut addresses out.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  palisade ban 203.0.113.7                      for the config's manual_time (a day)\n  palisade ban 203.0.113.0/24 --for 1w --reason \"scanners\"\n  palisade ban 2001:db8:bad::/64 --permanent\n\nExit code 5: protected by the allow list (see `palisade allow list`); nothing of it was banned.")]
+#[command(
+    after_help = "Examples:\n  palisade ban 203.0.113.7                      for the config's manual_time (a day)\n  palisade ban 203.0.113.0/24 --for 1w --reason \"scanners\"\n  palisade ban 2001:db8:bad::/64 --permanent\n\nExit code 5: protected by the allow list (see `palisade allow list`); nothing of it was banned."
+)]
 pub struct BanArgs {
     /// Addresses or prefixes
     #[arg(required = true, value_name = "ADDR|CIDR")]
@@ -78,9 +80,13 @@ fn show_bans(results: &[BanResult], killed: KillCount) -> Result<()> {
     let now = clock::now().stamp;
     for result in results {
         match &result.what {
-            BanOutcome::Banned { until } => print::line(format_args!("{}  {}, {}", result.prefix, Painted(31, "banned"), print::left(*until, now)))?,
+            BanOutcome::Banned { until } => {
+                print::line(format_args!("{}  {}, {}", result.prefix, Painted(31, "banned"), print::left(*until, now)))?
+            }
             BanOutcome::Refused { protected_by } => print::say(format_args!("refused: {}: {protected_by}", result.prefix)),
-            BanOutcome::Failed { error } => print::say(format_args!("{}: not enforced: {error}; it is kept and tried again", result.prefix)),
+            BanOutcome::Failed { error } => {
+                print::say(format_args!("{}: not enforced: {error}; it is kept and tried again", result.prefix))
+            }
         }
     }
     if results.iter().any(|r| matches!(r.what, BanOutcome::Banned { .. })) {
@@ -105,7 +111,9 @@ fn exit_of(results: &[BanResult]) -> Exit {
 
 /// Let addresses in again.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  palisade unban 203.0.113.7\n  palisade unban --jail sshd\n\nExit code 1: it was not banned. A wider ban that still covers it is named.")]
+#[command(
+    after_help = "Examples:\n  palisade unban 203.0.113.7\n  palisade unban --jail sshd\n\nExit code 1: it was not banned. A wider ban that still covers it is named."
+)]
 pub struct UnbanArgs {
     /// Addresses or prefixes, as `palisade list` shows them
     #[arg(value_name = "ADDR|CIDR", required_unless_present_any = ["all", "jail"], conflicts_with_all = ["all", "jail"])]
@@ -164,7 +172,13 @@ fn show_unbans(removed: &[Ban], missing: &[Prefix], still: &[Ban]) -> Result<()>
         print::say(format_args!("{prefix} is not banned"));
     }
     for ban in still {
-        print::say(format_args!("still shut out by {} ({}, {}); `palisade unban {}` ends that", ban.key.prefix, ban.origin, print::left(ban.until, now), ban.key.prefix));
+        print::say(format_args!(
+            "still shut out by {} ({}, {}); `palisade unban {}` ends that",
+            ban.key.prefix,
+            ban.origin,
+            print::left(ban.until, now),
+            ban.key.prefix
+        ));
     }
     Ok(())
 }

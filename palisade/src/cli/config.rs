@@ -10,7 +10,9 @@ use super::{Exit, Global};
 
 /// Check or show the config.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  palisade config check\n  palisade --config ./new.toml config check && systemctl reload palisade\n  palisade config show\n\nExit code 4: invalid, with file:line:column for each error.")]
+#[command(
+    after_help = "Examples:\n  palisade config check\n  palisade --config ./new.toml config check && systemctl reload palisade\n  palisade config show\n\nExit code 4: invalid, with file:line:column for each error."
+)]
 pub struct ConfigArgs {
     #[command(subcommand)]
     verb: ConfigVerb,

@@ -104,7 +104,10 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
     match Client::connect(&places.socket()) {
         Ok(mut client) => match client.ask(&Request::Status).and_then(answered) {
             Ok(Reply::Status(status)) => {
-                let what = format!("the daemon is {}: {} bans stand in {}, {} changes by others repaired", status.state, status.bans, status.backend, status.drift);
+                let what = format!(
+                    "the daemon is {}: {} bans stand in {}, {} changes by others repaired",
+                    status.state, status.bans, status.backend, status.drift
+                );
                 let mut findings = vec![match status.state {
                     State::Enforcing => ok("enforcement", what),
                     State::Observing => note("enforcement", what, "start it without --observe to enforce"),
@@ -113,11 +116,19 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                 findings.extend(status.problems.into_iter().map(|p| bad("problem", format!("{}: {}", p.about, p.what), "as it says")));
                 findings
             }
-            Ok(_) => vec![bad("enforcement", "the daemon gives answers that are not understood", "restart it: it is of another version than this command")],
+            Ok(_) => vec![bad(
+                "enforcement",
+                "the daemon gives answers that are not understood",
+                "restart it: it is of another version than this command",
+            )],
             Err(error) => vec![bad("enforcement", format!("the daemon does not answer: {error:#}"), "look at its log, then restart it")],
         },
         Err(error) if nobody_listens(&error) => {
-            let mut findings = vec![note("daemon", "none runs: nothing is read, only bans made before stand", "systemctl enable --now palisade, or palisade run")];
+            let mut findings = vec![note(
+                "daemon",
+                "none runs: nothing is read, only bans made before stand",
+                "systemctl enable --now palisade, or palisade run",
+            )];
             findings.push(firewall(config));
             findings
         }
@@ -145,7 +156,11 @@ fn reading(jail: &Jail) -> Finding {
     }
     match jail.reads(logs::journal::available()) {
         Reads::Journal(_) => ok("jail", format!("{name} reads the journal")),
-        Reads::Nothing => note("jail", format!("{name} has nothing to read on this host"), format!("set files or journal in [jail.{name}], or enabled = false")),
+        Reads::Nothing => note(
+            "jail",
+            format!("{name} has nothing to read on this host"),
+            format!("set files or journal in [jail.{name}], or enabled = false"),
+        ),
         Reads::Files(patterns) => files(jail, patterns),
     }
 }
@@ -166,7 +181,11 @@ fn files(jail: &Jail, patterns: &[String]) -> Finding {
     if patterns.iter().any(|p| p.contains(['*', '?', '[']) && folder(p)) {
         return ok("jail", format!("{name} follows {}", patterns.join(", ")));
     }
-    note("jail", format!("{name}: none of its files is there yet ({})", patterns.join(", ")), "nothing, if this host has no such service; a file that appears is read from its start")
+    note(
+        "jail",
+        format!("{name}: none of its files is there yet ({})", patterns.join(", ")),
+        "nothing, if this host has no such service; a file that appears is read from its start",
+    )
 }
 
 fn clock_of(places: &Places) -> Option<Finding> {
@@ -174,7 +193,11 @@ fn clock_of(places: &Places) -> Option<Finding> {
     let last = store.last_moment().ok()??;
     let now = clock::now().stamp;
     Some(if last.since(now) > palisade_core::time::Span::secs(60) {
-        bad("clock", format!("it says {now}, but the store was written at {last}"), "set the clock (chronyc makestep, timedatectl set-ntp true); bans keep what was left of them")
+        bad(
+            "clock",
+            format!("it says {now}, but the store was written at {last}"),
+            "set the clock (chronyc makestep, timedatectl set-ntp true); bans keep what was left of them",
+        )
     } else {
         ok("clock", format!("it says {now}"))
     })
@@ -187,6 +210,10 @@ fn lockout(config: &Config) -> Option<Finding> {
     Some(if safe {
         ok("lockout", format!("your own ssh session from {peer} is protected"))
     } else {
-        bad("lockout", format!("your own ssh session comes from {peer}, which may be banned"), format!("palisade allow add {peer}, or \"admin-sessions\" in [allow] auto"))
+        bad(
+            "lockout",
+            format!("your own ssh session comes from {peer}, which may be banned"),
+            format!("palisade allow add {peer}, or \"admin-sessions\" in [allow] auto"),
+        )
     })
 }

@@ -16,7 +16,9 @@ use crate::serve::client::Client;
 
 /// What happened.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  palisade events --since 1h\n  palisade events -f --addr 203.0.113.7\n  palisade --json events -f | jq .")]
+#[command(
+    after_help = "Examples:\n  palisade events --since 1h\n  palisade events -f --addr 203.0.113.7\n  palisade --json events -f | jq ."
+)]
 pub struct Events {
     /// Go on with what happens from now on; needs the daemon
     #[arg(short, long)]

@@ -113,7 +113,13 @@ impl Check {
         if global.json {
             print::json(&CheckDoc { v: 1, addr: self.addr, banned, bans: bans.iter().map(ban_json).collect() })?;
         } else if let Some(ban) = bans.iter().max_by_key(|ban| ban.until) {
-            print::line(format_args!("{} is banned by {}: {}, {}", self.addr, ban.key.prefix, ban.origin, print::left(ban.until, clock::now().stamp)))?;
+            print::line(format_args!(
+                "{} is banned by {}: {}, {}",
+                self.addr,
+                ban.key.prefix,
+                ban.origin,
+                print::left(ban.until, clock::now().stamp)
+            ))?;
         } else {
             print::line(format_args!("{} is not banned", self.addr))?;
         }

@@ -91,10 +91,24 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "PALISADE_CONFIG", help_heading = "Global options")]
     pub config: Option<PathBuf>,
     /// Where bans, counts and reading positions are kept
-    #[arg(long, global = true, value_name = "DIR", env = "PALISADE_STATE_DIR", default_value = "/var/lib/palisade", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PALISADE_STATE_DIR",
+        default_value = "/var/lib/palisade",
+        help_heading = "Global options"
+    )]
     pub state_dir: PathBuf,
     /// Where the control socket and the lock are
-    #[arg(long, global = true, value_name = "DIR", env = "PALISADE_RUN_DIR", default_value = "/run/palisade", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PALISADE_RUN_DIR",
+        default_value = "/run/palisade",
+        help_heading = "Global options"
+    )]
     pub run_dir: PathBuf,
     /// Answer in JSON: one document, or one object a line for streams
     #[arg(long, global = true, help_heading = "Global options")]

@@ -9,7 +9,9 @@ use crate::{demo, serve};
 
 /// Guard this host.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  palisade run\n  palisade run --observe        see what it would do, change nothing\n\nStop it with Ctrl-C or SIGTERM: the wall stays up, bans end by themselves. SIGHUP reads the config anew.\nPALISADE_LOG=debug says more.")]
+#[command(
+    after_help = "Examples:\n  palisade run\n  palisade run --observe        see what it would do, change nothing\n\nStop it with Ctrl-C or SIGTERM: the wall stays up, bans end by themselves. SIGHUP reads the config anew.\nPALISADE_LOG=debug says more."
+)]
 pub struct Run {
     /// Decide and log only: nothing is put into the kernel
     #[arg(long)]
@@ -27,7 +29,9 @@ impl Run {
 
 /// See it all happen.
 #[derive(Debug, Args)]
-#[command(after_help = "A victim, an attacker and a bystander, each in a network namespace of its own, made for this and gone\nafterwards. Needs no root where user namespaces are allowed.")]
+#[command(
+    after_help = "A victim, an attacker and a bystander, each in a network namespace of its own, made for this and gone\nafterwards. Needs no root where user namespaces are allowed."
+)]
 pub struct Demo {}
 
 impl Demo {

@@ -12,7 +12,9 @@ use super::{Exit, Global};
 
 /// What stands.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0: all is as it should be. 3: no daemon runs (bans may stand all the same). 6: degraded, see the problems.")]
+#[command(
+    after_help = "Exit code 0: all is as it should be. 3: no daemon runs (bans may stand all the same). 6: degraded, see the problems."
+)]
 pub struct StatusArgs {}
 
 #[derive(Serialize)]
@@ -49,7 +51,9 @@ fn show(status: &Status) -> Result<()> {
         State::Observing => Painted(33, "observing"),
         State::Degraded => Painted(31, "degraded"),
     };
-    let up = status.since.map_or_else(|| "no daemon runs: nothing is read, bans stand".to_owned(), |since| format!("up {}", print::rough(now.since(since))));
+    let up = status
+        .since
+        .map_or_else(|| "no daemon runs: nothing is read, bans stand".to_owned(), |since| format!("up {}", print::rough(now.since(since))));
     print::line(format_args!("palisade {}  {word}  {up}  {}", env!("CARGO_PKG_VERSION"), status.backend))?;
     let mut rows = vec![
         vec!["bans".to_owned(), format!("{} active, {} permanent", status.bans, status.permanent)],

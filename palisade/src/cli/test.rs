@@ -19,7 +19,9 @@ use crate::serve::sources::scanner_of;
 
 /// Hold lines against signatures.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  palisade test /var/log/auth.log\n  journalctl -u ssh -o short | palisade test --signature sshd -\n  palisade --json test --jail sshd access.log | jq 'select(.match)'\n\nExit code 0: something matched. 1: nothing did.")]
+#[command(
+    after_help = "Examples:\n  palisade test /var/log/auth.log\n  journalctl -u ssh -o short | palisade test --signature sshd -\n  palisade --json test --jail sshd access.log | jq 'select(.match)'\n\nExit code 0: something matched. 1: nothing did."
+)]
 pub struct Test {
     /// Only this signature (see `palisade signatures`); may be given again
     #[arg(long = "signature", value_name = "NAME", conflicts_with = "jail")]
@@ -213,11 +215,17 @@ impl Signatures {
         match self.name {
             Some(name) => one(find(&name)?.as_ref(), global.json)?,
             None if global.json => {
-                let all: Vec<_> = scan::builtin().iter().map(|s| json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len() })).collect();
+                let all: Vec<_> = scan::builtin()
+                    .iter()
+                    .map(|s| json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len() }))
+                    .collect();
                 print::json(&json!({ "v": 1, "signatures": all }))?;
             }
             None => {
-                let rows: Vec<_> = scan::builtin().iter().map(|s| vec![s.name().to_owned(), format!("{} rules", s.rules().len()), s.summary().to_owned()]).collect();
+                let rows: Vec<_> = scan::builtin()
+                    .iter()
+                    .map(|s| vec![s.name().to_owned(), format!("{} rules", s.rules().len()), s.summary().to_owned()])
+                    .collect();
                 print::table(&rows)?;
             }
         }
@@ -232,7 +240,9 @@ fn one(signature: &Signature, as_json: bool) -> Result<()> {
             .iter()
             .map(|r| json!({ "rule": r.id(), "score": r.score(), "test": r.text(), "hits": r.hits().iter().map(|h| &h.line).collect::<Vec<_>>(), "misses": r.misses() }))
             .collect();
-        return print::json(&json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "rules": rules }));
+        return print::json(
+            &json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "rules": rules }),
+        );
     }
     print::line(format_args!("{}: {}", Painted(1, signature.name()), signature.summary()))?;
     if !signature.programs().is_empty() {

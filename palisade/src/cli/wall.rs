@@ -27,7 +27,9 @@ const AHEAD: usize = 4096;
 
 /// Put the stored bans into the kernel.
 #[derive(Debug, Args)]
-#[command(after_help = "Run at boot by palisade-restore.service. Bans that ended while the host was down are left out; the others\nkeep their ends. What stood before is replaced without a gap.")]
+#[command(
+    after_help = "Run at boot by palisade-restore.service. Bans that ended while the host was down are left out; the others\nkeep their ends. What stood before is replaced without a gap."
+)]
 pub struct Restore {}
 
 impl Restore {
@@ -38,7 +40,10 @@ impl Restore {
         let config = places.config()?;
         let (store, opening) = Store::open(&places.state).with_context(|| format!("the store in {}", places.state.display()))?;
         if let Opening::SetAside { to, why } = opening {
-            anyhow::bail!("the store was damaged ({why}) and is kept as {}; what stands in the kernel stands on, and `palisade run` takes it over", to.display());
+            anyhow::bail!(
+                "the store was damaged ({why}) and is kept as {}; what stands in the kernel stands on, and `palisade run` takes it over",
+                to.display()
+            );
         }
         let mut blocker = open::firewall(&config, Mode::Enforce)?;
         let now = effective(&store)?;
@@ -48,7 +53,9 @@ impl Restore {
         let state = places.state.clone();
         let reader = thread::spawn(move || -> Result<(), StoreError> {
             let store = Store::open_read_only(&state)?;
-            store.entries(now, AHEAD, &mut |entries| if sender.send(entries).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            store.entries(now, AHEAD, &mut |entries| {
+                if sender.send(entries).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
         });
         // The kernel counts from its own now; a clock that is behind must not lengthen nor shorten what is left.
         let report = blocker.replace(&frame, &mut receiver.into_iter().flatten(), now).context("the wall could not be put up")?;
@@ -94,7 +101,9 @@ fn frame(config: &palisade_core::config::Config, store: &Store, now: Stamp) -> R
 
 /// Take the wall down.
 #[derive(Debug, Args)]
-#[command(after_help = "Everything of ours leaves the kernel and nobody is shut out. The store keeps the bans: `palisade restore`,\na restart of the daemon, or the next ban made without a daemon puts them up again.")]
+#[command(
+    after_help = "Everything of ours leaves the kernel and nobody is shut out. The store keeps the bans: `palisade restore`,\na restart of the daemon, or the next ban made without a daemon puts them up again."
+)]
 pub struct Flush {}
 
 impl Flush {

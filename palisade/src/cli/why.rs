@@ -35,7 +35,11 @@ impl WhyArgs {
         } else {
             show(self.prefix, &why)?;
         }
-        let known = !why.bans.is_empty() || !why.windows.is_empty() || !why.lines.is_empty() || why.protected_by.is_some() || !why.notices.is_empty();
+        let known = !why.bans.is_empty()
+            || !why.windows.is_empty()
+            || !why.lines.is_empty()
+            || why.protected_by.is_some()
+            || !why.notices.is_empty();
         Ok(if known { Exit::Done } else { Exit::No })
     }
 }
@@ -53,7 +57,11 @@ fn document(prefix: Prefix, why: &Why) -> Value {
             value
         })
         .collect();
-    let windows: Vec<Value> = why.windows.iter().map(|(jail, unit, score, needed)| json!({ "jail": jail, "unit": unit, "score": score, "needed": needed })).collect();
+    let windows: Vec<Value> = why
+        .windows
+        .iter()
+        .map(|(jail, unit, score, needed)| json!({ "jail": jail, "unit": unit, "score": score, "needed": needed }))
+        .collect();
     json!({
         "v": 1,
         "prefix": prefix,
@@ -124,11 +132,17 @@ pub fn describe(notice: &Notice) -> String {
         text.push_str(&format!(" {event}"));
     }
     for (name, value) in fields.iter().filter(|(name, _)| !["at", "prefix"].contains(&name.as_str())) {
-        match value {
-            Value::String(word) if !word.is_empty() => text.push_str(&format!(" {name}={word:?}")),
-            Value::String(_) => {}
-            other => text.push_str(&format!(" {name}={other}")),
-        }
+        field(&mut text, name, value);
     }
     text
+}
+
+/// ` name=value`, with what is nested laid flat, and nothing for what is empty.
+fn field(text: &mut String, name: &str, value: &Value) {
+    match value {
+        Value::String(word) if word.is_empty() => {}
+        Value::String(word) => text.push_str(&format!(" {name}={word:?}")),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| field(text, name, value)),
+        other => text.push_str(&format!(" {name}={other}")),
+    }
 }

@@ -92,4 +92,3 @@ pub(super) fn names(names: &[String], stop: &Waker, brain: &SyncSender<Input>) -
         }
     }
 }
-

@@ -211,7 +211,9 @@ impl Keeper {
                 Err(error) => (id, Reply::Failed { exit: 70, message: chain(&error) }),
             },
             (Ask::Why { id, why }, None) => (id, Reply::Why(why)),
-            (Ask::Events { id, .. }, None) => (id, Reply::Failed { exit: 6, message: "the store is damaged and could not be replaced; see `palisade status`".to_owned() }),
+            (Ask::Events { id, .. }, None) => {
+                (id, Reply::Failed { exit: 6, message: "the store is damaged and could not be replaced; see `palisade status`".to_owned() })
+            }
         };
         out.control.put(|post| post.reply(id, reply));
     }

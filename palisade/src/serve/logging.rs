@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 /// journal, which has its own.
 pub(super) fn start() {
     let filter = EnvFilter::try_from_env("PALISADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal());
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let started = if journal { log.without_time().try_init() } else { log.try_init() };
     if let Err(error) = started {

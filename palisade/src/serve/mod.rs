@@ -39,6 +39,7 @@ use anyhow::{Context, Result};
 use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
+use palisade_os::privileges::{self, Cap};
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker, poll};
 use palisade_os::{clock, process};
 
@@ -89,13 +90,14 @@ struct House {
     restart: bool,
     positions: HashMap<String, String>,
     config: palisade_core::config::Config,
-    stop: Waker,
+    /// One for each worker that has no mailbox.
+    stops: Vec<Waker>,
     workers: Vec<JoinHandle<()>>,
     notify: Option<PathBuf>,
     watchdog: Option<Span>,
     fed: Tick,
     actions: Vec<Action>,
-    _lock: palisade_os::privileges::Lock,
+    _lock: privileges::Lock,
 }
 
 #[derive(Clone)]
@@ -122,7 +124,7 @@ impl House {
             restart: false,
             positions,
             config,
-            stop: Waker::new()?,
+            stops: Vec::new(),
             workers: Vec::new(),
             notify: std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from),
             watchdog: watchdog(),
@@ -134,11 +136,17 @@ impl House {
         house.raise(first, blocker.as_mut(), &mut store)?;
         let listener = control::listen(&places.socket()).with_context(|| format!("cannot listen on {}", places.socket().display()))?;
         // Everything that needs more rights than enforcing does is open now.
-        if let Err(error) = palisade_os::privileges::keep_only_what_enforces() {
-            tracing::warn!("rights could not be given up: {error}");
-        }
+        give_up_rights(&places.state);
         let keep = open::keep_of(&house.config);
-        let (out, inbox) = (wall::Outlets { brain: outlet.clone(), killing: posts.killing.clone(), keeper: posts.keeper.clone(), control: posts.control.clone() }, posts.wall.clone());
+        let (out, inbox) = (
+            wall::Outlets {
+                brain: outlet.clone(),
+                killing: posts.killing.clone(),
+                keeper: posts.keeper.clone(),
+                control: posts.control.clone(),
+            },
+            posts.wall.clone(),
+        );
         house.spawn("wall", move || wall::run(blocker, &inbox, &out))?;
         let (brain, inbox) = (outlet.clone(), posts.killing.clone());
         house.spawn("killing", move || killing::run(flows, &inbox, &brain))?;
@@ -146,9 +154,9 @@ impl House {
         house.spawn("keeper", move || keeper::run(store, keep, &inbox, &out))?;
         let (out, inbox) = (control::Outlets { brain: outlet.clone(), keeper: posts.keeper.clone() }, posts.control.clone());
         house.spawn("control", move || control::run(&listener, &inbox, &out))?;
-        let (brain, stop) = (outlet.clone(), house.stop.clone());
+        let (brain, stop) = (outlet.clone(), house.stopper()?);
         house.spawn("links", move || host::run(links, &stop, &brain))?;
-        let (brain, stop) = (outlet, house.stop.clone());
+        let (brain, stop) = (outlet, house.stopper()?);
         house.spawn("signals", move || signals_thread(&signals, &stop, &brain))?;
         house.names()?;
         house.sources = Some(Sources::start(&house.config, &house.positions, &house.outlet)?);
@@ -172,8 +180,14 @@ impl House {
         if names.is_empty() {
             return Ok(());
         }
-        let (brain, stop) = (self.outlet.clone(), self.stop.clone());
+        let (brain, stop) = (self.outlet.clone(), self.stopper()?);
         self.spawn("names", move || host::names(&names, &stop, &brain))
+    }
+
+    fn stopper(&mut self) -> Result<Waker> {
+        let waker = Waker::new().context("making an eventfd")?;
+        self.stops.push(waker.clone());
+        Ok(waker)
     }
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<()> {
@@ -227,7 +241,9 @@ impl House {
         match action {
             Action::Order { ticket, order } => self.posts.wall.put(|post| post.add(wall::Job::Order { ticket, order })),
             Action::Kill { ticket, targets } => self.posts.killing.put(|post| post.add(ticket, killing::targets(targets))),
-            Action::Rebuild { ticket, frame, entries } => self.posts.wall.put(|post| post.add(wall::Job::Rebuild { ticket, frame, entries })),
+            Action::Rebuild { ticket, frame, entries } => {
+                self.posts.wall.put(|post| post.add(wall::Job::Rebuild { ticket, frame, entries }))
+            }
             Action::Keep(records) => {
                 for record in &records {
                     if let Record::Position { source, position } = record {
@@ -302,7 +318,7 @@ impl House {
 
     fn notify(&self, state: &str) {
         if let Some(socket) = &self.notify
-            && let Err(error) = process::sd_notify(socket.as_os_str(), state)
+            && let Err(error) = process::sd_notify(Some(socket.as_os_str()), state)
         {
             tracing::debug!("sd_notify: {error}");
         }
@@ -335,7 +351,7 @@ impl House {
         for action in std::mem::take(&mut self.actions) {
             self.act(action);
         }
-        self.stop.wake();
+        self.stops.iter().for_each(Waker::wake);
         self.posts.wall.put(wall::Post::stop);
         self.posts.killing.put(killing::Post::stop);
         self.posts.control.put(control::Post::stop);
@@ -347,6 +363,23 @@ impl House {
             let _ = self.inbox.recv_timeout(Duration::from_millis(20));
         }
         let _ = std::fs::remove_file(self.places.socket());
+    }
+}
+
+/// Keeps of root's power what enforcing and reading logs need. Not where the store belongs to
+/// somebody else than root, whose files root could then not write.
+fn give_up_rights(state: &std::path::Path) {
+    use std::os::unix::fs::MetadataExt;
+    let foreign = std::fs::metadata(state).is_ok_and(|meta| meta.uid() != 0);
+    if privileges::is_root() && foreign {
+        tracing::warn!(
+            "{} does not belong to root: running with all rights; better start the service, or `setpriv` to its owner",
+            state.display()
+        );
+        return;
+    }
+    if let Err(error) = privileges::drop_capabilities(&[Cap::NetAdmin, Cap::DacReadSearch]) {
+        tracing::warn!("rights could not be given up: {error}");
     }
 }
 

@@ -18,9 +18,9 @@ use palisade_os::block::memory::Memory;
 use palisade_os::block::nftables::Nftables;
 use palisade_os::block::{Blocker, Read};
 use palisade_os::clock;
+use palisade_os::flows::Flows;
 use palisade_os::flows::linux::Linux;
 use palisade_os::flows::memory::Memory as Quiet;
-use palisade_os::flows::Flows;
 use palisade_os::links::{Links, Paths};
 use palisade_os::privileges::{self, Lock};
 
@@ -132,7 +132,10 @@ pub(crate) fn keep_of(config: &Config) -> Keep {
         Escalate::Factor { forget, .. } => *forget,
         Escalate::Ladder { within, .. } => *within,
     });
-    Keep { failures: policies().map(|p| p.find_time).max().unwrap_or_default().max(EVIDENCE), sentences: sentences.max().unwrap_or_default() }
+    Keep {
+        failures: policies().map(|p| p.find_time).max().unwrap_or_default().max(EVIDENCE),
+        sentences: sentences.max().unwrap_or_default(),
+    }
 }
 
 /// The bans that stand in the kernel, when the store is lost.
@@ -164,7 +167,11 @@ pub(crate) fn carry_out(actions: Vec<Action>, brain: &mut Brain, blocker: &mut d
                 let steps = order.steps();
                 let report = blocker.apply(&steps, clock::now().stamp);
                 let mut more = Vec::new();
-                brain.handle(Event::Applied { ticket, failed: super::wall::failures(&steps, &report).into_iter().collect() }, clock::now(), &mut more);
+                brain.handle(
+                    Event::Applied { ticket, failed: super::wall::failures(&steps, &report).into_iter().collect() },
+                    clock::now(),
+                    &mut more,
+                );
                 todo.extend(more);
                 Event::Ended { ticket, killed: KillCount::default(), error: None }
             }

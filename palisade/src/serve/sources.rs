@@ -14,7 +14,9 @@ use anyhow::{Context, Result};
 use palisade_core::brain::{Batch, Event};
 use palisade_core::config::{Config, Jail, Reads};
 use palisade_core::scan::{self, JailScan, Line, Scanner};
+use palisade_core::time::{Span, Tick};
 use palisade_os::clock;
+use palisade_os::logs::journal::{self, Options};
 use palisade_os::logs::{FileSpec, Files, Journal, Take};
 use palisade_os::wake::{Waker, poll};
 
@@ -54,6 +56,7 @@ impl Wiring {
         let mut by_files: BTreeMap<&[String], Vec<&Jail>> = BTreeMap::new();
         for jail in config.jails().values().filter(|jail| jail.enabled) {
             match jail.reads(journal_available) {
+                Reads::Nothing => {}
                 Reads::Files(patterns) => by_files.entry(patterns).or_default().push(jail),
                 Reads::Journal(matches) => {
                     let source = wiring.scanners.len();
@@ -73,40 +76,52 @@ impl Wiring {
 
 /// The running threads.
 pub(super) struct Sources {
-    waker: Waker,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<(Waker, JoinHandle<()>)>,
 }
 
 impl Sources {
     /// Starts reading where the positions say.
     pub(super) fn start(config: &Config, positions: &HashMap<String, String>, brain: &SyncSender<Input>) -> Result<Self> {
-        let available = palisade_os::logs::journal::available();
+        let available = journal::available();
         let wiring = Wiring::new(config, available);
         let scanners = Arc::new(wiring.scanners);
-        let mut sources = Self { waker: Waker::new().context("eventfd")?, threads: Vec::new() };
+        let mut sources = Self { threads: Vec::new() };
         if !wiring.files.is_empty() {
-            let kept = positions.iter().filter(|(name, _)| name.starts_with('/')).map(|(path, text)| (PathBuf::from(path), text.clone())).collect();
+            let kept = positions
+                .iter()
+                .filter(|(name, _)| name.starts_with('/'))
+                .map(|(path, text)| (PathBuf::from(path), text.clone()))
+                .collect();
             let files = Files::open(wiring.files, kept, config.limits().line)?;
             sources.spawn("files", brain, Ears::new(&scanners, brain), |ears, waker| ears.files(files, waker))?;
         }
         if !wiring.journal.is_empty() {
             let cursor = positions.get(JOURNAL).cloned();
-            let journal = Journal::open(wiring.journal, cursor)?;
+            let options = Options { message_max: config.limits().line, ..Options::default() };
+            let journal = Journal::open_with(wiring.journal, cursor, options)?;
             sources.spawn("journal", brain, Ears::new(&scanners, brain), |ears, waker| ears.journal(journal, waker))?;
         }
         Ok(sources)
     }
 
-    fn spawn(&mut self, name: &str, brain: &SyncSender<Input>, mut ears: Ears, listen: impl FnOnce(&mut Ears, &Waker) -> io::Result<()> + Send + 'static) -> Result<()> {
-        let (waker, brain, about) = (self.waker.clone(), brain.clone(), name.to_owned());
+    fn spawn(
+        &mut self,
+        name: &str,
+        brain: &SyncSender<Input>,
+        mut ears: Ears,
+        listen: impl FnOnce(&mut Ears, &Waker) -> io::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let waker = Waker::new().context("making an eventfd")?;
+        let (stop, brain, about) = (waker.clone(), brain.clone(), name.to_owned());
         let body = move || {
-            if let Err(error) = listen(&mut ears, &waker) {
+            if let Err(error) = listen(&mut ears, &stop) {
                 let what = Some(format!("reading stopped: {}; restart palisade", chain(&error)));
                 let _ = brain.send(Input::Event(Event::Trouble { about, what }));
             }
             let _ = brain.send(Input::SourceStopped);
         };
-        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?;
+        self.threads.push((waker, thread));
         Ok(())
     }
 
@@ -117,7 +132,7 @@ impl Sources {
 
     /// Tells them to stop. They hand over what they have read first, so keep taking their input.
     pub(super) fn stop(&self) {
-        self.waker.wake();
+        self.threads.iter().for_each(|(waker, _)| waker.wake());
     }
 }
 
@@ -136,9 +151,9 @@ impl Ears {
 
     fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
         loop {
-            let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take, None));
+            let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take));
             self.hand_over();
-            let wait = if more { Some(palisade_core::time::Span::ZERO) } else { files.next_deadline().map(|at| at.since(clock::now().tick)) };
+            let wait = wait(more, files.next_deadline());
             let fds: Vec<_> = files.fd().into_iter().collect();
             if poll(&fds, Some(stop), wait)?.woken() {
                 return Ok(());
@@ -146,14 +161,42 @@ impl Ears {
         }
     }
 
-    fn take(&mut self, take: Take<'_>, program: Option<&[u8]>) {
+    fn journal(&mut self, mut journal: Journal, stop: &Waker) -> io::Result<()> {
+        loop {
+            let more = journal.pump(clock::now().tick, BUDGET, &mut |take| self.record(take));
+            self.hand_over();
+            let wait = wait(more, journal.next_deadline());
+            let fds: Vec<_> = journal.fd().into_iter().collect();
+            if poll(&fds, Some(stop), wait)?.woken() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn record(&mut self, take: journal::Take<'_>) {
+        match take {
+            journal::Take::Record { source, record } => {
+                let batch = batch(&mut self.batches, JOURNAL);
+                batch.lines += 1;
+                let line = Line::journal(Some(record.ident), record.message, record.realtime);
+                if let Some(scanner) = self.scanners.get(source) {
+                    scanner.scan(line, &mut |attack| batch.attacks.push(attack));
+                }
+            }
+            journal::Take::Oversize { .. } => batch(&mut self.batches, JOURNAL).oversize += 1,
+            journal::Take::Position { cursor } => batch(&mut self.batches, JOURNAL).position = Some(cursor.to_owned()),
+            journal::Take::Problem { what } => self.troubles.push((JOURNAL.to_owned(), Some(what.to_owned()))),
+            journal::Take::Solved => self.troubles.push((JOURNAL.to_owned(), None)),
+        }
+    }
+
+    fn take(&mut self, take: Take<'_>) {
         match take {
             Take::Line { source, path, bytes } => {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
-                let line = Line::raw(bytes);
                 if let Some(scanner) = self.scanners.get(source) {
-                    scanner.scan(line, &mut |attack| batch.attacks.push(attack));
+                    scanner.scan(Line::raw(bytes), &mut |attack| batch.attacks.push(attack));
                 }
             }
             Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
@@ -174,6 +217,11 @@ impl Ears {
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
         }
     }
+}
+
+/// How long to wait for more: not at all while there is more to read right now.
+fn wait(more: bool, deadline: Option<Tick>) -> Option<Span> {
+    if more { Some(Span::ZERO) } else { deadline.map(|at| at.since(clock::now().tick)) }
 }
 
 fn batch<'a>(batches: &'a mut HashMap<String, Batch>, name: &str) -> &'a mut Batch {

@@ -228,15 +228,8 @@ impl Layout {
 
     /// The sets whose elements never change, with them. The kernel keeps them so while a rule uses them.
     pub fn constants(&self) -> Vec<(Set, Vec<Vec<u8>>)> {
-        let set = |name, key_type, key_len| Set {
-            name,
-            flags: set_flag::CONSTANT,
-            key_type,
-            key_len,
-            counter: false,
-            size: None,
-            timeout: None,
-        };
+        let set =
+            |name, key_type, key_len| Set { name, flags: set_flag::CONSTANT, key_type, key_len, counter: false, size: None, timeout: None };
         let ports = self.ports_in_use();
         let mut all = Vec::new();
         if !ports.is_empty() {
@@ -412,8 +405,7 @@ mod tests {
             Just(Ports::All),
             proptest::collection::btree_set(any::<u16>(), 1..=Ports::MOST).prop_map(|set| Ports::only(set).unwrap())
         ];
-        let class =
-            prop_oneof![Just(Class::Allow), (any::<bool>(), ports).prop_map(|(forced, ports)| Class::Ban { forced, ports })];
+        let class = prop_oneof![Just(Class::Allow), (any::<bool>(), ports).prop_map(|(forced, ports)| Class::Ban { forced, ports })];
         (class, any::<bool>(), 0u8..=128).prop_map(|(class, v4, len)| {
             let family = if v4 { Family::V4 } else { Family::V6 };
             Kind { class, family, len: len.min(family.bits()) }
@@ -446,7 +438,10 @@ mod tests {
                 prop_assert!(chains.contains(&rule.chain));
                 for expr in rule.exprs {
                     match expr {
-                        Expr::In(set) => prop_assert!(sets.contains(&set) && { used.insert(set); true }),
+                        Expr::In(set) => {
+                            prop_assert!(sets.contains(&set));
+                            used.insert(set);
+                        }
                         Expr::Verdict(Verdict::Goto(chain)) => prop_assert!(chains.contains(&chain)),
                         _ => {}
                     }
@@ -462,7 +457,9 @@ mod tests {
         let layout = Layout { kinds: kinds.into(), ..Layout::default() };
         let asked = |chain: &str| -> Vec<String> {
             let in_chain = layout.rules().into_iter().filter(|rule| rule.chain == chain);
-            in_chain.filter_map(|rule| rule.exprs.into_iter().rev().find_map(|e| if let Expr::In(set) = e { Some(set) } else { None })).collect()
+            in_chain
+                .filter_map(|rule| rule.exprs.into_iter().rev().find_map(|e| if let Expr::In(set) = e { Some(set) } else { None }))
+                .collect()
         };
         assert_eq!(asked("v4"), ["forced4_16", "allow4_32", "ban4_32", "ban4_32_p22", "ban4_24"]);
         assert_eq!(asked("v4dst"), asked("v4"));

@@ -131,11 +131,8 @@ pub(super) fn write(batch: &mut Batch, sets: &Sets, changes: &[Change], manner: 
         batch.add_elements(name, of_one_set.iter().filter(goes).map(|change| Element::bare(change.addr.octets())));
         batch.delete_elements(name, of_one_set.iter().filter(goes).map(|change| change.addr.octets()));
         let stays = of_one_set.iter().filter(|change| change.end != End::Release);
-        let element = |change: &Change| Element {
-            key: change.addr.octets(),
-            timeout: change.end.timeout(),
-            restart: manner == Manner::Update,
-        };
+        let element =
+            |change: &Change| Element { key: change.addr.octets(), timeout: change.end.timeout(), restart: manner == Manner::Update };
         batch.add_elements(name, stays.map(element));
     }
 }

@@ -99,18 +99,14 @@ impl Port {
         self.request.clear();
         get_table(&mut self.request, seq, NFT_TABLE);
         let mut found = None;
-        let answer = self.socket.request(self.request.bytes(), seq, |message| found = found.take().or_else(|| parse_table(message.payload)));
+        let answer =
+            self.socket.request(self.request.bytes(), seq, |message| found = found.take().or_else(|| parse_table(message.payload)));
         missing_is(answer, ()).map(|()| found)
     }
 
     /// Lists objects of our table: `operation` of the `GET_*`, of one set for elements. Nothing where
     /// table or set do not exist.
-    pub(super) fn list<T>(
-        &mut self,
-        operation: u16,
-        set: Option<&str>,
-        mut take: impl FnMut(&[u8], &mut Vec<T>),
-    ) -> io::Result<Vec<T>> {
+    pub(super) fn list<T>(&mut self, operation: u16, set: Option<&str>, mut take: impl FnMut(&[u8], &mut Vec<T>)) -> io::Result<Vec<T>> {
         let mut all = Vec::new();
         for _ in 0..LISTINGS {
             all.clear();

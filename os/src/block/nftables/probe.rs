@@ -4,10 +4,10 @@ use std::io;
 
 use palisade_core::net::Addr;
 
+use super::super::BlockError;
 use super::layout::Kind;
 use super::load::Manner;
 use super::port::{Port, missing_is};
-use super::super::BlockError;
 use crate::netlink::nft::{Element, Set};
 
 /// The set that is made, tried and deleted. No name of a kind of ours, so that one left by a crash
@@ -21,10 +21,12 @@ pub(super) fn manner(port: &mut Port) -> io::Result<Manner> {
     let set = Set { name: SET.to_owned(), ..Kind::parse("ban4_32").expect("a name of ours").0.set(1) };
     let keys = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<Addr>().expect("an address").octets());
     let element = |key, timeout| Element { key, timeout, restart: true };
-    port.begin().add_table().add_set(&set).delete_set(SET).add_set(&set).add_elements(
-        SET,
-        [element(keys[0], Some(5_000)), element(keys[1], None)].into_iter(),
-    );
+    port.begin()
+        .add_table()
+        .add_set(&set)
+        .delete_set(SET)
+        .add_set(&set)
+        .add_elements(SET, [element(keys[0], Some(5_000)), element(keys[1], None)].into_iter());
     port.commit()?;
     port.begin().add_elements(SET, keys.into_iter().map(|key| element(key, Some(300_000))));
     port.commit()?;

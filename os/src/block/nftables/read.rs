@@ -1,6 +1,6 @@
 //! What stands in the kernel, and what it takes to make another layout of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use palisade_core::bans::wall::{Frame, Key, Refusal, Standing};
@@ -57,8 +57,8 @@ impl Snapshot {
     /// Whether it is exactly what its layout says: nothing missing, changed or added.
     pub(super) fn whole(&self) -> bool {
         let layout = self.layout();
-        let awake = self.table.as_ref().is_some_and(|table| table.flags & DORMANT == 0);
-        awake
+        self.table.is_some()
+            && self.awake()
             && sorted(self.chains.clone()) == sorted(layout.chains())
             && sorted(self.sets.clone()) == sorted(layout.sets())
             && by_chain(self.rules.clone()) == by_chain(layout.rules())
@@ -68,6 +68,20 @@ impl Snapshot {
     pub(super) fn free_generation(&self) -> u32 {
         let used: BTreeSet<u32> = self.sets.iter().map(|set| generation_of(&set.name)).collect();
         (1..).find(|generation| !used.contains(generation)).unwrap_or(1)
+    }
+
+    /// Wakes the table if somebody put it to sleep: the kernel refuses to do that and to hang new
+    /// chains in hooks in one transaction.
+    pub(super) fn wake(&self, port: &mut Port) -> io::Result<()> {
+        if self.awake() {
+            return Ok(());
+        }
+        port.begin().add_table();
+        port.commit()
+    }
+
+    fn awake(&self) -> bool {
+        self.table.as_ref().is_none_or(|table| table.flags & DORMANT == 0)
     }
 
     /// Writes the operations that make `layout` of this. Sets of the layout that stand keep their
@@ -117,12 +131,28 @@ pub(super) fn standing(element: &StoredElement<'_>) -> Standing {
     Standing { left: element.left.map(Span::millis), packets: element.packets, bytes: element.bytes }
 }
 
-/// Lists one set's bans.
-pub(super) fn bans(port: &mut Port, kind: &Kind, generation: u32) -> io::Result<Vec<(Key, Standing)>> {
-    port.list(op::GET_ELEMENTS, Some(&kind.name(generation)), |payload, all| {
-        let elements = parse_elements(payload).into_iter().flat_map(|list| list.elements);
-        all.extend(elements.filter_map(|element| Some((kind.key(element.key)?, standing(&element)))));
-    })
+/// How often at most a set is listed again, waiting for two listings alike.
+const LISTINGS: usize = 16;
+
+/// Lists one set's bans. A listing of more than one message may skip elements while the kernel
+/// resizes the set's hash table, as it does for a while after a load, and nothing tells: such a
+/// set is listed until twice in a row nothing new comes.
+pub(super) fn bans(port: &mut Port, kind: &Kind, generation: u32) -> io::Result<BTreeMap<Key, Standing>> {
+    let mut all = BTreeMap::new();
+    for _ in 0..LISTINGS {
+        let (mut messages, before) = (0, all.len());
+        let listed = port.list(op::GET_ELEMENTS, Some(&kind.name(generation)), |payload, listed| {
+            messages += 1;
+            let elements = parse_elements(payload).into_iter().flat_map(|list| list.elements);
+            listed.extend(elements.filter_map(|element| Some((kind.key(element.key)?, standing(&element)))));
+        })?;
+        let count = listed.len();
+        all.extend(listed);
+        if messages <= 1 || before == all.len() && count == before {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// The allow list and the manner, as they stand.

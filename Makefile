@@ -1,0 +1,47 @@
+# The two commands of the README are `make run` and `make test`.
+#
+#   run       guard this host with the built-in defaults (or /etc/palisade/palisade.toml), in the foreground
+#   test      install what the tests need, lint, run every test
+#   demo      the whole story in throw-away namespaces; touches nothing of this host
+#   bench     the benchmarks, each beside its rival; needs root
+#   vm-test   the units, journald, a reboot and Debian's own kernel, in a QEMU guest (about six minutes without KVM)
+#   deps      only install what the tests need
+#   lint      formatting, clippy, licences (where cargo-deny is installed)
+#   audit     known vulnerabilities of the dependencies; asks the network
+.PHONY: run test demo bench vm-test deps lint audit release
+# Each step prints to the same screen and most share the same two locks (apt's and cargo's).
+.NOTPARALLEL:
+
+PALISADE := target/release/palisade
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+
+run: release
+	$(SUDO) $(PALISADE) run
+
+# Lint first: it fails sooner, and the last line is then cargo test's own count.
+test: deps lint
+	cargo test --workspace --locked
+
+demo: release
+	$(PALISADE) demo
+
+bench: deps release
+	$(SUDO) bench/run --binary $(PALISADE)
+
+vm-test: release
+	tests/vm/run --binary $(PALISADE)
+
+deps:
+	tests/deps
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline --locked check licenses bans sources; \
+	else echo "lint: cargo-deny is not installed, licences and sources were not checked"; fi
+
+audit:
+	cargo deny --locked check advisories
+
+release:
+	cargo build --release --locked -p palisade

@@ -1,0 +1,144 @@
+//! Network namespaces as threads, and a cable between two of them.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+/// Moves the calling thread, and what it starts, into a new network namespace.
+fn unshare() {
+    // SAFETY: takes no pointers; it changes only the calling thread.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "these tests need root: {}", io::Error::last_os_error());
+    sh("ip link set lo up");
+}
+
+/// Runs `work` in a namespace of its own.
+pub(super) fn alone<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(|| {
+        unshare();
+        work()
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs a shell script here, which must succeed; its output.
+#[track_caller]
+pub(super) fn sh(script: &str) -> String {
+    let out = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Whether a shell script succeeds here.
+pub(super) fn works(script: &str) -> bool {
+    Command::new("sh").args(["-ec", script]).output().unwrap().status.success()
+}
+
+/// A thread in another namespace that does what it is told.
+pub(super) struct Peer {
+    work: Option<Sender<Box<dyn FnOnce() + Send>>>,
+    thread: Option<JoinHandle<()>>,
+    path: String,
+}
+
+impl Peer {
+    pub(super) fn new() -> Self {
+        let (work, told) = channel::<Box<dyn FnOnce() + Send>>();
+        let (say, heard) = channel();
+        let thread = std::thread::spawn(move || {
+            unshare();
+            // SAFETY: takes nothing and cannot fail.
+            say.send(unsafe { libc::gettid() }).unwrap();
+            told.into_iter().for_each(|work| work());
+        });
+        let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), heard.recv().unwrap());
+        Self { work: Some(work), thread: Some(thread), path }
+    }
+
+    /// Runs `work` over there and waits for it.
+    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (say, heard) = channel();
+        self.start(move || _ = say.send(work()));
+        heard.recv().expect("the work over there panicked")
+    }
+
+    /// Runs it and does not wait.
+    pub(super) fn start(&self, work: impl FnOnce() + Send + 'static) {
+        self.work.as_ref().unwrap().send(Box::new(work)).unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.work = None;
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// The wall's side of the cable, and two hosts and two of the other family on the far side.
+pub(super) const WALL4: &str = "192.0.2.1";
+pub(super) const BAD4: &str = "192.0.2.10";
+pub(super) const GOOD4: &str = "192.0.2.20";
+pub(super) const WALL6: &str = "2001:db8::1";
+pub(super) const BAD6: &str = "2001:db8:0:1::10";
+pub(super) const GOOD6: &str = "2001:db8:0:1::20";
+
+/// Lays a cable from this namespace to a new one.
+pub(super) fn cable() -> Peer {
+    let peer = Peer::new();
+    sh(&format!("ip link add w0 type veth peer name c0 netns {}", peer.path));
+    sh(&format!("ip addr add {WALL4}/24 dev w0; ip addr add {WALL6}/32 dev w0 nodad; ip link set w0 up"));
+    peer.run(|| {
+        sh(&format!("ip addr add {BAD4}/24 dev c0; ip addr add {GOOD4}/24 dev c0"));
+        sh(&format!("ip addr add {BAD6}/32 dev c0 nodad; ip addr add {GOOD6}/32 dev c0 nodad; ip link set c0 up"));
+    });
+    for (from, to) in [(BAD4, WALL4), (BAD6, WALL6), (GOOD4, WALL4), (GOOD6, WALL6)] {
+        let reached = peer.run(move || (0..20).any(|_| ping(from, to)));
+        assert!(reached, "the cable does not carry {from}");
+    }
+    peer
+}
+
+pub(super) fn ping(from: &str, to: &str) -> bool {
+    works(&format!("ping -c1 -W1 -I {from} {to}"))
+}
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+/// The address as the kernel's structure, and its length.
+fn raw(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: sockaddr_storage is plain bytes, all zero is a valid value of it.
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let (bytes, len): (Vec<u8>, usize) = match addr {
+        SocketAddr::V4(a) => ([&2u16.to_ne_bytes()[..], &a.port().to_be_bytes(), &a.ip().octets()].concat(), 16),
+        SocketAddr::V6(a) => ([&10u16.to_ne_bytes()[..], &a.port().to_be_bytes(), &[0; 4], &a.ip().octets()].concat(), 28),
+    };
+    // SAFETY: at most 24 bytes go into the 128 of the storage; both are live and do not overlap.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut storage).cast(), bytes.len()) };
+    (storage, len.try_into().unwrap())
+}
+
+/// Connects from one of several own addresses, within a second.
+pub(super) fn connect(from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
+    let family = if to.contains(':') { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: takes no pointers; the result is checked.
+    let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    assert!(fd >= 0);
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let second = std::time::Duration::from_secs(1);
+    stream.set_write_timeout(Some(second))?;
+    stream.set_read_timeout(Some(second))?;
+    for (addr, call) in [(at(from, 0), libc::bind as unsafe extern "C" fn(_, _, _) -> _), (at(to, port), libc::connect)] {
+        let (storage, len) = raw(addr);
+        // SAFETY: the storage is live for the call and `len` bytes of it hold an address.
+        if unsafe { call(stream.as_raw_fd(), (&raw const storage).cast(), len) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(stream)
+}

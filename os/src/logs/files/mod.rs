@@ -1,0 +1,218 @@
+//! Follows many log files on one inotify descriptor, in one thread, through every kind of rotation.
+//!
+//! | what happens | what is done |
+//! |---|---|
+//! | renamed, a new file in its place | the old file is read to its end and on until it is quiet for a minute; the new one from its start |
+//! | rotated again before we looked | a file that was born at the path is found at the name it was moved to |
+//! | copied and truncated | shorter than read, or another beginning: read from its start |
+//! | deleted, and back | the same, from its start |
+//! | rotated while we were not running | the old file is found by its inode in the same directory, its rest is read first |
+//!
+//! What cannot be saved: lines that were truncated away before they were read; files that came and
+//! went through more than one rotation, or into another directory, while we were not running. A
+//! pattern should not match the copies that `copytruncate` leaves: they are new files to everybody.
+
+mod events;
+mod follow;
+mod glob;
+mod inotify;
+mod paths;
+mod position;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+use palisade_core::time::{Span, Tick};
+
+use super::{LogError, Take};
+use events::Birth;
+use follow::{Follow, Trouble};
+use glob::Pattern;
+use inotify::Inotify;
+use position::Mark;
+
+/// Everything is looked at this often although notices should tell: network file systems and some
+/// overlays do not notify, and a symbolic link above a file can change without notice.
+const LOOK: Span = Span::secs(5);
+
+/// The same where there are no notices at all.
+const LOOK_BLIND: Span = Span::millis(250);
+
+/// One read: large enough that system calls do not count, small enough to stay in the cache.
+const CHUNK: usize = 128 * 1024;
+
+/// What to follow for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSpec {
+    /// The number its lines are to carry.
+    pub source: usize,
+    /// An absolute path; `*`, `?` and `[...]` may stand in any component. Compressed files are not matched.
+    pub pattern: String,
+}
+
+/// A spec and what is wrong with it as a whole.
+#[derive(Debug)]
+struct Spec {
+    source: usize,
+    pattern: Pattern,
+    trouble: Option<Trouble>,
+}
+
+/// Something to tell with the next pump.
+#[derive(Debug)]
+struct Notice {
+    source: usize,
+    about: String,
+    trouble: Option<Trouble>,
+}
+
+/// The files.
+#[derive(Debug)]
+pub struct Files {
+    specs: Vec<Spec>,
+    line_max: usize,
+    /// By a number that is never used again.
+    follows: BTreeMap<u64, Follow>,
+    paths: HashMap<PathBuf, u64>,
+    next_key: u64,
+    /// Positions not yet claimed by a file.
+    stored: HashMap<PathBuf, Vec<Mark>>,
+    /// Files let go, and how far they were read: they may turn up under a name that a pattern matches.
+    retired: VecDeque<Mark>,
+    inotify: Option<Inotify>,
+    /// The kernel's limits do not let us watch everything.
+    blind: bool,
+    dirs: HashMap<i32, Vec<PathBuf>>,
+    tails: HashMap<i32, u64>,
+    births: Vec<Birth>,
+    notices: Vec<Notice>,
+    next_look: Tick,
+    /// What stands there now was there before us.
+    opening: bool,
+    /// Whose turn it is when the budget does not reach for all.
+    turn: u64,
+    buffer: Box<[u8]>,
+    scratch: String,
+}
+
+impl Files {
+    /// Opens what is there. A file with a position that fits goes on from it; one without starts at
+    /// its end; one that appears later starts at its beginning. Lines over `line_max` bytes are
+    /// dropped whole. Only a pattern that makes no sense is an error.
+    pub fn open(specs: Vec<FileSpec>, positions: HashMap<PathBuf, String>, line_max: usize) -> Result<Self, LogError> {
+        Self::with(specs, positions, line_max, Inotify::open().ok())
+    }
+
+    fn with(
+        specs: Vec<FileSpec>,
+        positions: HashMap<PathBuf, String>,
+        line_max: usize,
+        inotify: Option<Inotify>,
+    ) -> Result<Self, LogError> {
+        let spec = |s: FileSpec| Pattern::parse(&s.pattern).map(|pattern| Spec { source: s.source, pattern, trouble: None });
+        let mut files = Self {
+            specs: specs.into_iter().map(spec).collect::<Result<_, _>>()?,
+            line_max,
+            follows: BTreeMap::new(),
+            paths: HashMap::new(),
+            next_key: 0,
+            stored: positions.into_iter().filter_map(|(path, text)| Some((path, position::read(&text)?))).collect(),
+            retired: VecDeque::new(),
+            blind: inotify.is_none(),
+            inotify,
+            dirs: HashMap::new(),
+            tails: HashMap::new(),
+            births: Vec::new(),
+            notices: Vec::new(),
+            next_look: Tick(0),
+            opening: true,
+            turn: 0,
+            buffer: vec![0; CHUNK].into(),
+            scratch: String::new(),
+        };
+        files.expand();
+        // Those with a position first: the rest of a rotated file belongs to the path it was read by.
+        let (known, new): (Vec<u64>, Vec<u64>) = files.follows.keys().partition(|key| files.stored.contains_key(&files.follows[key].path));
+        known.into_iter().chain(new).for_each(|key| files.recheck(key, Tick(0)));
+        files.opening = false;
+        Ok(files)
+    }
+
+    /// Becomes readable when there is something to pump. `None` without inotify: then deadlines do.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+
+    /// When to pump even though nothing became readable.
+    pub const fn next_deadline(&self) -> Option<Tick> {
+        Some(self.next_look)
+    }
+
+    /// Reads what is new, up to about `budget_bytes`, and hands it out; then the positions this
+    /// reached. Whether there is more to read right now. Never blocks.
+    pub fn pump(&mut self, now: Tick, budget_bytes: usize, take: &mut dyn FnMut(Take<'_>)) -> bool {
+        if self.next_look == Tick(0) {
+            // Opened without a clock: what is quiet is quiet from now.
+            self.follows.values_mut().flat_map(|follow| &mut follow.tails).for_each(|tail| tail.quiet_from = now);
+        }
+        let all = self.drain_events(now);
+        if all || now >= self.next_look {
+            self.look(now);
+        }
+        self.tell_notices(take);
+        let more = self.read(now, budget_bytes.max(1), take);
+        for follow in self.follows.values_mut() {
+            follow.tell(&mut self.scratch, take);
+        }
+        self.tell_notices(take);
+        more
+    }
+
+    fn read(&mut self, now: Tick, budget: usize, take: &mut dyn FnMut(Take<'_>)) -> bool {
+        let mut left = budget;
+        loop {
+            let mut keys: Vec<u64> = self.follows.iter().filter(|(_, follow)| follow.dirty()).map(|(key, _)| *key).collect();
+            if keys.is_empty() || left == 0 {
+                return !keys.is_empty();
+            }
+            let first = keys.partition_point(|key| *key < self.turn);
+            keys.rotate_left(first);
+            for key in keys {
+                if left == 0 {
+                    break;
+                }
+                self.turn = key + 1;
+                let Some(follow) = self.follows.get_mut(&key) else { continue };
+                let room = left.min(CHUNK);
+                match follow.step(&mut self.buffer[..room], now, take) {
+                    Ok(bytes) => left -= bytes,
+                    Err(error) => self.trouble(key, Some(Trouble { what: format!("reading failed: {error}"), soft: false })),
+                }
+            }
+        }
+    }
+
+    fn tell_notices(&mut self, take: &mut dyn FnMut(Take<'_>)) {
+        for Notice { source, about, trouble } in self.notices.drain(..) {
+            take(match &trouble {
+                Some(Trouble { what, soft }) => Take::Problem { source, about: &about, what, soft: *soft },
+                None => Take::Solved { source, about: &about },
+            });
+        }
+    }
+
+    /// Notes what is wrong with a path now, and tells it if it is news.
+    fn trouble(&mut self, key: u64, trouble: Option<Trouble>) {
+        let Some(follow) = self.follows.get_mut(&key) else { return };
+        if follow.trouble == trouble {
+            return;
+        }
+        let about = follow.path.display().to_string();
+        follow.trouble.clone_from(&trouble);
+        self.notices.extend(follow.sources.iter().map(|&source| Notice { source, about: about.clone(), trouble: trouble.clone() }));
+    }
+}
