@@ -129,11 +129,6 @@ fn killed_again_and_again_under_a_storm_of_lines() {
     writer.join().unwrap();
     assert!(kills >= 3, "killed {kills} times only");
     house.start();
-    let dump = std::env::var_os("DUMP");
-    if let Some(to) = dump {
-        sleep(Duration::from_secs(2));
-        let _ = std::process::Command::new("cp").arg("-a").arg(lab.dir.path()).arg(to).status();
-    }
     exactly(&house, COUNT);
 }
 
