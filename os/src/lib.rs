@@ -8,6 +8,7 @@
 //! | [`block`] | `trait Blocker`, one file a firewall |
 //! | [`flows`] | ending a prefix's connections |
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
+//! | [`netns`] | a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
@@ -21,6 +22,7 @@ pub mod flows;
 pub mod links;
 pub mod logs;
 pub mod netlink;
+pub mod netns;
 pub mod privileges;
 pub mod process;
 pub mod wake;

@@ -3,8 +3,10 @@
 use anyhow::Result;
 use palisade_core::bans::wall::Key;
 use palisade_core::brain::{Action, Brain, Event, Mode};
-use palisade_core::control::{Reply, Request};
+use palisade_core::control::{Reply, Request, Whom};
 use palisade_core::event::KillCount;
+use palisade_core::net::Prefix;
+use palisade_core::ports::Ports;
 use palisade_core::time::Now;
 use palisade_os::block::{Blocker, Read};
 use palisade_os::clock;
@@ -14,6 +16,10 @@ use crate::serve::open::{self, Opened};
 use crate::serve::{errors::chain, host, keeper, killing, wall};
 use crate::settings::Places;
 use crate::store::Store;
+
+/// A question about at most so many prefixes reads only what overlaps them; with more, reading all
+/// bans in one go is cheaper than looking each up.
+const FEW: usize = 256;
 
 /// Events of the log are handed out at most so many at once.
 const EVENTS: usize = 100_000;
@@ -28,9 +34,18 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Takes the lock and opens everything.
-    pub fn open(places: &Places) -> Result<Self> {
-        let Opened { lock, store, blocker, flows, mut links, mut brain, .. } = open::all(places, Mode::Enforce)?;
+    /// Takes the lock and opens what the question needs.
+    pub fn open(places: &Places, request: &Request) -> Result<Self> {
+        let opened = match request {
+            Request::Ban { prefixes, .. } | Request::Kill { prefixes } | Request::Unban { whom: Whom::Prefixes(prefixes) }
+                if prefixes.len() <= FEW =>
+            {
+                open::around(places, prefixes)?
+            }
+            Request::Check { addr } => open::around(places, &[Prefix::host(*addr)])?,
+            _ => open::all(places, Mode::Enforce)?,
+        };
+        let Opened { lock, store, blocker, flows, mut links, mut brain, .. } = opened;
         let mut ignored = Vec::new();
         for event in host::first(&mut links) {
             brain.handle(event, clock::now(), &mut ignored);
@@ -97,7 +112,7 @@ impl Direct {
         Ok(())
     }
 
-    fn end(&mut self, ticket: u64, kills: Vec<(palisade_core::net::Prefix, palisade_core::ports::Ports)>, more: &mut Vec<Action>) {
+    fn end(&mut self, ticket: u64, kills: Vec<(Prefix, Ports)>, more: &mut Vec<Action>) {
         let (killed, error) =
             if kills.is_empty() { (KillCount::default(), None) } else { killing::kill(self.flows.as_mut(), &killing::targets(kills)) };
         self.brain.handle(Event::Ended { ticket, killed, error }, clock::now(), more);

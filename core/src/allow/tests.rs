@@ -25,7 +25,7 @@ fn both_directions_of_covering_protect() {
         assert_eq!(list.bannable(p(right), T0).unwrap().prefix(), p(right));
     }
     let text = list.bannable(p("198.51.100.7"), T0).unwrap_err().to_string();
-    assert_eq!(text, "198.51.100.7/32 is not banned: it is protected by 198.51.100.0/24 (allowed by the config)");
+    assert_eq!(text, "198.51.100.7/32 is protected by 198.51.100.0/24 (allowed by the config)");
 }
 
 #[test]

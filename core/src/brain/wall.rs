@@ -95,8 +95,10 @@ impl Brain {
         self.finish(ticket, None);
     }
 
-    /// Puts the wall up: the first thing after waking.
+    /// Puts the wall up: the first thing after waking. Orders from before are in what it is built
+    /// from, and need not be carried out.
     pub fn raise(&mut self, out: &mut Vec<Action>) {
+        self.orders.pending.clear();
         self.rebuild(Pending::default());
         if !self.records.is_empty() {
             let records = std::mem::take(&mut self.records);

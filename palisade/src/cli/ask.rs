@@ -31,7 +31,7 @@ pub fn ask(global: &Global, request: Request) -> Result<Reply> {
     let places = global.places();
     let reply = match Client::connect(&places.socket()) {
         Ok(mut client) => client.ask(&request).context("the daemon did not answer")?,
-        Err(error) if nobody_listens(&error) => Direct::open(&places)?.ask(request, clock::now())?,
+        Err(error) if nobody_listens(&error) => Direct::open(&places, &request)?.ask(request, clock::now())?,
         Err(error) => {
             return Err(anyhow::Error::new(Unreachable(format!(
                 "cannot reach the daemon at {}: {error}{}",

@@ -169,7 +169,6 @@ impl House {
         for event in first {
             self.brain.handle(event, clock::now(), &mut actions);
         }
-        // Orders that came up before the wall does are in what it is built from.
         actions.retain(|action| !matches!(action, Action::Order { .. } | Action::Rebuild { .. }));
         self.brain.raise(&mut actions);
         open::carry_out(actions, &mut self.brain, blocker, store)

@@ -13,6 +13,7 @@ use palisade_core::brain::{Action, Brain, Event, Kept, Mode};
 use palisade_core::config::{Backend, Config};
 use palisade_core::event::{KillCount, Record};
 use palisade_core::judge::policy::Escalate;
+use palisade_core::net::Prefix;
 use palisade_core::time::{Span, Stamp, Until};
 use palisade_os::block::memory::Memory;
 use palisade_os::block::nftables::Nftables;
@@ -45,14 +46,32 @@ pub(crate) struct Opened {
 
 /// Opens everything for a brain that is to decide.
 pub(crate) fn all(places: &Places, mode: Mode) -> Result<Opened> {
+    house(places, mode, None)
+}
+
+/// The same for one question about these prefixes: of the store only what overlaps them is read,
+/// unless the wall does not stand and all of it must be put up.
+pub(crate) fn around(places: &Places, prefixes: &[Prefix]) -> Result<Opened> {
+    house(places, Mode::Enforce, Some(prefixes))
+}
+
+fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>) -> Result<Opened> {
     let lock = lock(places)?;
     let config = places.config()?;
-    let (store, opening) = Store::open(&places.state).with_context(|| format!("the store in {}", places.state.display()))?;
     let mut blocker = firewall(&config, mode)?;
+    let about = match about {
+        Some(prefixes) if blocker.read(Read::Frame)?.whole => Some(prefixes),
+        _ => None,
+    };
+    let opened = if about.is_some() { Store::open_briefly(&places.state) } else { Store::open(&places.state) };
+    let (store, opening) = opened.with_context(|| format!("the store in {}", places.state.display()))?;
     let flows = killer(&config, mode)?;
     let links = Links::open(Paths::default()).context("cannot read this host's addresses")?;
     let now = clock::now();
-    let mut kept = kept(&store, &config, now.stamp)?;
+    let mut kept = match about {
+        Some(prefixes) => near(&store, prefixes)?,
+        None => kept(&store, &config, now.stamp)?,
+    };
     if let Opening::SetAside { to, why } = &opening {
         eprintln!("palisade: the store was damaged ({why}); it is kept as {}, and the bans are taken from the kernel", to.display());
         kept.bans = recovered(blocker.as_mut(), now.stamp);
@@ -104,6 +123,15 @@ fn killer(config: &Config, mode: Mode) -> Result<Box<dyn Flows>> {
         return Ok(Box::new(Quiet::new(Vec::new())));
     }
     Ok(Box::new(Linux::open().context("connections could not be ended")?))
+}
+
+/// What the store kept about these prefixes.
+fn near(store: &Store, prefixes: &[Prefix]) -> Result<Kept> {
+    let mut kept = Kept { allowed: store.allowed()?, last_moment: store.last_moment()?, ..Kept::default() };
+    for prefix in prefixes {
+        kept.bans.extend(store.overlapping(prefix)?);
+    }
+    Ok(kept)
 }
 
 /// What the store kept that still matters.

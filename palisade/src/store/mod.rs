@@ -75,7 +75,17 @@ impl Store {
     /// Damage is none: see [`Opening::SetAside`]. A schema of a later Palisade, a full or read-only
     /// disk, a busy database and failures of the system are.
     pub fn open(dir: &Path) -> Result<(Self, Opening), StoreError> {
-        let (db, path, opening) = open::writable(dir, schema::STEPS)?;
+        let (db, path, opening) = open::writable(dir, schema::STEPS, open::Trust::Proven)?;
+        Ok((Self { db, path, sweep: None }, opening))
+    }
+
+    /// The same without reading all of it first, for one quick question: of damage only what shows
+    /// at once is found.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_briefly(dir: &Path) -> Result<(Self, Opening), StoreError> {
+        let (db, path, opening) = open::writable(dir, schema::STEPS, open::Trust::Assumed)?;
         Ok((Self { db, path, sweep: None }, opening))
     }
 

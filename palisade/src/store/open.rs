@@ -41,8 +41,17 @@ enum Found {
     Damaged(String),
 }
 
+/// How closely a database is looked at before it is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Every page and row is checked: a second for a million bans.
+    Proven,
+    /// The header only; damage further in shows when it is met.
+    Assumed,
+}
+
 /// Opens the database in `dir` for writing, making both where they are missing.
-pub(super) fn writable(dir: &Path, steps: &[&str]) -> Result<(Connection, PathBuf, Opening), StoreError> {
+pub(super) fn writable(dir: &Path, steps: &[&str], trust: Trust) -> Result<(Connection, PathBuf, Opening), StoreError> {
     fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir).map_err(|e| StoreError::io(dir, &e))?;
     // Resolved once, so that SQLite can be told to follow no link: what owns the directory must
     // not lead root's hand elsewhere.
@@ -62,7 +71,7 @@ pub(super) fn writable(dir: &Path, steps: &[&str]) -> Result<(Connection, PathBu
         // SQLite would take it for a new database and throw its log away.
         "it is empty".to_owned()
     } else {
-        match inspect(&path, steps)? {
+        match inspect(&path, steps, trust)? {
             Found::Sound(db) => return Ok((db, path, Opening::Known)),
             Found::Damaged(why) => why,
         }
@@ -165,15 +174,15 @@ pub(super) fn move_away(path: &Path) -> Result<PathBuf, StoreError> {
 ///
 /// What fails because of damage is a verdict on the file; anything else (busy, full, the disk) may
 /// be over in a moment, and nothing is set aside for it.
-fn inspect(path: &Path, steps: &[&str]) -> Result<Found, StoreError> {
-    match sound(path, steps) {
+fn inspect(path: &Path, steps: &[&str], trust: Trust) -> Result<Found, StoreError> {
+    match sound(path, steps, trust) {
         Err(StoreError::Corrupt { why, .. }) => Ok(Found::Damaged(why)),
         Err(other) => Err(other),
         Ok(db) => Ok(Found::Sound(db)),
     }
 }
 
-fn sound(path: &Path, steps: &[&str]) -> Result<Connection, StoreError> {
+fn sound(path: &Path, steps: &[&str], trust: Trust) -> Result<Connection, StoreError> {
     let told = |e| StoreError::sqlite(path, e);
     let damaged = |why: &str| StoreError::Corrupt { path: path.to_owned(), why: why.to_owned() };
     let opened = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|db| id(&db).map(|id| (db, id)));
@@ -192,10 +201,12 @@ fn sound(path: &Path, steps: &[&str]) -> Result<Connection, StoreError> {
     if found > known {
         return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }
-    // The first thing that is wrong: broken pages and trees, rows that violate their CHECKs.
-    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(told)?;
-    if verdict != "ok" {
-        return Err(damaged(&verdict));
+    if trust == Trust::Proven {
+        // The first thing that is wrong: broken pages and trees, rows that violate their CHECKs.
+        let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(told)?;
+        if verdict != "ok" {
+            return Err(damaged(&verdict));
+        }
     }
     if found < known {
         back_up(&db, path, found)?;

@@ -4,8 +4,8 @@ use std::ops::Deref;
 
 use super::nfta::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TYPE, DATA_VALUE, ELEM_EXPIRATION, ELEM_KEY, ELEM_TIMEOUT, ELEMS_LIST, ELEMS_SET,
-    EXPR_DATA, EXPR_NAME, HOOK_NUM, HOOK_PRIORITY, LIST_ELEM, RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_FLAGS,
-    SET_ID, SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TIMEOUT, TABLE, TABLE_FLAGS,
+    EXPR_NAME, HOOK_NUM, HOOK_PRIORITY, LIST_ELEM, RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_FLAGS, SET_ID,
+    SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TIMEOUT, TABLE, TABLE_FLAGS,
 };
 use super::{Chain, INET, Rule, SUBSYSTEM, Set, kind, nfgenmsg, op};
 use crate::netlink::wire::{Builder, flag};
@@ -148,9 +148,7 @@ impl Batch {
         }
         if set.counter {
             let expr = b.nest(SET_EXPR);
-            b.attr_str(EXPR_NAME, "counter");
-            let none = b.nest(EXPR_DATA);
-            b.end(none).end(expr);
+            b.attr_str(EXPR_NAME, "counter").end(expr);
         }
         self
     }

@@ -188,7 +188,7 @@ fn an_older_schema_is_copied_and_brought_up_to_date() {
     const TOMORROW: &[&str] = &[schema::STEPS[0], "ALTER TABLE bans ADD COLUMN country TEXT"];
     let (dir, path) = filled();
     assert!(matches!(open::readable(dir.path(), TOMORROW), Err(StoreError::Older { found: 1, known: 2, .. })));
-    let (db, _, opening) = open::writable(dir.path(), TOMORROW).unwrap();
+    let (db, _, opening) = open::writable(dir.path(), TOMORROW, open::Trust::Proven).unwrap();
     assert_eq!(opening, Opening::Known);
     let count: i64 = db.query_row("SELECT count(country IS NULL) FROM bans", [], |row| row.get(0)).unwrap();
     assert_eq!((count, schema::version(&db).unwrap()), (2000, 2));
@@ -206,7 +206,7 @@ fn an_older_schema_is_copied_and_brought_up_to_date() {
 fn a_step_that_fails_changes_nothing() {
     let (dir, _) = filled();
     let broken: &[&str] = &[schema::STEPS[0], "ALTER TABLE bans ADD COLUMN country TEXT; SELECT nonsense"];
-    assert!(open::writable(dir.path(), broken).is_err());
+    assert!(open::writable(dir.path(), broken, open::Trust::Proven).is_err());
     let (store, opening) = Store::open(dir.path()).unwrap();
     assert_eq!((opening, store.ban_count().unwrap()), (Opening::Known, 2000));
 }

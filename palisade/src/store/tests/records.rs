@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 
 use palisade_core::bans::wall::Entry;
-use palisade_core::event::{KillCount, Allowed, Notice, Record, Sentence, What};
+use palisade_core::event::{Allowed, KillCount, Notice, Record, Sentence, What};
 
 use super::super::{Counted, StoreError};
 use super::*;
@@ -35,7 +35,13 @@ fn sentences(store: &Store) -> Vec<Sentence> {
 fn every_what() -> Vec<What> {
     let (until, origin, reason) = (Until::At(Stamp(5000)), Origin::Flood, "why \u{1F512}".to_owned());
     vec![
-        What::Ban { until, origin: origin.clone(), reason: reason.clone(), offences: u32::MAX, killed: KillCount { sockets: 1, states: u64::MAX } },
+        What::Ban {
+            until,
+            origin: origin.clone(),
+            reason: reason.clone(),
+            offences: u32::MAX,
+            killed: KillCount { sockets: 1, states: u64::MAX },
+        },
         What::Ban { until: Until::Forever, origin: Origin::Manual, reason: String::new(), offences: 0, killed: KillCount::default() },
         What::Killed(KillCount { sockets: u64::MAX, states: 0 }),
         What::Unban { by: "root".to_owned() },
@@ -230,8 +236,15 @@ fn a_shift_moves_every_moment_and_saturates() {
     let (_dir, mut store) = fresh();
     let mut forever = ban("203.0.113.8", 0);
     forever.until = Until::Forever;
-    let told = What::Ban { until: Until::At(Stamp(5000)), origin: Origin::Manual, reason: String::new(), offences: 1, killed: KillCount::default() };
-    let quiet = What::Ban { until: Until::Forever, origin: Origin::Manual, reason: String::new(), offences: 1, killed: KillCount::default() };
+    let told = What::Ban {
+        until: Until::At(Stamp(5000)),
+        origin: Origin::Manual,
+        reason: String::new(),
+        offences: 1,
+        killed: KillCount::default(),
+    };
+    let quiet =
+        What::Ban { until: Until::Forever, origin: Origin::Manual, reason: String::new(), offences: 1, killed: KillCount::default() };
     let sentence = |started: i64| Sentence { prefix: p("203.0.113.7"), started: Stamp(started), ends: Until::At(Stamp(started + 50)) };
     store
         .write(&[
@@ -258,7 +271,8 @@ fn a_shift_moves_every_moment_and_saturates() {
     let member = &store.allowed().unwrap()[0];
     assert_eq!((member.since, member.until), (Stamp(501), at(502)));
     let notices = store.notices(None, None, 10).unwrap();
-    assert!(matches!(notices[0], Notice { at: Stamp(503), what: What::Ban { until: Until::At(Stamp(5500)), .. }, .. }));
+    // What was told is not rewritten; only when it was told moves along.
+    assert!(matches!(notices[0], Notice { at: Stamp(503), what: What::Ban { until: Until::At(Stamp(5000)), .. }, .. }));
     assert_eq!((notices[1].at, &notices[1].what), (Stamp(504), &quiet));
     assert_eq!(store.last_moment().unwrap(), Some(Stamp(2500)));
 

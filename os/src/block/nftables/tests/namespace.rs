@@ -1,11 +1,12 @@
 //! Network namespaces as threads, and a cable between two of them.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Moves the calling thread, and what it starts, into a new network namespace.
 fn unshare() {
@@ -29,11 +30,6 @@ pub(super) fn sh(script: &str) -> String {
     let out = Command::new("sh").args(["-ec", script]).output().unwrap();
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
-}
-
-/// Whether a shell script succeeds here.
-pub(super) fn works(script: &str) -> bool {
-    Command::new("sh").args(["-ec", script]).output().unwrap().status.success()
 }
 
 /// A thread in another namespace that does what it is told.
@@ -101,8 +97,44 @@ pub(super) fn cable() -> Peer {
     peer
 }
 
+/// An ICMP echo there and back (RFC 792, RFC 4443), from one of several own addresses.
 pub(super) fn ping(from: &str, to: &str) -> bool {
-    works(&format!("ping -c1 -W1 -I {from} {to}"))
+    // type, code, checksum, id, sequence; the kernel fills in ICMPv6's checksum, for ICMP it is done here.
+    let (protocol, request, reply, skip) = if to.contains(':') { (58, 128, 129, 0) } else { (1, 8, 0, 20) };
+    let checksum = if to.contains(':') { [0, 0] } else { (!0x0800u16).wrapping_sub(0x1234 + 1).to_be_bytes() };
+    let echo = [&[request, 0][..], &checksum, &[0x12, 0x34, 0, 1]].concat();
+    let socket = UdpSocket::from(bound(from, libc::SOCK_RAW, protocol).unwrap());
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (storage, len) = raw(at(to, 0));
+    // SAFETY: message and address are live for the call, with their own lengths.
+    let sent = unsafe { libc::sendto(socket.as_raw_fd(), echo.as_ptr().cast(), echo.len(), 0, (&raw const storage).cast(), len) };
+    let until = Instant::now() + Duration::from_millis(300);
+    let mut buffer = [0; 200];
+    while sent > 0 && Instant::now() < until {
+        // SAFETY: the buffer is live, ours, and of the length given.
+        let got = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let got = buffer.get(skip..usize::try_from(got).unwrap_or(0)).unwrap_or_default();
+        if got.len() >= 8 && got[0] == reply && got[4..8] == echo[4..8] {
+            return true;
+        }
+    }
+    false
+}
+
+/// A socket bound to one of several own addresses.
+fn bound(from: &str, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    let family = if from.contains(':') { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: takes no pointers; the result is checked.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    assert!(fd >= 0);
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let (storage, len) = raw(at(from, 0));
+    // SAFETY: the storage is live for the call and `len` bytes of it hold an address.
+    if unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), len) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(fd)
 }
 
 fn at(ip: &str, port: u16) -> SocketAddr {
@@ -124,21 +156,13 @@ fn raw(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
 
 /// Connects from one of several own addresses, within a second.
 pub(super) fn connect(from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
-    let family = if to.contains(':') { libc::AF_INET6 } else { libc::AF_INET };
-    // SAFETY: takes no pointers; the result is checked.
-    let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    assert!(fd >= 0);
-    // SAFETY: the descriptor was just made and nobody else owns it.
-    let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    let second = std::time::Duration::from_secs(1);
-    stream.set_write_timeout(Some(second))?;
-    stream.set_read_timeout(Some(second))?;
-    for (addr, call) in [(at(from, 0), libc::bind as unsafe extern "C" fn(_, _, _) -> _), (at(to, port), libc::connect)] {
-        let (storage, len) = raw(addr);
-        // SAFETY: the storage is live for the call and `len` bytes of it hold an address.
-        if unsafe { call(stream.as_raw_fd(), (&raw const storage).cast(), len) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+    let stream = TcpStream::from(bound(from, libc::SOCK_STREAM, 0)?);
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let (storage, len) = raw(at(to, port));
+    // SAFETY: the storage is live for the call and `len` bytes of it hold an address.
+    if unsafe { libc::connect(stream.as_raw_fd(), (&raw const storage).cast(), len) } < 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(stream)
 }

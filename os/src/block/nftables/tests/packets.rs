@@ -21,6 +21,7 @@ const SOON: Duration = Duration::from_millis(300);
 struct Talk {
     here: (TcpStream, UdpSocket),
     there: (TcpStream, UdpSocket),
+    round: u8,
 }
 
 impl Talk {
@@ -39,13 +40,20 @@ impl Talk {
             tcp.set_read_timeout(Some(SOON)).unwrap();
             udp.set_read_timeout(Some(SOON)).unwrap();
         }
-        Self { here: (stream, udp), there }
+        Self { here: (stream, udp), there, round: 0 }
     }
 
-    /// What gets through of a byte sent each way: TCP in, TCP out, UDP in, UDP out.
+    /// What gets through of a byte sent each way: TCP in, TCP out, UDP in, UDP out. Each time another
+    /// byte: TCP may deliver an older one late.
     fn carries(&mut self) -> [bool; 4] {
+        self.round += 1;
+        let byte = [self.round];
         let udp = |from: &UdpSocket, to: &UdpSocket| from.send(b"u").is_ok() && to.recv(&mut [0; 9]).is_ok();
-        let tcp = |from: &mut TcpStream, to: &mut TcpStream| from.write_all(b"t").is_ok() && to.read_exact(&mut [0]).is_ok();
+        let tcp = |from: &mut TcpStream, to: &mut TcpStream| {
+            let mut got = [0];
+            from.write_all(&byte).is_ok()
+                && std::iter::repeat_with(|| to.read_exact(&mut got).map(|()| got)).map_while(Result::ok).any(|got| got == byte)
+        };
         let (here, there) = (&mut self.here, &mut self.there);
         [tcp(&mut there.0, &mut here.0), tcp(&mut here.0, &mut there.0), udp(&there.1, &here.1), udp(&here.1, &there.1)]
     }

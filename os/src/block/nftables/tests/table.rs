@@ -163,7 +163,7 @@ fn steps_alone_heal_a_torn_table() {
             let ban = key("192.0.2.7/32");
             did(&mut wall, &[Step::Frame(frame(&["192.0.2.1/32"])), block(ban.clone(), None)]);
             sh(wound);
-            let wanted = wanted(frame(&["192.0.2.1/32"]), &[ban.clone()]);
+            let wanted = wanted(frame(&["192.0.2.1/32"]), std::slice::from_ref(&ban));
             let found = wall.read(Read::All).unwrap();
             assert!(!found.whole, "{wound}");
             let report = wall.apply(&super::diff(&found, &wanted, now()), now());
