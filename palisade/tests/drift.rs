@@ -89,7 +89,10 @@ fn whatever_others_do_to_ours_is_repaired_and_theirs_is_untouched() {
         let (at, told) = follower.next("drift");
         // nft itself takes a while to end once the kernel has done what it asked for, so this is the least of it.
         let took = at.saturating_duration_since(done);
-        println!("{}: {} bans put back within {} ms of being seen, told {took:?} after nft(8) was done", damage.what, told["repaired"], told["millis"]);
+        println!(
+            "{}: {} bans put back within {} ms of being seen, told {took:?} after nft(8) was done",
+            damage.what, told["repaired"], told["millis"]
+        );
         assert!(took < Duration::from_secs(2), "{}: {took:?}", damage.what);
         until(damage.what, || shape(&lab) == rules && same(&house.kernel(), &bans));
         assert!(house.status()["drift"].as_u64().unwrap() > drift, "{} was not counted as drift", damage.what);

@@ -188,7 +188,8 @@ impl Nftables {
     /// Fills a fresh generation of sets, then exchanges it with the standing one in one transaction.
     fn exchange(&mut self, frame: &Frame, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> io::Result<Report> {
         let generation = Snapshot::take(&mut self.port)?.free_generation();
-        let mut layout = Layout { generation, refusal: frame.refusal, kinds: frame.allow.iter().map(|prefix| (Kind::allow(prefix), false)).collect() };
+        let mut layout =
+            Layout { generation, refusal: frame.refusal, kinds: frame.allow.iter().map(|prefix| (Kind::allow(prefix), false)).collect() };
         let batch = self.port.begin().add_table();
         for kind in layout.allowing() {
             let set = kind.set(generation, false);

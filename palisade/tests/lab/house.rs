@@ -77,16 +77,8 @@ impl<'a> House<'a> {
     /// logs are none of the victim's.
     pub fn new(lab: &'a Lab, config: &str) -> Self {
         let state = lab.path("state");
-        Self {
-            lab,
-            space: &lab.victim,
-            config: lab.path("palisade.toml"),
-            state,
-            run: lab.path("run"),
-            env: Vec::new(),
-            daemon: None,
-        }
-        .configured(config)
+        Self { lab, space: &lab.victim, config: lab.path("palisade.toml"), state, run: lab.path("run"), env: Vec::new(), daemon: None }
+            .configured(config)
     }
 
     fn configured(self, config: &str) -> Self {
