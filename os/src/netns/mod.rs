@@ -90,11 +90,7 @@ const SWITCHES: [(&str, &str, &str); 3] = [
         "1",
         "run it as root, or allow user namespaces (Ubuntu): sysctl kernel.apparmor_restrict_unprivileged_userns=0",
     ),
-    (
-        "/proc/sys/user/max_user_namespaces",
-        "0",
-        "run it as root, or allow user namespaces: sysctl user.max_user_namespaces=1000",
-    ),
+    ("/proc/sys/user/max_user_namespaces", "0", "run it as root, or allow user namespaces: sysctl user.max_user_namespaces=1000"),
 ];
 
 fn why_forbidden() -> &'static str {
