@@ -70,7 +70,12 @@ fn weigh(bench: &Bench, name: &str, bans: u32, sources: u32) -> Result<(u64, u64
     }
     thread::sleep(REST);
     let weight = memory(running.id())?;
-    bench.say(&format!("{name}: {} resident, {} at the peak, {:.1} s for the lines", mib(weight.0), mib(weight.1), began.elapsed().as_secs_f64()));
+    bench.say(&format!(
+        "{name}: {} resident, {} at the peak, {:.1} s for the lines",
+        mib(weight.0),
+        mib(weight.1),
+        began.elapsed().as_secs_f64()
+    ));
     drop(running);
     fs::remove_dir_all(&dir)?;
     Ok(weight)

@@ -138,7 +138,16 @@ fn ready(running: &mut Running, is: impl Fn() -> bool) -> Result<()> {
 fn fail2ban(ns: &Netns, dir: &Path, log: &Path) -> Result<Running> {
     let config = dir.join("fail2ban");
     fs::create_dir_all(&config)?;
-    for part in ["action.d", "filter.d", "fail2ban.conf", "jail.conf", "paths-arch.conf", "paths-common.conf", "paths-debian.conf", "paths-opensuse.conf"] {
+    for part in [
+        "action.d",
+        "filter.d",
+        "fail2ban.conf",
+        "jail.conf",
+        "paths-arch.conf",
+        "paths-common.conf",
+        "paths-debian.conf",
+        "paths-opensuse.conf",
+    ] {
         let shipped = Path::new("/etc/fail2ban").join(part);
         if shipped.exists() {
             symlink(shipped, config.join(part))?;
@@ -154,7 +163,10 @@ fn fail2ban(ns: &Netns, dir: &Path, log: &Path) -> Result<Running> {
     let (socket, pid, messages) = (path("fail2ban.sock"), path("fail2ban.pid"), path("fail2ban.log"));
     let conf = config.display().to_string();
     let mut server = Command::new("fail2ban-server");
-    server.args(["-f", "-c", &conf, "-s", &socket, "-p", &pid, "--logtarget", &messages, "start"]).stdout(Stdio::null()).stderr(Stdio::null());
+    server
+        .args(["-f", "-c", &conf, "-s", &socket, "-p", &pid, "--logtarget", &messages, "start"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut running = ns.within(|| Running::start(&mut server))?;
     let pong = || {
         let answer = Command::new("fail2ban-client").args(["-c", &conf, "-s", &socket, "status", "sshd"]).stderr(Stdio::null()).output();

@@ -74,7 +74,11 @@ fn table(times: &[Samples; 3]) -> Table {
         rows: rows.collect(),
         aims: vec![
             Line::aim("palisade's p99 under 5 ms", &time(p99), p99 < 0.005),
-            Line::aim("100 times faster than fail2ban (p50)", &ratio(fail2ban.median(), ours.median()), fail2ban.median() >= 100.0 * ours.median()),
+            Line::aim(
+                "100 times faster than fail2ban (p50)",
+                &ratio(fail2ban.median(), ours.median()),
+                fail2ban.median() >= 100.0 * ours.median(),
+            ),
         ],
     }
 }

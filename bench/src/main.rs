@@ -156,7 +156,8 @@ fn inside(args: Args) -> Result<()> {
 fn machine(bench: &Bench) -> Result<String> {
     let first = |program: &str, args: &[&str]| -> String {
         let output = Command::new(program).args(args).output();
-        let text = output.map(|output| String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout }).into_owned());
+        let text = output
+            .map(|output| String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout }).into_owned());
         text.ok().and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or_else(|| format!("{program}: not there"))
     };
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;

@@ -47,10 +47,21 @@ pub(crate) fn run(bench: &Bench) -> Result<Table> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lines per second")]
         let rounded = speed(at) as u64;
         let (name, lines, _) = &ways[at];
-        vec![(*name).to_owned(), grouped((*lines).into()), time(outcomes[at].0.median()), grouped(rounded), ratio(speed(0), speed(at)), mib(outcomes[at].1)]
+        vec![
+            (*name).to_owned(),
+            grouped((*lines).into()),
+            time(outcomes[at].0.median()),
+            grouped(rounded),
+            ratio(speed(0), speed(at)),
+            mib(outcomes[at].1),
+        ]
     });
-    let table =
-        Table { id: "reading", head: &["", "lines", "median", "lines/s", "first to it", "peak memory"], rows: rows.collect(), aims: Vec::new() };
+    let table = Table {
+        id: "reading",
+        head: &["", "lines", "median", "lines/s", "first to it", "peak memory"],
+        rows: rows.collect(),
+        aims: Vec::new(),
+    };
     fs::remove_dir_all(&dir)?;
     Ok(table)
 }
@@ -67,10 +78,15 @@ fn log(file: &Path, lines: u32) -> Result<()> {
             1 => writeln!(out, "{stamp} victim sshd[{n}]: Invalid user oracle from {addr} port 40023")?,
             2 => writeln!(out, "{stamp} victim sshd[{n}]: Connection closed by authenticating user root {addr} port 40024 [preauth]")?,
             3 => writeln!(out, "{stamp} victim sshd[{n}]: pam_unix(sshd:auth): check pass; user unknown")?,
-            4 => writeln!(out, "{stamp} victim sshd[{n}]: Accepted publickey for deploy from 192.0.2.7 port 40025 ssh2: ED25519 SHA256:{n:043}")?,
+            4 => writeln!(
+                out,
+                "{stamp} victim sshd[{n}]: Accepted publickey for deploy from 192.0.2.7 port 40025 ssh2: ED25519 SHA256:{n:043}"
+            )?,
             6 => writeln!(out, "{stamp} victim sshd[{n}]: pam_unix(sshd:session): session opened for user deploy(uid=1000) by (uid=0)")?,
             7 => writeln!(out, "{stamp} victim CRON[{n}]: pam_unix(cron:session): session closed for user root")?,
-            8 => writeln!(out, "{stamp} victim sudo:   deploy : TTY=pts/0 ; PWD=/srv ; USER=root ; COMMAND=/usr/bin/systemctl reload nginx")?,
+            8 => {
+                writeln!(out, "{stamp} victim sudo:   deploy : TTY=pts/0 ; PWD=/srv ; USER=root ; COMMAND=/usr/bin/systemctl reload nginx")?
+            }
             _ => writeln!(out, "{stamp} victim systemd-logind[417]: New session {n} of user deploy.")?,
         }
     }

@@ -58,8 +58,11 @@ fn of(bench: &Bench, count: u32) -> Result<[Outcome; 3]> {
     bans::nft(&nft, count)?;
     bans::ipset(&ipset, count)?;
     let text = |path: &std::path::Path| path.display().to_string();
-    let commands =
-        [place.args(&["restore"]), ["nft", "-f", &text(&nft)].map(str::to_owned).to_vec(), ["ipset", "restore", "-file", &text(&ipset)].map(str::to_owned).to_vec()];
+    let commands = [
+        place.args(&["restore"]),
+        ["nft", "-f", &text(&nft)].map(str::to_owned).to_vec(),
+        ["ipset", "restore", "-file", &text(&ipset)].map(str::to_owned).to_vec(),
+    ];
     let mut outcomes = WAYS.map(|_| Outcome::default());
     for _ in 0..bench.rounds {
         for (at, (command, outcome)) in commands.iter().zip(&mut outcomes).enumerate() {
