@@ -3,7 +3,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 door | [`cli`]: one file a verb, one table of verbs |
-//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; [`store`]; [`settings`] |
+//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; [`store`]; [`settings`]; [`demo`]: all of it live in a network of our own |
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -2,6 +2,7 @@
 //!
 //! Each runs in namespaces of the test's own that stand for the host, so that what is compared before and
 //! after is not changed by anybody else meanwhile. Needs root, util-linux, iproute2 and nftables.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -35,8 +36,8 @@ fn on_a_host(name: &str, script: &str) -> Command {
 
 /// The programs of this name that run.
 fn running(name: &str) -> Vec<String> {
-    let links = std::fs::read_dir("/proc").unwrap().filter_map(|dir| Some((dir.ok()?.path(), ())));
-    let programs = links.filter_map(|(path, ())| std::fs::read_link(path.join("exe")).ok());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let programs = processes.filter_map(|process| std::fs::read_link(process.path().join("exe")).ok());
     programs.map(|program| program.display().to_string()).filter(|program| program.contains(name)).collect()
 }
 
@@ -94,6 +95,7 @@ fn the_whole_story(run_as: &str) {
     );
     assert_eq!(fact("ban", "prefix"), "198.51.100.66/32");
     assert_eq!(fact("hopping", "prefix"), "2001:db8:66::/64");
+    assert!((1..=600).contains(&fact("ban", "left").as_u64().unwrap()), "seconds of the default ban_time");
     let (stood, dead) = (fact("ban", "line_to_kernel_ms").as_f64().unwrap(), fact("ban", "line_to_dead_ms").as_f64().unwrap());
     assert!(0.0 < stood && 0.0 < dead && stood < 5000.0 && dead < 5000.0, "{stood} {dead}");
     assert!(fact("cut off", "dropped_packets").as_u64().unwrap() > 0);

@@ -132,7 +132,7 @@ impl Report {
 pub struct Standing {
     /// What is left of its kernel timeout; `None` where it has none.
     pub left: Option<Span>,
-    /// Packets it has dropped; `None` where the backend does not count.
+    /// Packets it has dropped; `None` where the backend does not count, or not this one.
     pub packets: Option<u64>,
     /// Bytes it has dropped.
     pub bytes: Option<u64>,
@@ -158,7 +158,7 @@ pub struct Limits {
     pub ports: bool,
     /// Whether it forgets bans by itself when they end.
     pub timeouts: bool,
-    /// Whether it counts what each ban drops.
+    /// Whether it counts what each ban drops, of a wall that is not too long for that.
     pub counters: bool,
 }
 

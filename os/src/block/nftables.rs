@@ -27,7 +27,7 @@ use palisade_core::net::Prefix;
 use palisade_core::time::Stamp;
 
 use self::drift::Ears;
-use self::layout::{Class, Kind, Layout};
+use self::layout::{COUNTED, Class, Kind, Layout};
 use self::load::{Change, End, Manner, Sets};
 use self::port::{Port, missing_is};
 use self::read::Snapshot;
@@ -36,6 +36,7 @@ use crate::netlink::nft::Element;
 
 /// Elements a transaction: of the sizes measured for a million (10,000 to all in one) the fastest.
 const TRANSACTION: usize = 65_536;
+const _: () = assert!(TRANSACTION > COUNTED, "the first transaction tells whether the wall is longer");
 
 /// From so many steps on a load is done without listening to our own notifications of it.
 const BULK: usize = 1000;
@@ -50,6 +51,8 @@ pub struct Nftables {
     ears: Ears,
     known: Option<Known>,
     manner: Manner,
+    /// [`COUNTED`], smaller in tests.
+    counted: usize,
 }
 
 /// The table as we last saw or left it.
@@ -57,6 +60,13 @@ pub struct Nftables {
 struct Known {
     sets: Sets,
     whole: bool,
+}
+
+/// What a load made.
+struct Filled {
+    sets: Sets,
+    counted: bool,
+    report: Report,
 }
 
 fn failed(what: &str) -> impl FnOnce(io::Error) -> BlockError + '_ {
@@ -76,7 +86,7 @@ impl Nftables {
         let mut port = Port::open().map_err(probe::unusable)?;
         let manner = probe::manner(&mut port).map_err(probe::unusable)?;
         let ears = Ears::open(&mut port).map_err(probe::unusable)?;
-        Ok(Self { port, ears, known: None, manner })
+        Ok(Self { port, ears, known: None, manner, counted: COUNTED })
     }
 
     /// Makes sure that the sets of `needed` stand, in a table that is whole if there is anything to
@@ -86,7 +96,7 @@ impl Nftables {
         if !self.known.as_ref().is_some_and(enough) {
             let there = Snapshot::take(&mut self.port)?;
             let mut layout = there.layout();
-            layout.kinds.extend(needed);
+            needed.into_iter().for_each(|kind| _ = layout.kinds.entry(kind).or_insert(true));
             let mut whole = layout == there.layout() && there.whole();
             if block && !whole {
                 there.wake(&mut self.port)?;
@@ -107,14 +117,14 @@ impl Nftables {
         let old = read::frame(&mut self.port, &there.layout())?;
         let mut layout = there.layout();
         layout.refusal = frame.refusal;
-        layout.kinds.retain(|kind| kind.class != Class::Allow);
-        layout.kinds.extend(frame.allow.iter().map(Kind::allow));
+        layout.kinds.retain(|kind, _| kind.class != Class::Allow);
+        layout.kinds.extend(frame.allow.iter().map(|prefix| (Kind::allow(prefix), false)));
         there.wake(&mut self.port)?;
         let batch = self.port.begin();
         if layout != there.layout() || !there.whole() {
             there.rebuild(&layout, batch);
         }
-        for kind in layout.kinds.iter().filter(|kind| kind.class == Class::Allow) {
+        for kind in layout.allowing() {
             let name = kind.name(layout.generation);
             let wanted = members(frame, kind);
             let gone: Vec<_> = members(&old, kind).into_iter().filter(|prefix| !frame.allow.contains(prefix)).collect();
@@ -178,35 +188,37 @@ impl Nftables {
     /// Fills a fresh generation of sets, then exchanges it with the standing one in one transaction.
     fn exchange(&mut self, frame: &Frame, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> io::Result<Report> {
         let generation = Snapshot::take(&mut self.port)?.free_generation();
-        let mut layout = Layout { generation, refusal: frame.refusal, kinds: frame.allow.iter().map(Kind::allow).collect() };
+        let mut layout = Layout { generation, refusal: frame.refusal, kinds: frame.allow.iter().map(|prefix| (Kind::allow(prefix), false)).collect() };
         let batch = self.port.begin().add_table();
-        for kind in &layout.kinds {
-            let set = kind.set(generation);
+        for kind in layout.allowing() {
+            let set = kind.set(generation, false);
             let elements = members(frame, kind).into_iter().map(|prefix| Element::bare(prefix.addr().octets()));
             batch.add_set(&set).add_elements(&set.name, elements);
         }
         self.port.commit()?;
-        let (sets, report) = self.fill(generation, entries, now)?;
-        layout.kinds.extend(sets.kinds());
+        let filled = self.fill(generation, entries, now)?;
+        layout.kinds.extend(filled.sets.kinds().map(|kind| (kind.clone(), filled.counted)));
         let there = Snapshot::take(&mut self.port)?;
-        if !layout.kinds.iter().all(|kind| there.sets.contains(&kind.set(generation))) {
+        if !layout.kinds.iter().all(|(kind, counted)| there.sets.contains(&kind.set(generation, *counted))) {
             return Err(disturbed());
         }
         there.wake(&mut self.port)?;
         there.rebuild(&layout, self.port.begin());
         self.port.commit()?;
         self.known = Some(Known { sets: Sets::of(&layout), whole: true });
-        Ok(report)
+        Ok(filled.report)
     }
 
-    /// Puts the entries into new sets of this generation, a transaction at a time.
-    fn fill(&mut self, generation: u32, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> io::Result<(Sets, Report)> {
-        let (mut sets, mut report, mut count) = (Sets::default(), Report::default(), 0);
+    /// Puts the entries into new sets of this generation, a transaction at a time. The first tells
+    /// whether there are few enough for their sets to count.
+    fn fill(&mut self, generation: u32, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> io::Result<Filled> {
+        let (mut sets, mut report, mut count, mut counted) = (Sets::default(), Report::default(), 0, None);
         let mut changes = Vec::new();
         loop {
-            let before = count;
             let mut fresh = Vec::new();
-            for entry in entries.take(TRANSACTION) {
+            while changes.len() < TRANSACTION
+                && let Some(entry) = entries.next()
+            {
                 let end = End::of(entry.until, now);
                 if end != End::Release {
                     let set = sets.place(&entry.key).unwrap_or_else(|| {
@@ -217,18 +229,19 @@ impl Nftables {
                 }
                 count += 1;
             }
-            if count == before {
+            if changes.is_empty() {
                 break;
             }
+            let counted = *counted.get_or_insert(changes.len() <= self.counted);
             let batch = self.port.begin();
-            fresh.iter().for_each(|kind| _ = batch.add_set(&kind.set(generation)));
+            fresh.iter().for_each(|kind| _ = batch.add_set(&kind.set(generation, counted)));
             self.port.commit()?;
             changes.sort_by_key(|change| change.set);
             commit_each(&mut self.port, &sets, &changes, Manner::Fresh, &mut report.failed)?;
             changes.clear();
         }
         report.done = count - report.failed.len();
-        Ok((sets, report))
+        Ok(Filled { sets, counted: counted.unwrap_or(true), report })
     }
 }
 
@@ -350,7 +363,7 @@ impl Nftables {
             Read::Frame => {}
             Read::Keys(keys) => self.look_up(keys, &mut sets, &mut found)?,
             Read::All => {
-                for kind in layout.kinds.iter().filter(|kind| kind.class != Class::Allow) {
+                for kind in layout.banning() {
                     found.bans.extend(read::bans(&mut self.port, kind, layout.generation)?);
                 }
             }

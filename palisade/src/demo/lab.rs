@@ -28,7 +28,7 @@ a network of our own:  attacker 198.51.100.66, 2001:db8:66::/64 ---+
                        bystander 203.0.113.5 ----------------------+    (a login service, guarded by `palisade run`)";
 
 /// How long to wait for what should not come: a handshake takes well under a millisecond here.
-const SILENCE: Duration = Duration::from_millis(500);
+pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
 /// What each end of a cable is called where it is.
 const TO_ATTACKER: &str = "attacker";
@@ -87,27 +87,27 @@ impl Lab {
 /// Connects to the victim's service, from within the namespace the caller is in.
 pub(super) fn connect(victim: &str, within: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&SocketAddr::new(addr(victim).ip(), PORT), within)?;
-    stream.set_read_timeout(Some(SILENCE))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// Says a line; the answer, if there is one.
-fn say(stream: &mut TcpStream, line: &str) -> io::Result<String> {
+/// Says a line; the answer, if there is one in time.
+fn say(stream: &mut TcpStream, line: &str, within: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(within))?;
     stream.write_all(line.as_bytes())?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     Ok(answer)
 }
 
-/// Whether what we say comes back.
-pub(super) fn echoes(stream: &mut TcpStream) -> bool {
-    say(stream, "are you there?\n").is_ok_and(|answer| answer == "are you there?\n")
+/// Whether what we say comes back in time.
+pub(super) fn echoes(stream: &mut TcpStream, within: Duration) -> bool {
+    say(stream, "are you there?\n", within).is_ok_and(|answer| answer == "are you there?\n")
 }
 
 /// Tries a wrong password. The answer does not matter, and to the last one there is none.
 pub(super) fn try_password(victim: &str, within: Duration) {
-    let _ = connect(victim, within).and_then(|mut stream| say(&mut stream, "login guess\n"));
+    let _ = connect(victim, within).and_then(|mut stream| say(&mut stream, "login guess\n", SILENCE));
 }
 
 /// Whether a new connection gets no answer at all.

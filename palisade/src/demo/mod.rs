@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use palisade_core::control::{Reply, Request, Whom};
 use palisade_core::net::Prefix;
+use palisade_core::time::Span;
 use palisade_os::netns::{self, NetnsError};
 use serde_json::json;
 
@@ -108,7 +109,7 @@ impl<'a> Stage<'a> {
         )?;
         let mut attacker = lab.attacker.within(|| lab::connect(lab::VICTIM, WITHIN))??;
         let mut bystander = lab.bystander.within(|| lab::connect(lab::VICTIM, WITHIN))??;
-        let seen = lab::echoes(&mut attacker) && lab::echoes(&mut bystander);
+        let seen = lab::echoes(&mut attacker, WITHIN) && lab::echoes(&mut bystander, WITHIN);
         tale.step("connections", seen, "attacker and bystander each hold an open connection to the victim, which echoes", json!({}))?;
         Ok(Self { lab, tale, guard, service, witness, attacker, bystander })
     }
@@ -154,30 +155,34 @@ impl<'a> Stage<'a> {
         let stood = since(self.witness.stands(&[who], WITHIN));
         let died = since(self.service.end_of(self.attacker.local_addr()?, WITHIN));
         let standing = self.guard.standing(who)?;
-        let left = standing.and_then(|s| s.left).map(print::rough).unwrap_or_default();
+        let left = standing.and_then(|s| s.left);
         let text = format!(
-            "{who} is banned: the kernel holds it for {left}\n\
+            "{who} is banned: the kernel holds it for {}\n\
              last line written -> packets dropped:        {}\n\
              last line written -> open connection ended:  {}",
+            left.map_or_else(|| "no time at all".to_owned(), print::rough),
             ms(stood),
             ms(died)
         );
-        let facts = json!({ "prefix": who, "line_to_kernel_ms": tale::millis(stood), "line_to_dead_ms": tale::millis(died), "left": left });
+        let (stood_ms, died_ms) = (tale::millis(stood), tale::millis(died));
+        let facts = json!({
+            "prefix": who, "left": left.map(Span::as_secs_ceil), "line_to_kernel_ms": stood_ms, "line_to_dead_ms": died_ms
+        });
         self.tale.step("ban", standing.is_some() && stood.is_some() && died.is_some(), text, facts)
     }
 
     /// Step 5: nothing of the attacker's gets through, old or new.
     fn cut_off(&mut self, who: Prefix) -> Result<()> {
-        let dead = !lab::echoes(&mut self.attacker);
+        let dead = !lab::echoes(&mut self.attacker, lab::SILENCE);
         let refused = self.lab.attacker.within(|| lab::times_out(lab::VICTIM))?;
         let packets = self.guard.standing(who)?.and_then(|s| s.packets).unwrap_or(0);
         let text = format!("the attacker's open connection is dead, new ones time out; the kernel has dropped {packets} packets");
         self.tale.step("cut off", dead && refused && packets > 0, text, json!({ "dropped_packets": packets }))
     }
 
-    /// Step 6, and after the repair again: who did nothing notices nothing.
+    /// Step 6, and 9 after the repair: who did nothing notices nothing.
     fn bystander(&mut self, name: &'static str, text: &str) -> Result<()> {
-        let seen = lab::echoes(&mut self.bystander);
+        let seen = lab::echoes(&mut self.bystander, WITHIN);
         self.tale.step(name, seen, text, json!({}))
     }
 
@@ -209,11 +214,11 @@ impl<'a> Stage<'a> {
         self.bystander("bystander again", "the bystander has noticed nothing of all this")
     }
 
-    /// Step 9: and a ban can be taken back.
+    /// Step 10: and a ban can be taken back.
     fn unban(&mut self, who: Prefix) -> Result<()> {
         let reply = self.guard.ask(&Request::Unban { whom: Whom::Prefixes(vec![who]) })?;
         let removed = matches!(&reply, Reply::Unbans { removed, .. } if removed.len() == 1);
-        let back = self.lab.attacker.within(|| lab::connect(lab::VICTIM, WITHIN))?.is_ok_and(|mut stream| lab::echoes(&mut stream));
+        let back = self.lab.attacker.within(|| lab::connect(lab::VICTIM, WITHIN))?.is_ok_and(|mut stream| lab::echoes(&mut stream, WITHIN));
         self.tale.step(
             "unban",
             removed && back,

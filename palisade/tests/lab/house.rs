@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::spawn;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -245,6 +247,22 @@ impl<'a> House<'a> {
         all.filter(|event| event["event"] == name).collect()
     }
 
+    /// Follows the events from now on.
+    pub fn follow(&self) -> Follower {
+        let mut child = Running(self.command(["--json", "events", "-f", "--since", "0s"]).stdout(Stdio::piped()).spawn().unwrap());
+        let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        let (sender, events) = channel();
+        spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
+                if sender.send((Instant::now(), event)).is_err() {
+                    return;
+                }
+            }
+        });
+        Follower { child, events }
+    }
+
     /// `list`, as prefix and end.
     pub fn list(&self) -> BTreeMap<String, Value> {
         let bans = self.json("list")["bans"].as_array().unwrap().clone();
@@ -254,6 +272,27 @@ impl<'a> House<'a> {
     /// What stands in the kernel, as nft(8) tells, from our table alone.
     pub fn kernel(&self) -> BTreeMap<String, Element> {
         kernel(self.space)
+    }
+}
+
+/// Who follows the events.
+pub struct Follower {
+    child: Running,
+    events: Receiver<(Instant, Value)>,
+}
+
+impl Follower {
+    /// The next event of this name and when it came; those before it are passed over.
+    pub fn next(&self, name: &str) -> (Instant, Value) {
+        let start = Instant::now();
+        while let Some(left) = SOON.checked_sub(start.elapsed()) {
+            match self.events.recv_timeout(left) {
+                Ok((at, event)) if event["event"] == name => return (at, event),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        panic!("waited {SOON:?} in vain for the event {name}");
     }
 }
 

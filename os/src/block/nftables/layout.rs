@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  table inet palisade {
-//!    set ban4_32      { type ipv4_addr; flags timeout; counter; }      one for each kind of ban, family and
+//!    set ban4_32      { type ipv4_addr; flags timeout; [counter;] }    one for each kind of ban, family and
 //!    set ban4_24      { ... }    set ban6_64_p22_80 { ... }            prefix length in use; `forced4_32`
 //!    set allow4_24    { type ipv4_addr; }
 //!    set ports_22_80  { type inet_service; flags constant; }
@@ -18,10 +18,14 @@
 //! reach an allow-listed destination. Bans limited to ports ask for the port first, so that an
 //! element counts only what was refused. To reject, `out` first lets our own answers pass.
 //!
+//! Whether the elements of a set of bans count is a property of that set, kept while it stands: a
+//! wall put up with at most [`COUNTED`] bans counts, a larger one does not, and a set made later for
+//! a kind of ban that was not there yet does.
+//!
 //! Names of a second *generation* end in `.2`, of a third in `.3`: [`super::Nftables`] fills a
 //! fresh generation beside the standing one and exchanges them in one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -47,6 +51,12 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 /// The chain that rejects.
 const REFUSE: &str = "refuse";
+
+/// Up to so many bans a wall that is put up counts what each of them refuses. Counting costs 2.5 us
+/// of kernel time an element (a per-CPU allocation), two thirds of all a load costs: for so many
+/// 40 ms, which nobody notices at a start; for a million 2.5 s without a wall. A list so long comes
+/// from a feed, and nobody looks up its members one by one.
+pub const COUNTED: usize = 16_384;
 
 /// What a set of ours is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,16 +157,15 @@ impl Kind {
         }
     }
 
-    /// The set itself. That its elements count is paid for when they are loaded, with about 2.5 us of
-    /// kernel time each (a per-CPU allocation): two thirds of all a load costs.
-    pub fn set(&self, generation: u32) -> Set {
+    /// The set itself, its elements `counted` or not; those of the allow list never are.
+    pub fn set(&self, generation: u32, counted: bool) -> Set {
         let ban = self.class != Class::Allow;
         let (key_type, key_len) = match self.family {
             Family::V4 => (key_type::IPV4, 4),
             Family::V6 => (key_type::IPV6, 16),
         };
         let flags = if ban { set_flag::TIMEOUT } else { 0 };
-        Set { name: self.name(generation), flags, key_type, key_len, counter: ban, size: None, timeout: None }
+        Set { name: self.name(generation), flags, key_type, key_len, counter: ban && counted, size: None, timeout: None }
     }
 }
 
@@ -192,13 +201,13 @@ pub struct Layout {
     pub generation: u32,
     /// What a banned packet meets.
     pub refusal: Refusal,
-    /// The sets in use.
-    pub kinds: BTreeSet<Kind>,
+    /// The sets in use, and whether the elements of each count.
+    pub kinds: BTreeMap<Kind, bool>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { generation: 1, refusal: Refusal::default(), kinds: BTreeSet::new() }
+        Self { generation: 1, refusal: Refusal::default(), kinds: BTreeMap::new() }
     }
 }
 
@@ -211,7 +220,7 @@ enum Side {
 
 impl Layout {
     fn ports_in_use(&self) -> BTreeSet<&Arc<[u16]>> {
-        self.kinds.iter().filter_map(Kind::ports).collect()
+        self.kinds.keys().filter_map(Kind::ports).collect()
     }
 
     fn tcp_udp(&self) -> String {
@@ -246,11 +255,21 @@ impl Layout {
     /// Every set, the constant ones too.
     pub fn sets(&self) -> Vec<Set> {
         let constants = self.constants().into_iter().map(|(set, _)| set);
-        constants.chain(self.kinds.iter().map(|kind| kind.set(self.generation))).collect()
+        constants.chain(self.kinds.iter().map(|(kind, counted)| kind.set(self.generation, *counted))).collect()
+    }
+
+    /// The kinds of the allow list.
+    pub fn allowing(&self) -> impl Iterator<Item = &Kind> {
+        self.kinds.keys().filter(|kind| kind.class == Class::Allow)
+    }
+
+    /// The kinds of bans.
+    pub fn banning(&self) -> impl Iterator<Item = &Kind> {
+        self.kinds.keys().filter(|kind| kind.class != Class::Allow)
     }
 
     fn uses(&self, family: Family) -> bool {
-        self.kinds.iter().any(|kind| kind.family == family)
+        self.kinds.keys().any(|kind| kind.family == family)
     }
 
     /// Every chain.
@@ -298,7 +317,7 @@ impl Layout {
             Class::Allow => 1,
             Class::Ban { forced: false, .. } => 2,
         };
-        let mut kinds: Vec<&Kind> = self.kinds.iter().filter(|kind| kind.family == family).collect();
+        let mut kinds: Vec<&Kind> = self.kinds.keys().filter(|kind| kind.family == family).collect();
         kinds.sort_by_key(|kind| (rank(&kind.class), std::cmp::Reverse(kind.len)));
         let refuse = match self.refusal {
             Refusal::Drop => Expr::Verdict(Verdict::Drop),
@@ -429,7 +448,7 @@ mod tests {
         }
 
         #[test]
-        fn every_rule_uses_only_what_is_there(kinds in proptest::collection::btree_set(any_kind(), 0..8), reject: bool) {
+        fn every_rule_uses_only_what_is_there(kinds in proptest::collection::btree_map(any_kind(), any::<bool>(), 0..8), reject: bool) {
             let refusal = if reject { Refusal::Reject } else { Refusal::Drop };
             let layout = Layout { generation: 3, refusal, kinds };
             let sets: BTreeSet<String> = layout.sets().into_iter().map(|set| set.name).collect();
@@ -454,7 +473,7 @@ mod tests {
 
     #[test]
     fn forced_before_allowed_before_banned() {
-        let kinds = ["ban4_24", "allow4_32", "forced4_16", "ban4_32", "ban4_32_p22"].map(|name| Kind::parse(name).unwrap().0);
+        let kinds = ["ban4_24", "allow4_32", "forced4_16", "ban4_32", "ban4_32_p22"].map(|name| (Kind::parse(name).unwrap().0, true));
         let layout = Layout { kinds: kinds.into(), ..Layout::default() };
         let asked = |chain: &str| -> Vec<String> {
             let in_chain = layout.rules().into_iter().filter(|rule| rule.chain == chain);

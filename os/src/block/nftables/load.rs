@@ -1,6 +1,6 @@
 //! Bans on their way into sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use palisade_core::bans::wall::Key;
 use palisade_core::net::Addr;
@@ -64,7 +64,7 @@ pub(super) struct Sets {
 impl Sets {
     pub(super) fn of(layout: &Layout) -> Self {
         let mut sets = Self::default();
-        layout.kinds.iter().for_each(|kind| _ = sets.add(kind.clone(), layout.generation));
+        layout.kinds.keys().for_each(|kind| _ = sets.add(kind.clone(), layout.generation));
         sets
     }
 
@@ -97,8 +97,8 @@ impl Sets {
         &self.names[place]
     }
 
-    pub(super) fn kinds(&self) -> BTreeSet<Kind> {
-        self.places.keys().cloned().collect()
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.places.keys()
     }
 }
 

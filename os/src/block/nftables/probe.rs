@@ -18,7 +18,7 @@ const SET: &str = "probe";
 /// element timeout update support); before, the old end stays and no error tells.
 pub(super) fn manner(port: &mut Port) -> io::Result<Manner> {
     let stood = port.table()?.is_some();
-    let set = Set { name: SET.to_owned(), ..Kind::parse("ban4_32").expect("a name of ours").0.set(1) };
+    let set = Set { name: SET.to_owned(), ..Kind::parse("ban4_32").expect("a name of ours").0.set(1, true) };
     let keys = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<Addr>().expect("an address").octets());
     let element = |key, timeout| Element { key, timeout, restart: true };
     port.begin()

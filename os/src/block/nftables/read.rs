@@ -7,7 +7,7 @@ use palisade_core::bans::wall::{Frame, Key, Refusal, Standing};
 use palisade_core::net::Prefix;
 use palisade_core::time::Span;
 
-use super::layout::{Class, Kind, Layout, generation_of};
+use super::layout::{Kind, Layout, generation_of};
 use super::port::Port;
 use crate::netlink::nft::{Batch, Chain, Expr, Rule, Set, StoredElement, Table, op, parse_chain, parse_elements, parse_rule, parse_set};
 
@@ -38,19 +38,19 @@ impl Snapshot {
     }
 
     /// The layout it comes from, or came from before somebody changed it: the generation that rules
-    /// ask for (else the oldest there is), and all its sets.
+    /// ask for (else the oldest there is), and all its sets, counting as they do.
     pub(super) fn layout(&self) -> Layout {
         let asked = self.rules.iter().flat_map(|rule| &rule.exprs).find_map(|expr| match expr {
             Expr::In(set) => Kind::parse(set).map(|(_, generation)| generation),
             _ => None,
         });
-        let kinds: Vec<(Kind, u32)> = self.sets.iter().filter_map(|set| Kind::parse(&set.name)).collect();
-        let generation = asked.or_else(|| kinds.iter().map(|(_, generation)| *generation).min()).unwrap_or(1);
+        let kinds: Vec<_> = self.sets.iter().filter_map(|set| Some((Kind::parse(&set.name)?, set.counter))).collect();
+        let generation = asked.or_else(|| kinds.iter().map(|((_, generation), _)| *generation).min()).unwrap_or(1);
         let reject = self.chains.iter().any(|chain| chain.name == "refuse");
         Layout {
             generation,
             refusal: if reject { Refusal::Reject } else { Refusal::Drop },
-            kinds: kinds.into_iter().filter(|(_, g)| *g == generation).map(|(kind, _)| kind).collect(),
+            kinds: kinds.into_iter().filter(|((_, g), _)| *g == generation).map(|((kind, _), counted)| (kind, counted)).collect(),
         }
     }
 
@@ -158,7 +158,7 @@ pub(super) fn bans(port: &mut Port, kind: &Kind, generation: u32) -> io::Result<
 /// The allow list and the manner, as they stand.
 pub(super) fn frame(port: &mut Port, layout: &Layout) -> io::Result<Frame> {
     let mut allow = BTreeSet::new();
-    for kind in layout.kinds.iter().filter(|kind| kind.class == Class::Allow) {
+    for kind in layout.allowing() {
         let members: Vec<Prefix> = port.list(op::GET_ELEMENTS, Some(&kind.name(layout.generation)), |payload, all| {
             let elements = parse_elements(payload).into_iter().flat_map(|list| list.elements);
             all.extend(elements.filter_map(|element| kind.prefix(element.key)));

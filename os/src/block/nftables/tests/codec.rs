@@ -43,7 +43,7 @@ fn nftables(message: &NetlinkMessage<NetfilterMessage>) -> Option<&NfTablesMessa
 #[test]
 fn tables_sets_and_elements_read_as_meant() {
     let mut batch = Batch::new("palisade");
-    let set = Kind::parse("ban6_64").unwrap().0.set(1);
+    let set = Kind::parse("ban6_64").unwrap().0.set(1, true);
     let elements = [
         Element { key: vec![7; 16], timeout: Some(90_000), restart: true },
         Element { key: vec![8; 16], timeout: Some(1), restart: false },
@@ -89,8 +89,8 @@ fn tables_sets_and_elements_read_as_meant() {
 
 #[test]
 fn every_chain_and_rule_is_understood() {
-    let kinds: BTreeSet<Kind> =
-        ["ban4_24", "allow4_32", "forced4_16", "ban6_64_p22_80", "ban6_128"].map(|name| Kind::parse(name).unwrap().0).into();
+    let names = ["ban4_24", "allow4_32", "forced4_16", "ban6_64_p22_80", "ban6_128"];
+    let kinds = names.map(|name| (Kind::parse(name).unwrap().0, true)).into();
     let layout = Layout { generation: 2, refusal: Refusal::Reject, kinds };
     let mut batch = Batch::new("palisade");
     batch.begin(1).delete_rules();
