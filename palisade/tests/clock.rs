@@ -33,7 +33,13 @@ fn seconds(text: &str) -> i64 {
         match (c, c.to_digit(10)) {
             (_, Some(digit)) => number = number * 10 + i64::from(digit),
             (unit, None) => {
-                all += number * match unit { 'd' => 86_400, 'h' => 3600, 'm' => 60, _ => 1 };
+                all += number
+                    * match unit {
+                        'd' => 86_400,
+                        'h' => 3600,
+                        'm' => 60,
+                        _ => 1,
+                    };
                 number = 0;
             }
         }

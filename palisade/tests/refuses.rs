@@ -52,6 +52,28 @@ fn a_second_daemon_names_the_first_and_goes() {
 }
 
 #[test]
+fn verbs_without_a_daemon_take_turns_and_a_starting_daemon_waits_for_them() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "");
+    let ban =
+        |n: usize| house.command(["ban", "--for", "1h", &format!("203.0.113.{n}")]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let verbs: Vec<_> = (1..=8).map(ban).collect();
+    for mut verb in verbs {
+        assert!(verb.wait().unwrap().success());
+    }
+    assert_eq!(house.list().len(), 8);
+    // Some meet the daemon on its way up: they or it wait, and nobody is turned away.
+    let verbs: Vec<_> = (11..=14).map(ban).collect();
+    let (daemon, ready) = house.launch(&["run"]);
+    let late: Vec<_> = (15..=18).map(ban).collect();
+    for mut verb in verbs.into_iter().chain(late) {
+        assert!(verb.wait().unwrap().success());
+    }
+    house.wait_for(daemon, &ready);
+    assert_eq!((house.list().len(), house.kernel().len()), (16, 16));
+}
+
+#[test]
 fn without_the_right_to_enforce_nothing_runs() {
     let Some(lab) = Lab::new() else { return };
     let house = House::new(&lab, "");

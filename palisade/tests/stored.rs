@@ -63,7 +63,11 @@ fn a_damaged_store_is_set_aside_and_the_bans_are_taken_from_the_kernel() {
     house.stop();
     let flood = Flood::start(&lab.outside, ATTACKER, "198.51.100.1:9");
     let (before, kernel) = (house.list(), house.kernel());
-    let database = fs::read_dir(&house.state).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|e| e == "db")).unwrap();
+    let database = fs::read_dir(&house.state)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "db"))
+        .unwrap();
     let mut file = fs::OpenOptions::new().write(true).open(&database).unwrap();
     for at in [0, 4096, 8192] {
         file.seek(SeekFrom::Start(at)).unwrap();
@@ -75,10 +79,16 @@ fn a_damaged_store_is_set_aside_and_the_bans_are_taken_from_the_kernel() {
     let list = house.json("list");
     let origins: BTreeSet<&str> = list["bans"].as_array().unwrap().iter().map(|ban| ban["origin"].as_str().unwrap()).collect();
     assert_eq!(origins, ["recovered"].into(), "{list}");
-    assert!(house.list().keys().eq(before.keys()) && house.list().values().map(serde_json::Value::is_null).eq(before.values().map(serde_json::Value::is_null)));
+    assert!(
+        house.list().keys().eq(before.keys())
+            && house.list().values().map(serde_json::Value::is_null).eq(before.values().map(serde_json::Value::is_null))
+    );
     for (prefix, element) in house.kernel() {
         let (was, is) = (kernel[&prefix].left, element.left);
-        assert!(was.is_some() == is.is_some() && is <= was.map(|was| was + 1) && is.unwrap_or(0) + 30 >= was.unwrap_or(0), "{prefix}: {was:?}, then {is:?}");
+        assert!(
+            was.is_some() == is.is_some() && is <= was.map(|was| was + 1) && is.unwrap_or(0) + 30 >= was.unwrap_or(0),
+            "{prefix}: {was:?}, then {is:?}"
+        );
     }
     let kept = |name: &str| fs::read_dir(&house.state).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains(name));
     assert!(kept("palisade.db.corrupt-"), "the damaged one was thrown away");

@@ -138,7 +138,11 @@ fn documents_have_the_shapes_others_build_on() {
     assert_eq!(still(list), json!({ "v": 1, "bans": expected }), "sorted by prefix, IPv4 first");
 
     let status = house.json("status");
-    assert_eq!((&status["v"], &status["state"], &status["backend"], &status["bans"], &status["drift"]), (&json!(1), &json!("enforcing"), &json!("nftables"), &json!(4), &json!(0)), "{status}");
+    assert_eq!(
+        (&status["v"], &status["state"], &status["backend"], &status["bans"], &status["drift"]),
+        (&json!(1), &json!("enforcing"), &json!("nftables"), &json!(4), &json!(0)),
+        "{status}"
+    );
     assert!(status["sources"].is_array() && status["problems"].as_array().unwrap().is_empty(), "{status}");
 
     for line in house.expect(0, "--json events").out.lines() {
@@ -158,7 +162,10 @@ fn documents_have_the_shapes_others_build_on() {
         assert_eq!(names, ["addr", "line", "match", "score", "service", "signature", "time", "user"]);
     }
     let first = &answers[0];
-    assert_eq!((&first["line"], &first["match"], &first["addr"], &first["score"], &first["user"], &first["service"]), (&json!(1), &json!(true), &json!("203.0.113.7"), &json!(10), &json!("a b"), &json!("sshd")));
+    assert_eq!(
+        (&first["line"], &first["match"], &first["addr"], &first["score"], &first["user"], &first["service"]),
+        (&json!(1), &json!(true), &json!("203.0.113.7"), &json!(10), &json!("a b"), &json!("sshd"))
+    );
     assert_eq!((&answers[1]["line"], &answers[1]["match"], &answers[1]["addr"]), (&json!(2), &json!(false), &Value::Null));
     assert_eq!(answers.len(), 2);
     fs::write(&lines, "nothing\n").unwrap();

@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::Args;
 use palisade_core::brain::Mode;
 
-use super::{Exit, Global};
-use crate::{demo, serve};
+use super::{Exit, Global, demo};
+use crate::serve;
 
 /// Guard this host.
 #[derive(Debug, Args)]

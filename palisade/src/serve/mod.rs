@@ -154,7 +154,9 @@ impl House {
         house.spawn("wall", move || wall::run(blocker, &inbox, &out))?;
         let (brain, inbox) = (outlet.clone(), posts.killing.clone());
         house.spawn("killing", move || killing::run(flows, &inbox, &brain))?;
-        let (out, inbox) = (keeper::Outlets { brain: outlet.clone(), control: posts.control.clone() }, posts.keeper.clone());
+        let control = posts.control.clone();
+        let answer = Box::new(move |id, reply| control.put(|post| post.reply(id, reply)));
+        let (out, inbox) = (keeper::Outlets { brain: outlet.clone(), answer }, posts.keeper.clone());
         house.spawn("keeper", move || keeper::run(store, keep, &inbox, &out))?;
         let (out, inbox) = (control::Outlets { brain: outlet.clone(), keeper: posts.keeper.clone() }, posts.control.clone());
         house.spawn("control", move || control::run(&listener, &inbox, &out))?;
