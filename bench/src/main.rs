@@ -31,7 +31,7 @@ use clap::Parser;
 
 use report::Table;
 
-/// Set in the copy of this program that runs in its own namespaces.
+/// Set in the copy of this program that runs in its own namespaces: the folder for its files.
 const INSIDE: &str = "PALISADE_BENCH_INSIDE";
 
 /// Measures Palisade beside its rivals. Root is needed.
@@ -84,8 +84,8 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1).peekable();
     let done = if args.next_if(|arg| arg == process::MEASURE).is_some() {
         process::measure_here(args)
-    } else if std::env::var_os(INSIDE).is_some() {
-        inside(Args::parse())
+    } else if let Some(scratch) = std::env::var_os(INSIDE) {
+        inside(Args::parse(), Path::new(&scratch))
     } else {
         outside(args)
     };
@@ -103,23 +103,33 @@ fn main() -> ExitCode {
 fn outside(args: impl Iterator<Item = String>) -> Result<()> {
     // Help and mistakes are told without any of that.
     let known = Args::parse();
-    let _ = fs::remove_dir_all(&known.scratch);
-    fs::create_dir_all(&known.scratch).with_context(|| known.scratch.display().to_string())?;
+    sweep(&known.scratch);
+    let scratch = known.scratch.join(std::process::id().to_string());
+    fs::create_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     let me = std::env::current_exe()?;
     let status = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(me)
         .args(args)
-        .env(INSIDE, "1")
+        .env(INSIDE, &scratch)
         .env("TZ", "UTC")
         .status()
         .context("setpriv and unshare of util-linux are needed")?;
-    let _ = fs::remove_dir_all(&known.scratch);
+    let _ = fs::remove_dir_all(&scratch);
     ensure!(status.success(), "not everything could be measured");
     Ok(())
 }
 
-fn inside(args: Args) -> Result<()> {
+/// Removes what killed runs left: folders named after processes that are no more.
+fn sweep(scratch: &Path) {
+    let folders = fs::read_dir(scratch).into_iter().flatten().flatten();
+    let over = |name: &str| name.parse::<u32>().is_ok() && !Path::new("/proc").join(name).exists();
+    for folder in folders.filter(|folder| folder.file_name().to_str().is_some_and(over)) {
+        let _ = fs::remove_dir_all(folder.path());
+    }
+}
+
+fn inside(args: Args, scratch: &Path) -> Result<()> {
     let palisade = match args.palisade {
         Some(named) => named,
         None => std::env::current_exe()?.with_file_name("palisade"),
@@ -128,7 +138,7 @@ fn inside(args: Args) -> Result<()> {
     // What a guard would leave in /run (fail2ban, ipset's lock) stays here.
     let status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status()?;
     ensure!(status.success(), "mounting /run: {status}; root is needed");
-    let bench = Bench { rounds: args.rounds, palisade, scratch: args.scratch.canonicalize()? };
+    let bench = Bench { rounds: args.rounds, palisade, scratch: scratch.canonicalize()? };
     let document = Path::new(DOCUMENT);
     if args.write {
         report::write(document, "machine", &machine(&bench)?)?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 
 /// How long a program is given to end when asked to, before it is killed.
@@ -62,6 +63,8 @@ pub(crate) struct Cost {
     pub(crate) wall: Duration,
     /// The most memory it had, in KiB. Not less than what the measuring process had when it forked, about 2 MiB.
     pub(crate) peak_kib: u64,
+    /// Processor time, its own and the kernel's on its behalf: what other work on the machine changes least.
+    pub(crate) cpu: Duration,
 }
 
 /// Runs `args` to its end in the network namespace of the calling thread; `output` is where its
@@ -74,15 +77,16 @@ pub(crate) fn measure(args: &[&str], output: Stdio) -> Result<Cost> {
     std::io::Read::read_to_string(&mut wrapper.stderr.take().context("its messages")?, &mut told)?;
     let status = wrapper.wait()?;
     ensure!(status.success(), "{}: {status}: {told}", args.join(" "));
-    let last = told.lines().last().unwrap_or_default();
-    let (nanos, kib) = last.split_once(' ').with_context(|| format!("{}: {told}", args.join(" ")))?;
-    Ok(Cost { wall: Duration::from_nanos(nanos.parse()?), peak_kib: kib.parse()? })
+    let last: Vec<u64> = told.lines().last().unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect();
+    let [wall, cpu, peak_kib] = last[..] else { bail!("{}: {told}", args.join(" ")) };
+    Ok(Cost { wall: Duration::from_nanos(wall), cpu: Duration::from_micros(cpu), peak_kib })
 }
 
 /// The first argument that makes this program the small copy of [`measure`].
 pub(crate) const MEASURE: &str = "measure-one";
 
-/// The small copy: runs `args`, then writes nanoseconds and KiB to standard error.
+/// The small copy: runs `args`, then writes nanoseconds, microseconds of processor time and KiB to
+/// standard error.
 pub(crate) fn measure_here(mut args: impl Iterator<Item = String>) -> Result<()> {
     let program = args.next().context("nothing to measure")?;
     let mut command = Command::new(program);
@@ -90,8 +94,9 @@ pub(crate) fn measure_here(mut args: impl Iterator<Item = String>) -> Result<()>
     let began = Instant::now();
     let status = command.status()?;
     let wall = began.elapsed();
-    let peak = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
-    writeln!(std::io::stderr(), "{} {peak}", wall.as_nanos())?;
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let cpu = (used.user_time() + used.system_time()).num_microseconds();
+    writeln!(std::io::stderr(), "{} {cpu} {}", wall.as_nanos(), used.max_rss())?;
     ensure!(status.success(), "{status}");
     Ok(())
 }

@@ -37,14 +37,14 @@ pub(crate) fn run(bench: &Bench) -> Result<Table> {
     for _ in 0..bench.rounds {
         for ((name, lines, args), (samples, peak)) in ways.iter().zip(&mut outcomes) {
             let cost = measure(args, Stdio::null()).with_context(|| (*name).to_owned())?;
-            bench.say(&format!("{name}: {} for {lines} lines", time(cost.wall.as_secs_f64())));
-            samples.push(cost.wall);
+            bench.say(&format!("{name}: {} (CPU {}) for {lines} lines", time(cost.wall.as_secs_f64()), time(cost.cpu.as_secs_f64())));
+            samples.push(cost.cpu);
             *peak = cost.peak_kib.max(*peak);
         }
     }
     let speed = |at: usize| f64::from(ways[at].1) / outcomes[at].0.median();
     let rows = (0..ways.len()).map(|at| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lines per second")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lines a second")]
         let rounded = speed(at) as u64;
         let (name, lines, _) = &ways[at];
         vec![
@@ -58,7 +58,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Table> {
     });
     let table = Table {
         id: "reading",
-        head: &["", "lines", "median", "lines/s", "first to it", "peak memory"],
+        head: &["", "lines", "CPU, median", "lines a CPU second", "first to it", "peak memory"],
         rows: rows.collect(),
         aims: Vec::new(),
     };

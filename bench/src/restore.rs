@@ -21,6 +21,7 @@ const WAYS: [&str; 3] = ["palisade restore", "nft -f", "ipset restore"];
 #[derive(Clone, Debug, Default)]
 struct Outcome {
     wall: Samples,
+    cpu: Samples,
     peak_kib: u64,
 }
 
@@ -35,7 +36,12 @@ pub(crate) fn run(bench: &Bench) -> Result<Table> {
             let times = [wall.at(0.0), wall.median(), wall.max()].map(time);
             let mut row = vec![grouped(count.into()), format!("`{way}`")];
             row.extend(times);
-            row.extend([mib(outcome.peak_kib), ratio(wall.median(), ours)]);
+            row.extend([
+                ratio(wall.median(), ours),
+                time(outcome.cpu.median()),
+                ratio(outcome.cpu.median(), outcomes[0].cpu.median()),
+                mib(outcome.peak_kib),
+            ]);
             rows.push(row);
         }
         let [palisade, nft, ipset] = &outcomes;
@@ -47,7 +53,12 @@ pub(crate) fn run(bench: &Bench) -> Result<Table> {
         aims.push(Line::aim(&format!("{told}: 5 times faster than nft -f"), &by, met));
         aims.push(Line::aim(&format!("{told}: peak under 64 MiB"), &mib(palisade.peak_kib), palisade.peak_kib < 64 * 1024));
     }
-    Ok(Table { id: "restore", head: &["bans", "", "fastest", "median", "slowest", "peak memory", "median to ours"], rows, aims })
+    Ok(Table {
+        id: "restore",
+        head: &["bans", "", "fastest", "median", "slowest", "median to ours", "CPU", "CPU to ours", "peak memory"],
+        rows,
+        aims,
+    })
 }
 
 fn of(bench: &Bench, count: u32) -> Result<[Outcome; 3]> {
@@ -71,8 +82,16 @@ fn of(bench: &Bench, count: u32) -> Result<[Outcome; 3]> {
             let output = File::create(&told)?;
             let cost = ns.within(|| measure(&args, Stdio::from(output)))?;
             outcome.wall.push(cost.wall);
+            outcome.cpu.push(cost.cpu);
             outcome.peak_kib = outcome.peak_kib.max(cost.peak_kib);
-            bench.say(&format!("{} {}: {}, {}", grouped(count.into()), WAYS[at], time(cost.wall.as_secs_f64()), mib(cost.peak_kib)));
+            bench.say(&format!(
+                "{} {}: {} (CPU {}), {}",
+                grouped(count.into()),
+                WAYS[at],
+                time(cost.wall.as_secs_f64()),
+                time(cost.cpu.as_secs_f64()),
+                mib(cost.peak_kib)
+            ));
             all_there(&ns, at, count, &fs::read_to_string(&told)?).with_context(|| WAYS[at])?;
             // The kernel frees a namespace's sets behind our back; the next one shall not pay for it.
             drop(ns);

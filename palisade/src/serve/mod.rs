@@ -36,6 +36,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use palisade_core::attack::JailName;
 use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
@@ -63,13 +64,16 @@ pub(crate) enum Input {
     SourceStopped,
 }
 
-/// Runs the daemon until it is told to stop.
-pub fn run(places: &Places, mode: Mode) -> Result<()> {
+/// Runs the daemon until it is told to stop. With a jail, standard input is read for it too.
+pub fn run(places: &Places, mode: Mode, stdin: Option<&str>) -> Result<()> {
     // Before any thread: a signal that arrives is then for the signal thread alone.
     let signals = Signals::take_over().context("taking over signals")?;
     let opened = open::all(places, mode)?;
     logging::start();
     let mut house = House::build(places, opened, signals)?;
+    if let Some(jail) = stdin {
+        house.listen_to_stdin(&jail.into())?;
+    }
     house.notify("READY=1");
     tracing::info!("{}", house.summary());
     let result = house.live();
@@ -150,7 +154,9 @@ impl House {
         house.spawn("wall", move || wall::run(blocker, &inbox, &out))?;
         let (brain, inbox) = (outlet.clone(), posts.killing.clone());
         house.spawn("killing", move || killing::run(flows, &inbox, &brain))?;
-        let (out, inbox) = (keeper::Outlets { brain: outlet.clone(), control: posts.control.clone() }, posts.keeper.clone());
+        let control = posts.control.clone();
+        let answer = Box::new(move |id, reply| control.put(|post| post.reply(id, reply)));
+        let (out, inbox) = (keeper::Outlets { brain: outlet.clone(), answer }, posts.keeper.clone());
         house.spawn("keeper", move || keeper::run(store, keep, &inbox, &out))?;
         let (out, inbox) = (control::Outlets { brain: outlet.clone(), keeper: posts.keeper.clone() }, posts.control.clone());
         house.spawn("control", move || control::run(&listener, &inbox, &out))?;
@@ -181,6 +187,14 @@ impl House {
         }
         let (brain, stop) = (self.outlet.clone(), self.stopper()?);
         self.spawn("names", move || host::names(&names, &stop, &brain))
+    }
+
+    fn listen_to_stdin(&mut self, jail: &JailName) -> Result<()> {
+        let (config, jail, brain, stop) = (self.config.clone(), jail.clone(), self.outlet.clone(), self.stopper()?);
+        if config.jail(&jail).is_none() {
+            anyhow::bail!("there is no jail `{jail}` to read standard input for; `palisade config show` lists them");
+        }
+        self.spawn("stdin", move || sources::stdin(&config, &jail, &stop, &brain).map_err(std::io::Error::other))
     }
 
     fn stopper(&mut self) -> Result<Waker> {
