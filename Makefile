@@ -3,7 +3,7 @@
 #   run       guard this host with the built-in defaults (or /etc/palisade/palisade.toml), in the foreground
 #   test      install what the tests need, lint, run every test
 #   demo      the whole story in throw-away namespaces; touches nothing of this host
-#   bench     the benchmarks, each beside its rival; needs root
+#   bench     the benchmarks, each beside its rival; needs root (BENCH=--write: into docs/benchmarks.md too)
 #   vm-test   the units, journald, a reboot and Debian's own kernel, in a QEMU guest (about six minutes without KVM)
 #   deps      only install what the tests need
 #   lint      formatting, clippy, licences (where cargo-deny is installed)
@@ -25,8 +25,9 @@ test: deps lint
 demo: release
 	$(PALISADE) demo
 
-bench: deps release
-	$(SUDO) bench/run --binary $(PALISADE)
+bench: deps
+	cargo build --release --locked -p palisade -p palisade-bench
+	$(SUDO) target/release/palisade-bench $(BENCH)
 
 vm-test: release
 	tests/vm/run --binary $(PALISADE)

@@ -6,6 +6,7 @@ use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::control::{Reply, Request, Whom};
 use palisade_core::event::KillCount;
 use palisade_core::net::Prefix;
+use palisade_core::ports::Ports;
 use palisade_core::time::Now;
 use palisade_os::block::{Blocker, Read};
 use palisade_os::clock;
@@ -111,7 +112,7 @@ impl Direct {
         Ok(())
     }
 
-    fn end(&mut self, ticket: u64, kills: Vec<(palisade_core::net::Prefix, palisade_core::ports::Ports)>, more: &mut Vec<Action>) {
+    fn end(&mut self, ticket: u64, kills: Vec<(Prefix, Ports)>, more: &mut Vec<Action>) {
         let (killed, error) =
             if kills.is_empty() { (KillCount::default(), None) } else { killing::kill(self.flows.as_mut(), &killing::targets(kills)) };
         self.brain.handle(Event::Ended { ticket, killed, error }, clock::now(), more);

@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
-pub mod demo;
 pub mod direct;
 pub mod serve;
 pub mod settings;
 pub mod store;
+mod tell;

@@ -15,6 +15,8 @@ use std::path::Path;
 
 pub use wiring::Wiring;
 
+use crate::privileges;
+
 /// Why there is no network of our own.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
@@ -60,8 +62,9 @@ fn unshare(flags: i32) -> io::Result<()> {
 pub fn leave_host() -> Result<(), NetnsError> {
     let apart = libc::CLONE_NEWNET | libc::CLONE_NEWNS;
     let result = match unshare(apart) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => own_user_namespace(apart),
-        other => other,
+        Ok(()) if privileges::have_net_admin() => Ok(()),
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => Err(error),
+        _ => own_user_namespace(apart), // also where a network may be made, but not changed
     };
     result.map_err(|source| NetnsError::Forbidden { source, hint: why_forbidden() })?;
     // Mounts spread between namespaces by default where systemd runs; from here on ours do not.

@@ -42,6 +42,8 @@ pub fn lock_file(path: &Path) -> Result<Lock, LockError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
     let mut file = options.open(path).map_err(system)?;
+    // What root makes in the daemon's folder must not lock the daemon out.
+    super::own_like_dir(path).map_err(system)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -171,7 +171,7 @@ const MOMENTS: [(&str, &[&str]); 6] = [
     ("clock", &["seen"]),
 ];
 
-/// Moves every moment by `by`, those in the text of notices too. Saturates: first each is brought
+/// Moves every moment by `by`. Saturates: first each is brought
 /// to where the sum cannot overflow (SQLite would make it a REAL). NULL stays NULL.
 ///
 /// OR ROLLBACK here and above: any failure ends the whole transaction anyway, and SQLite then need
@@ -185,10 +185,5 @@ fn shift(db: &Connection, by: i64) -> rusqlite::Result<()> {
         let sql = format!("UPDATE OR ROLLBACK {table} SET {}", set.join(", "));
         db.prepare_cached(&sql)?.execute(named_params! {":low": low, ":high": high, ":by": by})?;
     }
-    let sql = format!(
-        "UPDATE OR ROLLBACK notices SET what = json_replace(what, '$.until.At', {})
-         WHERE json_type(what, '$.until.At') = 'integer'",
-        moved("json_extract(what, '$.until.At')")
-    );
-    db.prepare_cached(&sql)?.execute(named_params! {":low": low, ":high": high, ":by": by}).map(drop)
+    Ok(())
 }
