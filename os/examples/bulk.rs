@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// User and kernel time of this process so far, in milliseconds: what a busy machine leaves comparable.
-fn cpu() -> i64 {
+fn cpu() -> libc::time_t {
     // SAFETY: rusage is plain integers, all zero is a valid value of it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is live and ours; the kernel writes only into it.

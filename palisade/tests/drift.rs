@@ -20,9 +20,10 @@ const FOREIGN: &str = "table inet neighbour { \
     chain pre { ct state established accept; }; }; \
     table ip palisade { chain pre { type filter hook input priority 0; ip saddr 192.0.2.1 drop; }; };";
 
-/// Chains, rules and sets of ours as nft(8) prints them, without elements, counters and generations.
+/// Chains, rules and sets of ours as nft(8) prints them, without elements, counters, generations and
+/// the sizes that sets filled in bulk are made with.
 fn shape(lab: &Lab) -> String {
-    let text = lab.victim.sh("nft -s -t list table inet palisade");
+    let text = lab.victim.sh("nft -s -t list table inet palisade | grep -v '^[[:space:]]*size '");
     let words = text.split_whitespace().map(|word| match word.split_once('.') {
         Some((stem, generation)) if generation.chars().all(|c| c.is_ascii_digit()) && stem.contains('_') => stem,
         _ => word,

@@ -96,6 +96,8 @@ struct House {
     config: palisade_core::config::Config,
     /// One for each worker that has no mailbox.
     stops: Vec<Waker>,
+    /// The worker that resolves the allowed names, which change with the config.
+    names_stop: Option<Waker>,
     workers: Vec<JoinHandle<()>>,
     notify: Option<PathBuf>,
     watchdog: Option<Span>,
@@ -129,6 +131,7 @@ impl House {
             positions,
             config,
             stops: Vec::new(),
+            names_stop: None,
             workers: Vec::new(),
             notify: std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from),
             watchdog: watchdog(),
@@ -180,12 +183,18 @@ impl House {
         open::carry_out(actions, &mut self.brain, blocker, store)
     }
 
+    /// Has the config's names resolved, and no longer those of the config before.
     fn names(&mut self) -> Result<()> {
+        if let Some(stop) = self.names_stop.take() {
+            stop.wake();
+        }
         let names = self.config.allow().names.clone();
         if names.is_empty() {
+            self.handle(Event::Names(Vec::new()), clock::now());
             return Ok(());
         }
         let (brain, stop) = (self.outlet.clone(), self.stopper()?);
+        self.names_stop = Some(stop.clone());
         self.spawn("names", move || host::names(&names, &stop, &brain))
     }
 
@@ -280,8 +289,15 @@ impl House {
         self.notify("RELOADING=1");
         match self.places.config() {
             Ok(config) => {
+                let names = self.config.allow().names != config.allow().names;
                 self.config = config.clone();
                 self.handle(Event::Configured(Box::new(config)), clock::now());
+                if names && let Err(error) = self.names() {
+                    self.handle(
+                        Event::Trouble { about: "names".to_owned(), what: Some(format!("{error:#}; restart palisade")) },
+                        clock::now(),
+                    );
+                }
                 self.handle(Event::Trouble { about: "config".to_owned(), what: None }, clock::now());
                 self.restart = true;
                 if let Some(sources) = self.sources.take() {
