@@ -77,7 +77,7 @@ fn a_day_forward_and_back_ends_no_ban_and_lengthens_none() {
     for (step, steps) in [("+1d", 1), ("-1d", 2), ("+0", 3)] {
         let told = house.events("daemon").len();
         fs::write(&clock, step).unwrap();
-        until(&format!("the step to {step} is noticed"), || house.events("daemon").len() > told && house.status()["bans"] == 3);
+        until(&format!("the step to {step} is noticed"), || house.status()["bans"] == 3 && house.events("daemon").len() > told);
         for (addr, was) in addrs.iter().zip(before) {
             let gone = i64::try_from(start.elapsed().as_secs()).unwrap();
             let is = left(&house, addr);
