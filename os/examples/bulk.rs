@@ -61,12 +61,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// User and kernel time of this process so far, in milliseconds: what a busy machine leaves comparable.
-fn cpu() -> i64 {
+fn cpu() -> libc::time_t {
     // SAFETY: rusage is plain integers, all zero is a valid value of it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is live and ours; the kernel writes only into it.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    let ms = |time: libc::timeval| time.tv_sec * 1000 + i64::from(time.tv_usec) / 1000;
+    let ms = |time: libc::timeval| time.tv_sec * 1000 + time.tv_usec / 1000;
     ms(usage.ru_utime) + ms(usage.ru_stime)
 }
 

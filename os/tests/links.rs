@@ -160,7 +160,7 @@ fn an_ssh_connection_counts_once_somebody_has_logged_in() {
         // The login databases are the host's and know nothing of this: only processes can prove here.
         let paths = Paths { utmp: "/nonexistent".into(), sessions: "/nonexistent".into(), ..Paths::default() };
         let mut links = Links::open(paths).unwrap();
-        let mut admins = move || links.admin_sessions(&[2222]).unwrap();
+        let mut admins = move || links.admin_sessions_on(&[2222]).unwrap();
 
         // Two attackers hold connections before login: one has said no more than its version, the other
         // is being asked for root's password.

@@ -3,12 +3,12 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 door | [`cli`]: one file a verb, one table of verbs |
-//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; [`store`]; [`settings`]; [`demo`]: all of it live in a network of our own |
+//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; [`store`]; [`settings`] |
 #![forbid(unsafe_code)]
 
 pub mod cli;
-pub mod demo;
 pub mod direct;
 pub mod serve;
 pub mod settings;
 pub mod store;
+mod tell;

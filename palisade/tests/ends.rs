@@ -52,10 +52,13 @@ fn three_seconds_with_the_daemon_killed_meanwhile() {
 
 #[test]
 fn three_seconds_with_the_daemon_killed_and_started_again() {
-    three_seconds(|house| house.start(), |house| {
-        house.kill();
-        house.start();
-    });
+    three_seconds(
+        |house| house.start(),
+        |house| {
+            house.kill();
+            house.start();
+        },
+    );
 }
 
 #[test]

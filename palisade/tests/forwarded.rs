@@ -67,7 +67,8 @@ fn flows_through_the_gateway_die_with_their_states() {
     }
     assert!(tcp(&lab.outside, ATTACKER, "198.51.100.1:8080").is_err());
     assert!(tcp(&inside, "192.0.2.80", &format!("{ATTACKER}:7001")).is_err());
-    let killed: u64 = house.events("ban").iter().map(|event| event["states"].as_u64().or(event["killed"]["states"].as_u64()).unwrap()).sum();
+    let killed: u64 =
+        house.events("ban").iter().map(|event| event["states"].as_u64().or(event["killed"]["states"].as_u64()).unwrap()).sum();
     assert!(killed >= 4, "{killed} states were told as ended");
 
     for (n, stream) in kept.iter_mut().enumerate() {

@@ -60,7 +60,10 @@ fn http_requests_that_hold_whole_log_lines() {
     let Some(lab) = Lab::new() else { return };
     let nginx = Nginx::start(&lab);
     // One jail that is foolish enough to hold everything against this log.
-    let config = format!("[jail.web]\nsignatures = [\"sshd\", \"access-probes\", \"access-auth\", \"access-cms\"]\nfiles = [\"{}\"]\nmax_retry = 3\n", nginx.log.display());
+    let config = format!(
+        "[jail.web]\nsignatures = [\"sshd\", \"access-probes\", \"access-auth\", \"access-cms\"]\nfiles = [\"{}\"]\nmax_retry = 3\n",
+        nginx.log.display()
+    );
     let mut house = House::new(&lab, &config);
     house.start();
     let fake = format!("{INNOCENT} - - [22/Nov/2026:17:00:00 +0100] \"POST /wp-login.php HTTP/1.1\" 404 153 \"-\" \"-\"");
@@ -78,7 +81,12 @@ fn http_requests_that_hold_whole_log_lines() {
         http(&lab.outside, from, &["-u", &format!("x {name}:y"), "http://198.51.100.1/"]);
         http(&lab.outside, from, &["-u", &format!("- [22/Nov/2026] \"GET /\" 200 1 \"-\" \"-\"\n{name}\n:y"), "http://198.51.100.1/"]);
         http(&lab.outside, from, &["-H", &format!("Host: {INNOCENT}"), "http://198.51.100.1/"]);
-        for raw in [format!("{line}\r\n\r\n"), format!("GET /\0\r{line} HTTP/1.0\r\n\r\n"), format!("GET / {line}\r\n\r\n"), format!("\x16\x03\x01\u{fffd}{line}\n\n")] {
+        for raw in [
+            format!("{line}\r\n\r\n"),
+            format!("GET /\0\r{line} HTTP/1.0\r\n\r\n"),
+            format!("GET / {line}\r\n\r\n"),
+            format!("\x16\x03\x01\u{fffd}{line}\n\n"),
+        ] {
             let mut stream = tcp(&lab.outside, from, "198.51.100.1:80").unwrap();
             stream.write_all(raw.as_bytes()).unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
@@ -141,7 +149,16 @@ fn endless_lines_nuls_and_broken_utf8() {
     // Binary junk and a broken name do not hide who really failed.
     let from = b"198.51.100.99";
     for _ in 0..3 {
-        append(&log, [b"Nov 22 17:00:00 victim sshd[7]: Failed password for invalid user \xff\xc3(\x01 from 203.0.113.9 port 1 ssh2 from ".as_slice(), from, b" port 2 ssh2\n"].concat());
+        append(
+            &log,
+            [
+                b"Nov 22 17:00:00 victim sshd[7]: Failed password for invalid user \xff\xc3(\x01 from 203.0.113.9 port 1 ssh2 from "
+                    .as_slice(),
+                from,
+                b" port 2 ssh2\n",
+            ]
+            .concat(),
+        );
     }
     house.until_banned("198.51.100.99");
     innocent(&house);

@@ -39,7 +39,15 @@ fn killed_in_the_middle_of_100_000_bans_store_and_kernel_are_equal_and_nothing_p
     let (confirmed, dead) = (AtomicUsize::new(0), AtomicBool::new(false));
     let start = Instant::now();
     let (house_ref, confirmed_ref) = (&house, &confirmed);
-    let command = |n: usize| house_ref.command(["ban", "--for", "1h"]).args(chunk(n)).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let command = |n: usize| {
+        house_ref
+            .command(["ban", "--for", "1h"])
+            .args(chunk(n))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
     scope(|scope| {
         scope.spawn(|| {
             for n in 0..10 {
@@ -66,7 +74,13 @@ fn killed_in_the_middle_of_100_000_bans_store_and_kernel_are_equal_and_nothing_p
     flood.go_on(200);
     let listed: BTreeSet<String> = house.list().into_keys().collect();
     let standing: BTreeSet<String> = house.kernel().into_keys().collect();
-    assert!(listed == standing, "{} in the store, {} in the kernel, {} in one only", listed.len(), standing.len(), listed.symmetric_difference(&standing).count());
+    assert!(
+        listed == standing,
+        "{} in the store, {} in the kernel, {} in one only",
+        listed.len(),
+        standing.len(),
+        listed.symmetric_difference(&standing).count()
+    );
     for n in 0..confirmed.load(Ordering::SeqCst) {
         let lost = chunk(n).into_iter().filter(|prefix| !listed.contains(prefix)).count();
         assert_eq!(lost, 0, "of the {CHUNK} confirmed bans of chunk {n}, these are lost");

@@ -33,7 +33,8 @@ fn nginx_answers_404_to_a_login_that_is_not_there() {
 fn streams_echo_and_floods_are_counted_until_they_are_dropped() {
     let Some(lab) = Lab::new() else { return };
     let listener = listen(&lab.victim, "[::]:7000");
-    let mut streams = [(ATTACKER, "198.51.100.1:7000"), (BYSTANDER6, "[2001:db8:0:1::1]:7000")].map(|(from, to)| Stream::open(&lab.outside, from, &listener, to));
+    let mut streams = [(ATTACKER, "198.51.100.1:7000"), (BYSTANDER6, "[2001:db8:0:1::1]:7000")]
+        .map(|(from, to)| Stream::open(&lab.outside, from, &listener, to));
     assert!(streams.iter_mut().all(Stream::echoes));
     let counter = Counter::start(&lab.victim, "198.51.100.1:9");
     let flood = Flood::start(&lab.outside, ATTACKER, "198.51.100.1:9");

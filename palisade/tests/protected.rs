@@ -21,7 +21,8 @@ fn an_allowed_host_in_a_network_that_would_be_banned_is_not_cut_off() {
     let listener = listen(&lab.victim, "[::]:7000");
     let mut friends = [(friend, TO), (friend6, TO6)].map(|(from, to)| Stream::open(&lab.outside, from, &listener, to));
     let mut attackers = [("203.0.113.66", TO), ("2001:db8:0:66::1", TO6)].map(|(from, to)| Stream::open(&lab.outside, from, &listener, to));
-    let config = sshd_jail(&log, "max_retry = 3\nipv4_prefix = 24\nipv6_prefix = 64") + &format!("[allow]\nprefixes = [\"{friend}\", \"{friend6}/128\"]\n");
+    let config = sshd_jail(&log, "max_retry = 3\nipv4_prefix = 24\nipv6_prefix = 64")
+        + &format!("[allow]\nprefixes = [\"{friend}\", \"{friend6}/128\"]\n");
     let mut house = House::new(&lab, &config);
     house.start();
     for attacker in ["203.0.113.66", "2001:db8:0:66::1"] {
@@ -63,8 +64,20 @@ fn by_hand_only_with_force_and_never_the_host_itself() {
             house.start();
         }
         for refused in [
-            "203.0.113.0/24", "203.0.113.77", "198.51.100.254", "198.51.100.1", "198.51.100.0/24", "127.0.0.1", "127.5.5.5", "127.0.0.0/8",
-            "0.0.0.0/0", "::1", "::/0", "2001:db8:0:1::1", "2001:db8:0:1::/64", "::ffff:127.0.0.1",
+            "203.0.113.0/24",
+            "203.0.113.77",
+            "198.51.100.254",
+            "198.51.100.1",
+            "198.51.100.0/24",
+            "127.0.0.1",
+            "127.5.5.5",
+            "127.0.0.0/8",
+            "0.0.0.0/0",
+            "::1",
+            "::/0",
+            "2001:db8:0:1::1",
+            "2001:db8:0:1::/64",
+            "::ffff:127.0.0.1",
         ] {
             let answer = house.expect(5, &format!("ban {refused}"));
             assert!(!answer.err.is_empty(), "it does not say why {refused} is refused");

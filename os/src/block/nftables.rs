@@ -5,11 +5,13 @@
 //! | [`layout`] | the table for the sets in use: names, chains, rules; pure |
 //! | `port` | transactions out, listings and elements back |
 //! | `load` | bans on their way into sets |
+//! | `fill` | a whole wall on its way into sets nobody has seen yet |
 //! | `read` | what stands, and the operations from it to another layout |
 //! | `drift` | what others did |
 //! | `probe` | what this kernel can do |
 
 mod drift;
+mod fill;
 pub mod layout;
 mod load;
 mod port;
@@ -27,7 +29,7 @@ use palisade_core::net::Prefix;
 use palisade_core::time::Stamp;
 
 use self::drift::Ears;
-use self::layout::{COUNTED, Class, Kind, Layout};
+use self::layout::{COUNTED, Class, Kind};
 use self::load::{Change, End, Manner, Sets};
 use self::port::{Port, missing_is};
 use self::read::Snapshot;
@@ -36,7 +38,6 @@ use crate::netlink::nft::Element;
 
 /// Elements a transaction: of the sizes measured for a million (10,000 to all in one) the fastest.
 const TRANSACTION: usize = 65_536;
-const _: () = assert!(TRANSACTION > COUNTED, "the first transaction tells whether the wall is longer");
 
 /// From so many steps on a load is done without listening to our own notifications of it.
 const BULK: usize = 1000;
@@ -51,6 +52,8 @@ pub struct Nftables {
     ears: Ears,
     known: Option<Known>,
     manner: Manner,
+    /// Whether a set's hash table can be sized before it is filled.
+    sized: bool,
     /// [`COUNTED`], smaller in tests.
     counted: usize,
 }
@@ -60,13 +63,6 @@ pub struct Nftables {
 struct Known {
     sets: Sets,
     whole: bool,
-}
-
-/// What a load made.
-struct Filled {
-    sets: Sets,
-    counted: bool,
-    report: Report,
 }
 
 fn failed(what: &str) -> impl FnOnce(io::Error) -> BlockError + '_ {
@@ -84,9 +80,9 @@ impl Nftables {
     /// [`BlockError::Unusable`] without the right (CAP_NET_ADMIN) or without nf_tables in the kernel.
     pub fn open() -> Result<Self, BlockError> {
         let mut port = Port::open().map_err(probe::unusable)?;
-        let manner = probe::manner(&mut port).map_err(probe::unusable)?;
+        let probe::Found { manner, sized } = probe::look(&mut port).map_err(probe::unusable)?;
         let ears = Ears::open(&mut port).map_err(probe::unusable)?;
-        Ok(Self { port, ears, known: None, manner, counted: COUNTED })
+        Ok(Self { port, ears, known: None, manner, sized, counted: COUNTED })
     }
 
     /// Makes sure that the sets of `needed` stand, in a table that is whole if there is anything to
@@ -183,65 +179,6 @@ impl Nftables {
         let known = self.known.as_ref().ok_or(io::ErrorKind::NotFound)?;
         load::write(self.port.begin(), &known.sets, changes, self.manner);
         self.port.commit()
-    }
-
-    /// Fills a fresh generation of sets, then exchanges it with the standing one in one transaction.
-    fn exchange(&mut self, frame: &Frame, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> io::Result<Report> {
-        let generation = Snapshot::take(&mut self.port)?.free_generation();
-        let mut layout = Layout { generation, refusal: frame.refusal, kinds: frame.allow.iter().map(|prefix| (Kind::allow(prefix), false)).collect() };
-        let batch = self.port.begin().add_table();
-        for kind in layout.allowing() {
-            let set = kind.set(generation, false);
-            let elements = members(frame, kind).into_iter().map(|prefix| Element::bare(prefix.addr().octets()));
-            batch.add_set(&set).add_elements(&set.name, elements);
-        }
-        self.port.commit()?;
-        let filled = self.fill(generation, entries, now)?;
-        layout.kinds.extend(filled.sets.kinds().map(|kind| (kind.clone(), filled.counted)));
-        let there = Snapshot::take(&mut self.port)?;
-        if !layout.kinds.iter().all(|(kind, counted)| there.sets.contains(&kind.set(generation, *counted))) {
-            return Err(disturbed());
-        }
-        there.wake(&mut self.port)?;
-        there.rebuild(&layout, self.port.begin());
-        self.port.commit()?;
-        self.known = Some(Known { sets: Sets::of(&layout), whole: true });
-        Ok(filled.report)
-    }
-
-    /// Puts the entries into new sets of this generation, a transaction at a time. The first tells
-    /// whether there are few enough for their sets to count.
-    fn fill(&mut self, generation: u32, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> io::Result<Filled> {
-        let (mut sets, mut report, mut count, mut counted) = (Sets::default(), Report::default(), 0, None);
-        let mut changes = Vec::new();
-        loop {
-            let mut fresh = Vec::new();
-            while changes.len() < TRANSACTION
-                && let Some(entry) = entries.next()
-            {
-                let end = End::of(entry.until, now);
-                if end != End::Release {
-                    let set = sets.place(&entry.key).unwrap_or_else(|| {
-                        fresh.push(Kind::of(&entry.key));
-                        sets.add(Kind::of(&entry.key), generation)
-                    });
-                    changes.push(Change { set, addr: entry.key.prefix.addr(), end, index: count });
-                }
-                count += 1;
-            }
-            if changes.is_empty() {
-                break;
-            }
-            let counted = *counted.get_or_insert(changes.len() <= self.counted);
-            let batch = self.port.begin();
-            fresh.iter().for_each(|kind| _ = batch.add_set(&kind.set(generation, counted)));
-            self.port.commit()?;
-            changes.sort_by_key(|change| change.set);
-            commit_each(&mut self.port, &sets, &changes, Manner::Fresh, &mut report.failed)?;
-            changes.clear();
-        }
-        report.done = count - report.failed.len();
-        Ok(Filled { sets, counted: counted.unwrap_or(true), report })
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod resolv;
 pub mod route;
 pub mod sessions;
+mod sshd_ports;
 pub mod utmp;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,8 @@ pub struct Paths {
     pub sessions: PathBuf,
     /// Where the user id of sshd's unprivileged process is looked up.
     pub passwd: PathBuf,
+    /// sshd's configuration, for the ports it listens on.
+    pub sshd_config: PathBuf,
 }
 
 impl Default for Paths {
@@ -47,6 +50,7 @@ impl Default for Paths {
             utmp: "/run/utmp".into(),
             sessions: "/run/systemd/sessions".into(),
             passwd: "/etc/passwd".into(),
+            sshd_config: "/etc/ssh/sshd_config".into(),
         }
     }
 }
@@ -123,9 +127,15 @@ impl Links {
         route::drain(&mut self.watch).map_err(|e| LinkError::new("read notifications of links and routes", e))
     }
 
-    /// The peers of live, *authenticated* ssh sessions to one of `ports` (none given: to any port).
+    /// The peers of live, *authenticated* ssh sessions on the ports that sshd's configuration names.
     /// See [`sessions`] for what counts.
-    pub fn admin_sessions(&mut self, ports: &[u16]) -> Result<BTreeSet<Addr>, LinkError> {
+    pub fn admin_sessions(&mut self) -> Result<BTreeSet<Addr>, LinkError> {
+        let ports: Vec<u16> = sshd_ports::configured(&self.paths.sshd_config).into_iter().collect();
+        self.admin_sessions_on(&ports)
+    }
+
+    /// The same on these ports, and no others.
+    pub fn admin_sessions_on(&mut self, ports: &[u16]) -> Result<BTreeSet<Addr>, LinkError> {
         sessions::admins(&mut self.diag, &self.paths, ports)
     }
 }

@@ -258,8 +258,14 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let at = |name: &str| dir.path().join(name);
-            let paths =
-                Paths { resolv_conf: Vec::new(), proc: at("proc"), utmp: at("utmp"), sessions: at("sessions"), passwd: at("passwd") };
+            let paths = Paths {
+                resolv_conf: Vec::new(),
+                proc: at("proc"),
+                utmp: at("utmp"),
+                sessions: at("sessions"),
+                passwd: at("passwd"),
+                sshd_config: at("sshd_config"),
+            };
             fs::create_dir(&paths.proc).unwrap();
             fs::write(&paths.passwd, "sshd:x:103:1::/:\n").unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();

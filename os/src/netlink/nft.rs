@@ -121,6 +121,9 @@ pub mod set_flag {
     pub const EXPR: u32 = 0x100;
 }
 
+/// A [`Set::size`] to write over another: more than fit into memory. Read back it is `None`.
+pub const ANY_SIZE: u32 = u32::MAX;
+
 /// What a set's keys are. The numbers are nft(8)'s, which prints elements by them; the kernel only
 /// keeps them (libnftables include/datatype.h).
 pub mod key_type {
@@ -194,7 +197,7 @@ pub struct Set {
     pub key_len: u32,
     /// Whether each element counts the packets and bytes that matched it.
     pub counter: bool,
-    /// The most elements it takes; ours take any number.
+    /// The most elements it takes; `None`: any number. A new set's hash table is made to hold so many.
     pub size: Option<u32>,
     /// What elements without a timeout of their own get, in milliseconds; ours get none.
     pub timeout: Option<u64>,

@@ -14,7 +14,7 @@ use palisade_core::time::Span;
 
 use crate::wake;
 
-/// How long a child may take to stop before it is killed.
+/// How long a child that is dropped may take to stop before it is killed.
 const STOP: Span = Span::secs(1);
 
 /// Tells the service manager `state` (`READY=1`, `WATCHDOG=1`, ...; sd_notify(3)). `socket` is what
@@ -73,27 +73,27 @@ impl Piped {
         self.child.try_wait()
     }
 
-    fn stop(&mut self) -> io::Result<()> {
-        if self.child.try_wait()?.is_some() {
-            return Ok(());
+    /// Tells it to stop and kills it if it is not gone `within`. How it ended.
+    pub fn stop(&mut self, within: Span) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
         }
         // Not reaped yet, so the id is still this child's.
         let pid = libc::pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
         // SAFETY: plain system call without pointers.
         unsafe { libc::kill(pid, libc::SIGTERM) };
-        let gone = pidfd(pid).and_then(|fd| wake::poll(&[fd.as_fd()], None, Some(STOP)));
+        let gone = pidfd(pid).and_then(|fd| wake::poll(&[fd.as_fd()], None, Some(within)));
         if !gone.is_ok_and(|ready| ready.at(0)) {
             self.child.kill()?;
         }
-        self.child.wait()?;
-        Ok(())
+        self.child.wait()
     }
 }
 
 impl Drop for Piped {
     fn drop(&mut self) {
         // There is nobody left to tell; the kernel ends it with us at the latest.
-        let _ = self.stop();
+        let _ = self.stop(STOP);
     }
 }
 

@@ -10,6 +10,7 @@ use palisade_os::{clock, links, privileges};
 use super::{Exit, Global};
 use crate::direct::Direct;
 use crate::serve::client::Client;
+use crate::settings::Places;
 
 /// The daemon is needed and not there; exit code 3.
 #[derive(Debug, thiserror::Error)]
@@ -29,18 +30,28 @@ pub struct Refused {
 /// Asks the daemon where one runs; else works on store and kernel directly, with the lock held.
 pub fn ask(global: &Global, request: Request) -> Result<Reply> {
     let places = global.places();
-    let reply = match Client::connect(&places.socket()) {
-        Ok(mut client) => client.ask(&request).context("the daemon did not answer")?,
-        Err(error) if nobody_listens(&error) => Direct::open(&places, &request)?.ask(request, clock::now())?,
-        Err(error) => {
-            return Err(anyhow::Error::new(Unreachable(format!(
-                "cannot reach the daemon at {}: {error}{}",
-                places.socket().display(),
-                hint(&error)
-            ))));
-        }
+    if let Some(reply) = served(&places, &request)? {
+        return answered(reply);
+    }
+    let direct = match Direct::open(&places, &request) {
+        Ok(direct) => direct,
+        // Whoever held the lock may have been a daemon on its way up.
+        Err(error) => return served(&places, &request)?.map_or(Err(error), answered),
     };
-    answered(reply)
+    answered(direct.ask(request, clock::now())?)
+}
+
+/// The daemon's answer; `None` where no daemon runs.
+fn served(places: &Places, request: &Request) -> Result<Option<Reply>> {
+    match Client::connect(&places.socket()) {
+        Ok(mut client) => client.ask(request).context("the daemon did not answer").map(Some),
+        Err(error) if nobody_listens(&error) => Ok(None),
+        Err(error) => Err(anyhow::Error::new(Unreachable(format!(
+            "cannot reach the daemon at {}: {error}{}",
+            places.socket().display(),
+            hint(&error)
+        )))),
+    }
 }
 
 /// Whether there is no daemon (rather than one that cannot be reached).

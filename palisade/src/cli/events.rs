@@ -10,9 +10,9 @@ use palisade_os::clock;
 use serde::Serialize;
 
 use super::ask::{Unreachable, answered, ask, unexpected};
-use super::why::describe;
 use super::{Exit, Global, print};
 use crate::serve::client::Client;
+use crate::tell::describe;
 
 /// What happened.
 #[derive(Debug, Args)]

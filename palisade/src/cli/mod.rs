@@ -6,6 +6,7 @@ pub mod allow;
 pub mod ask;
 pub mod ban;
 pub mod config;
+pub mod demo;
 pub mod docs;
 pub mod doctor;
 pub mod events;

@@ -4,25 +4,28 @@ use anyhow::Result;
 use clap::Args;
 use palisade_core::brain::Mode;
 
-use super::{Exit, Global};
-use crate::{demo, serve};
+use super::{Exit, Global, demo};
+use crate::serve;
 
 /// Guard this host.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade run\n  palisade run --observe        see what it would do, change nothing\n\nStop it with Ctrl-C or SIGTERM: the wall stays up, bans end by themselves. SIGHUP reads the config anew.\nPALISADE_LOG=debug says more."
+    after_help = "Examples:\n  palisade run\n  palisade run --observe        see what it would do, change nothing\n  ssh host tail -F auth.log | palisade run --stdin sshd\n\nStop it with Ctrl-C or SIGTERM: the wall stays up, bans end by themselves. SIGHUP reads the config anew.\nPALISADE_LOG=debug says more."
 )]
 pub struct Run {
     /// Decide and log only: nothing is put into the kernel
     #[arg(long)]
     observe: bool,
+    /// Read standard input for this jail too, until it ends
+    #[arg(long, value_name = "JAIL")]
+    stdin: Option<String>,
 }
 
 impl Run {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let mode = if self.observe { Mode::Observe } else { Mode::Enforce };
-        serve::run(&global.places(), mode)?;
+        serve::run(&global.places(), mode, self.stdin.as_deref())?;
         Ok(Exit::Done)
     }
 }

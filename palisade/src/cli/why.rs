@@ -3,7 +3,6 @@
 use anyhow::Result;
 use clap::Args;
 use palisade_core::control::{Reply, Request, Why};
-use palisade_core::event::Notice;
 use palisade_core::net::Prefix;
 use palisade_core::time::Stamp;
 use palisade_os::clock;
@@ -13,6 +12,7 @@ use super::ask::{ask, unexpected};
 use super::list::ban_json;
 use super::print::{self, Painted};
 use super::{Exit, Global};
+use crate::tell::describe;
 
 /// Every fact known.
 #[derive(Debug, Args)]
@@ -116,33 +116,5 @@ fn kernel(standing: Option<&palisade_core::bans::wall::Standing>, _now: Stamp) -
     match (standing.packets, standing.bytes) {
         (Some(packets), Some(bytes)) => format!("stands, {left}, {packets} packets ({bytes} bytes) dropped"),
         _ => format!("stands, {left}"),
-    }
-}
-
-/// A notice on one line.
-pub fn describe(notice: &Notice) -> String {
-    let mut value = serde_json::to_value(notice).unwrap_or_default();
-    let fields = value.as_object_mut();
-    let mut text = notice.at.to_string();
-    if let Some(prefix) = notice.prefix {
-        text.push_str(&format!(" {prefix}"));
-    }
-    let Some(fields) = fields else { return text };
-    if let Some(Value::String(event)) = fields.remove("event") {
-        text.push_str(&format!(" {event}"));
-    }
-    for (name, value) in fields.iter().filter(|(name, _)| !["at", "prefix"].contains(&name.as_str())) {
-        field(&mut text, name, value);
-    }
-    text
-}
-
-/// ` name=value`, with what is nested laid flat, and nothing for what is empty.
-fn field(text: &mut String, name: &str, value: &Value) {
-    match value {
-        Value::String(word) if word.is_empty() => {}
-        Value::String(word) => text.push_str(&format!(" {name}={word:?}")),
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| field(text, name, value)),
-        other => text.push_str(&format!(" {name}={other}")),
     }
 }

@@ -21,10 +21,6 @@ const SESSIONS: Span = Span::secs(5);
 /// How often allowed names are resolved again.
 const NAMES: Span = Span::secs(300);
 
-/// Ports on which admin sessions are looked for: those that sshd listens on by default. Others are
-/// found by the process that holds them.
-const SSH: [u16; 1] = [22];
-
 /// Tells the brain once, before anything is read: nobody may be banned who must not be.
 pub(crate) fn first(links: &mut Links) -> Vec<Event> {
     let mut events = Vec::new();
@@ -32,7 +28,7 @@ pub(crate) fn first(links: &mut Links) -> Vec<Event> {
         Ok(found) => events.push(host(found)),
         Err(error) => events.push(trouble(&error)),
     }
-    if let Ok(peers) = links.admin_sessions(&SSH) {
+    if let Ok(peers) = links.admin_sessions() {
         events.push(Event::Sessions(peers));
     }
     events
@@ -59,7 +55,7 @@ pub(super) fn run(mut links: Links, stop: &Waker, brain: &SyncSender<Input>) -> 
             Ok(None) => {}
             Err(error) => events.push(trouble(&error)),
         }
-        match links.admin_sessions(&SSH) {
+        match links.admin_sessions() {
             Ok(peers) if !peers.is_empty() || last.as_ref() != Some(&peers) => {
                 last = Some(peers.clone());
                 events.push(Event::Sessions(peers));

@@ -17,7 +17,6 @@ use palisade_os::clock;
 use palisade_os::wake::{Mailbox, poll};
 
 use super::Input;
-use super::control::Post as ControlPost;
 use super::errors::chain;
 use crate::store::{Keep, Store, StoreError};
 
@@ -110,7 +109,8 @@ fn condense(records: Vec<Record>) -> Vec<Record> {
 /// Where the keeping thread's results go.
 pub(super) struct Outlets {
     pub(super) brain: SyncSender<Input>,
-    pub(super) control: Mailbox<ControlPost>,
+    /// Takes an answer to whom it is for.
+    pub(super) answer: Box<dyn Fn(u64, Reply) + Send>,
 }
 
 /// Runs until told to stop.
@@ -215,7 +215,7 @@ impl Keeper {
                 (id, Reply::Failed { exit: 6, message: "the store is damaged and could not be replaced; see `palisade status`".to_owned() })
             }
         };
-        out.control.put(|post| post.reply(id, reply));
+        (out.answer)(id, reply);
     }
 }
 

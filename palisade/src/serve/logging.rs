@@ -21,7 +21,7 @@ pub(super) fn start() {
 /// One notice as one line: what an operator would tell a colleague is INFO, what is worth waking
 /// somebody is WARN.
 pub(super) fn tell(notice: &Notice) {
-    let text = crate::cli::why::describe(notice);
+    let text = crate::tell::describe(notice);
     let line = text.split_once(' ').map_or(text.as_str(), |(_, rest)| rest);
     match notice.what {
         What::Problem { .. } | What::Drift { .. } => tracing::warn!("{line}"),

@@ -36,6 +36,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use palisade_core::attack::JailName;
 use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
@@ -63,13 +64,16 @@ pub(crate) enum Input {
     SourceStopped,
 }
 
-/// Runs the daemon until it is told to stop.
-pub fn run(places: &Places, mode: Mode) -> Result<()> {
+/// Runs the daemon until it is told to stop. With a jail, standard input is read for it too.
+pub fn run(places: &Places, mode: Mode, stdin: Option<&str>) -> Result<()> {
     // Before any thread: a signal that arrives is then for the signal thread alone.
     let signals = Signals::take_over().context("taking over signals")?;
     let opened = open::all(places, mode)?;
     logging::start();
     let mut house = House::build(places, opened, signals)?;
+    if let Some(jail) = stdin {
+        house.listen_to_stdin(&jail.into())?;
+    }
     house.notify("READY=1");
     tracing::info!("{}", house.summary());
     let result = house.live();
@@ -92,6 +96,8 @@ struct House {
     config: palisade_core::config::Config,
     /// One for each worker that has no mailbox.
     stops: Vec<Waker>,
+    /// The worker that resolves the allowed names, which change with the config.
+    names_stop: Option<Waker>,
     workers: Vec<JoinHandle<()>>,
     notify: Option<PathBuf>,
     watchdog: Option<Span>,
@@ -125,6 +131,7 @@ impl House {
             positions,
             config,
             stops: Vec::new(),
+            names_stop: None,
             workers: Vec::new(),
             notify: std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from),
             watchdog: watchdog(),
@@ -150,7 +157,9 @@ impl House {
         house.spawn("wall", move || wall::run(blocker, &inbox, &out))?;
         let (brain, inbox) = (outlet.clone(), posts.killing.clone());
         house.spawn("killing", move || killing::run(flows, &inbox, &brain))?;
-        let (out, inbox) = (keeper::Outlets { brain: outlet.clone(), control: posts.control.clone() }, posts.keeper.clone());
+        let control = posts.control.clone();
+        let answer = Box::new(move |id, reply| control.put(|post| post.reply(id, reply)));
+        let (out, inbox) = (keeper::Outlets { brain: outlet.clone(), answer }, posts.keeper.clone());
         house.spawn("keeper", move || keeper::run(store, keep, &inbox, &out))?;
         let (out, inbox) = (control::Outlets { brain: outlet.clone(), keeper: posts.keeper.clone() }, posts.control.clone());
         house.spawn("control", move || control::run(&listener, &inbox, &out))?;
@@ -174,13 +183,27 @@ impl House {
         open::carry_out(actions, &mut self.brain, blocker, store)
     }
 
+    /// Has the config's names resolved, and no longer those of the config before.
     fn names(&mut self) -> Result<()> {
+        if let Some(stop) = self.names_stop.take() {
+            stop.wake();
+        }
         let names = self.config.allow().names.clone();
         if names.is_empty() {
+            self.handle(Event::Names(Vec::new()), clock::now());
             return Ok(());
         }
         let (brain, stop) = (self.outlet.clone(), self.stopper()?);
+        self.names_stop = Some(stop.clone());
         self.spawn("names", move || host::names(&names, &stop, &brain))
+    }
+
+    fn listen_to_stdin(&mut self, jail: &JailName) -> Result<()> {
+        let (config, jail, brain, stop) = (self.config.clone(), jail.clone(), self.outlet.clone(), self.stopper()?);
+        if config.jail(&jail).is_none() {
+            anyhow::bail!("there is no jail `{jail}` to read standard input for; `palisade config show` lists them");
+        }
+        self.spawn("stdin", move || sources::stdin(&config, &jail, &stop, &brain).map_err(std::io::Error::other))
     }
 
     fn stopper(&mut self) -> Result<Waker> {
@@ -266,8 +289,15 @@ impl House {
         self.notify("RELOADING=1");
         match self.places.config() {
             Ok(config) => {
+                let names = self.config.allow().names != config.allow().names;
                 self.config = config.clone();
                 self.handle(Event::Configured(Box::new(config)), clock::now());
+                if names && let Err(error) = self.names() {
+                    self.handle(
+                        Event::Trouble { about: "names".to_owned(), what: Some(format!("{error:#}; restart palisade")) },
+                        clock::now(),
+                    );
+                }
                 self.handle(Event::Trouble { about: "config".to_owned(), what: None }, clock::now());
                 self.restart = true;
                 if let Some(sources) = self.sources.take() {

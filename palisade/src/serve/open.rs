@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +24,8 @@ use palisade_os::flows::Flows;
 use palisade_os::flows::linux::Linux;
 use palisade_os::flows::memory::Memory as Quiet;
 use palisade_os::links::{Links, Paths};
-use palisade_os::privileges::{self, Lock};
+use palisade_os::privileges::{self, Lock, LockError};
+use palisade_os::wake::poll;
 
 use super::errors::chain;
 use crate::settings::Places;
@@ -31,6 +33,12 @@ use crate::store::{Keep, Opening, Store};
 
 /// How much evidence is kept at least, so that `why` can tell yesterday's lines.
 const EVIDENCE: Span = Span::secs(7 * 86_400);
+
+/// How long the lock is waited for: longer than a daemon takes to put a million bans up, or to stop.
+const LOCK_WITHIN: Span = Span::secs(10);
+
+/// How often a held lock is tried again: nobody notices so short a wait.
+const LOCK_AGAIN: Span = Span::millis(20);
 
 /// Everything, open.
 pub(crate) struct Opened {
@@ -87,12 +95,21 @@ fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>) -> Result<Opened
     Ok(opened)
 }
 
-/// The lock that keeps two of us apart.
+/// The lock that keeps two of us apart. A verb holds it for moments and a daemon while it starts and
+/// stops, so whoever finds it held waits; but not for a daemon that runs, which is known by its socket.
 pub(crate) fn lock(places: &Places) -> Result<Lock> {
     make_dir(&places.run)?;
-    match privileges::lock_file(&places.lock()) {
-        Ok(lock) => Ok(lock),
-        Err(error) => bail!("{} ({})", chain(&error), places.lock().display()),
+    let until = clock::now().tick.plus(LOCK_WITHIN);
+    loop {
+        let error = match privileges::lock_file(&places.lock()) {
+            Ok(lock) => return Ok(lock),
+            Err(error) => error,
+        };
+        let runs = || UnixStream::connect(places.socket()).is_ok();
+        if !matches!(error, LockError::Held { .. }) || clock::now().tick >= until || runs() {
+            bail!("{} ({})", chain(&error), places.lock().display());
+        }
+        let _ = poll(&[], None, Some(LOCK_AGAIN)).context("waiting for the lock")?;
     }
 }
 

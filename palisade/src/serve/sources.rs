@@ -5,19 +5,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
+use palisade_core::attack::JailName;
 use palisade_core::brain::{Batch, Event};
 use palisade_core::config::{Config, Jail, Reads};
 use palisade_core::scan::{self, JailScan, Line, Scanner};
 use palisade_core::time::{Span, Tick};
 use palisade_os::clock;
 use palisade_os::logs::journal::{self, Options};
-use palisade_os::logs::{FileSpec, Files, Journal, Take};
+use palisade_os::logs::stdin::Progress;
+use palisade_os::logs::{FileSpec, Files, Journal, Stdin, Take};
 use palisade_os::wake::{Waker, poll};
 
 use super::Input;
@@ -71,6 +74,27 @@ impl Wiring {
             wiring.files.extend(patterns.iter().map(|pattern| FileSpec { source, pattern: pattern.clone() }));
         }
         wiring
+    }
+}
+
+/// Reads standard input for one jail until it ends. Not one of [`Sources`]: it cannot be opened
+/// anew, so it goes on through a new config with the signatures it started with.
+pub(super) fn stdin(config: &Config, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
+    let jail = config.jail(jail).with_context(|| format!("there is no jail `{jail}` to read standard input for"))?;
+    let mut ears = Ears::new(&Arc::new(vec![scanner_of([jail])]), brain);
+    let mut stdin = Stdin::open(0, config.limits().line)?;
+    loop {
+        let progress = stdin.pump(BUDGET, &mut |take| ears.take(take))?;
+        ears.hand_over();
+        match progress {
+            Progress::Ended => return Ok(()),
+            Progress::More => {}
+            Progress::Wait => {
+                if poll(&[stdin.as_fd()], Some(stop), None)?.woken() {
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 

@@ -88,11 +88,13 @@ pub(super) fn run(mut blocker: Box<dyn Blocker>, inbox: &Mailbox<Post>, out: &Ou
         };
         let seen = clock::now().tick;
         let post = inbox.take();
+        // The kernel tells us of our own doing too, before it is done: read now it wakes nobody later.
+        let worked = !post.jobs.is_empty();
         work(blocker.as_mut(), post.jobs, out);
         if post.stop {
             return Ok(());
         }
-        if ready.at(0) || ready.timed_out() {
+        if worked || ready.at(0) || ready.timed_out() {
             match blocker.drift() {
                 Ok(Drift::None) => {}
                 Ok(Drift::Bans(keys)) => {

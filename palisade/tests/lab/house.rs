@@ -77,16 +77,8 @@ impl<'a> House<'a> {
     /// logs are none of the victim's.
     pub fn new(lab: &'a Lab, config: &str) -> Self {
         let state = lab.path("state");
-        Self {
-            lab,
-            space: &lab.victim,
-            config: lab.path("palisade.toml"),
-            state,
-            run: lab.path("run"),
-            env: Vec::new(),
-            daemon: None,
-        }
-        .configured(config)
+        Self { lab, space: &lab.victim, config: lab.path("palisade.toml"), state, run: lab.path("run"), env: Vec::new(), daemon: None }
+            .configured(config)
     }
 
     fn configured(self, config: &str) -> Self {
@@ -124,6 +116,11 @@ impl<'a> House<'a> {
     /// Starts it with other arguments, and waits.
     pub fn start_with(&mut self, arguments: &[&str]) {
         let (daemon, ready) = self.launch(arguments);
+        self.wait_for(daemon, &ready);
+    }
+
+    /// Waits until a launched daemon says that it is ready, and keeps it.
+    pub fn wait_for(&mut self, daemon: Running, ready: &UnixDatagram) {
         self.daemon = Some(daemon);
         let mut text = [0; 512];
         let start = Instant::now();
@@ -185,7 +182,7 @@ impl<'a> House<'a> {
         daemon.0.wait().unwrap();
     }
 
-    /// Has the config read anew, and waits until that was told `times` times.
+    /// Has the config read anew.
     pub fn reload(&self) {
         self.daemon().signal(Signal::HUP);
     }

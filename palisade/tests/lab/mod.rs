@@ -62,7 +62,10 @@ impl Lab {
         let (victim, outside) = (Space::new("victim"), Space::new("outside"));
         // A /run of its own: sshd wants its /run/sshd, and the machine's logins are none of the victim's.
         victim.sh("mount -t tmpfs tmpfs /run; mkdir -m 0755 /run/sshd");
-        victim.sh(&format!("ip link add wire type veth peer name wire netns {}", outside.pid()));
+        victim.sh(&format!(
+            "ip link add wire address 02:00:00:00:00:01 type veth peer name wire address 02:00:00:00:00:02 netns {}",
+            outside.pid()
+        ));
         victim.sh("ip link set wire up; ip addr add 198.51.100.1/24 dev wire; ip addr add 2001:db8:0:1::1/64 dev wire nodad");
         outside.sh("ip link set wire up; for n in 66 77; do ip addr add 198.51.100.$n/24 dev wire; done");
         outside.sh(

@@ -167,7 +167,19 @@ impl Nginx {
 pub fn http(space: &Space, from: &str, arguments: &[&str]) -> u16 {
     let output = space
         .command(program("curl"))
-        .args(["--silent", "--globoff", "--path-as-is", "--max-time", "2", "--interface", from, "--output", "/dev/null", "--write-out", "%{http_code}"])
+        .args([
+            "--silent",
+            "--globoff",
+            "--path-as-is",
+            "--max-time",
+            "2",
+            "--interface",
+            from,
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ])
         .args(arguments)
         .output()
         .unwrap();

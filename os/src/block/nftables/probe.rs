@@ -8,38 +8,60 @@ use super::super::BlockError;
 use super::layout::Kind;
 use super::load::Manner;
 use super::port::{Port, missing_is};
-use crate::netlink::nft::{Element, Set};
+use crate::netlink::nft::{ANY_SIZE, Element, Set};
 
 /// The set that is made, tried and deleted. No name of a kind of ours, so that one left by a crash
 /// is a stranger that the next rebuild deletes.
 const SET: &str = "probe";
 
-/// Whether adding an element that stands gives it the new end. Since 6.12 it does (nf_tables: set
+/// What was found out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) manner: Manner,
+    /// Whether a set's size can be changed.
+    pub(super) sized: bool,
+}
+
+/// Tries two things in a set of its own.
+///
+/// Whether adding an element that stands gives it the new end: since 6.12 it does (nf_tables: set
 /// element timeout update support); before, the old end stays and no error tells.
-pub(super) fn manner(port: &mut Port) -> io::Result<Manner> {
+///
+/// Whether adding a set that stands gives it the new size: since 6.5 (nf_tables: permit update of
+/// set size); before, the old one stays and no error tells.
+pub(super) fn look(port: &mut Port) -> io::Result<Found> {
     let stood = port.table()?.is_some();
-    let set = Set { name: SET.to_owned(), ..Kind::parse("ban4_32").expect("a name of ours").0.set(1, true) };
-    let keys = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<Addr>().expect("an address").octets());
+    let set = Set { name: SET.to_owned(), size: Some(2), ..Kind::parse("ban4_32").expect("a name of ours").0.set(1, true) };
+    let keys = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| text.parse::<Addr>().expect("an address").octets());
     let element = |key, timeout| Element { key, timeout, restart: true };
     port.begin()
         .add_table()
         .add_set(&set)
         .delete_set(SET)
         .add_set(&set)
-        .add_elements(SET, [element(keys[0], Some(5_000)), element(keys[1], None)].into_iter());
+        .add_elements(SET, [element(&*keys[0], Some(5_000)), element(&*keys[1], None)].into_iter());
     port.commit()?;
-    port.begin().add_elements(SET, keys.into_iter().map(|key| element(key, Some(300_000))));
+    port.begin().add_elements(SET, keys.iter().take(2).map(|key| element(&**key, Some(300_000))));
     port.commit()?;
     let mut updated = 0;
     let asked = [(0, SET, &*keys[0]), (1, SET, &*keys[1])];
     port.elements(&asked, |_, element| updated += usize::from(element.left.is_some_and(|left| left > 100_000)))?;
+    let sized = larger(port, &set, &keys[2]);
     if stood {
         port.begin().delete_set(SET);
     } else {
         port.begin().delete_table();
     }
     missing_is(port.commit(), ())?;
-    Ok(if updated == keys.len() { Manner::Update } else { Manner::Exchange })
+    Ok(Found { manner: if updated == asked.len() { Manner::Update } else { Manner::Exchange }, sized })
+}
+
+/// Whether a full set takes one more element once it is said to be larger.
+fn larger(port: &mut Port, set: &Set, key: &[u8]) -> bool {
+    port.begin().add_set(&Set { size: Some(ANY_SIZE), ..set.clone() });
+    let said = port.commit();
+    port.begin().add_elements(SET, [Element::bare(key)].into_iter());
+    said.and_then(|()| port.commit()).is_ok()
 }
 
 /// Why nftables cannot be used here, in one line, and what to do.

@@ -131,7 +131,7 @@ impl Batch {
         self
     }
 
-    /// Makes a set. One that exists and is alike stays as it is.
+    /// Makes a set. One that exists and is alike stays as it is; newer kernels (6.5) give it the new size.
     pub fn add_set(&mut self, set: &Set) -> &mut Self {
         self.sets = self.sets.wrapping_add(1);
         let id = self.sets;

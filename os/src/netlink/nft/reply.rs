@@ -9,7 +9,7 @@ use super::nfta::{
     RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_EXPRESSIONS, SET_FLAGS, SET_KEY_LEN, SET_KEY_TYPE, SET_NAME,
     SET_TIMEOUT, TABLE, TABLE_FLAGS,
 };
-use super::{Base, Chain, Expr, INET, Rule, Set};
+use super::{ANY_SIZE, Base, Chain, Expr, INET, Rule, Set};
 use crate::netlink::wire::{Attr, Attrs};
 
 /// `struct nfgenmsg`.
@@ -78,7 +78,7 @@ pub fn parse_set(payload: &[u8]) -> Option<Set> {
         key_type: number(SET_KEY_TYPE).unwrap_or(0),
         key_len: number(SET_KEY_LEN)?,
         counter: one.or(first).is_some_and(|expr| text(expr.nested(), EXPR_NAME) == Some("counter")),
-        size: attrs.find(SET_DESC).and_then(|desc| desc.nested().find(SET_DESC_SIZE)?.be32()).filter(|size| *size > 0),
+        size: attrs.find(SET_DESC).and_then(|desc| desc.nested().find(SET_DESC_SIZE)?.be32()).filter(|size| ![0, ANY_SIZE].contains(size)),
         timeout: attrs.find(SET_TIMEOUT).and_then(|a| a.be64()).filter(|timeout| *timeout > 0),
     })
 }

@@ -40,12 +40,16 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
     })
 }
 
-fn walk(states: Vec<(Wanted, bool)>, manner: Manner) {
+/// `counted`: up to how many bans a wall put up at once counts.
+fn walk(states: Vec<(Wanted, bool)>, manner: Manner, counted: usize) {
     let mut wall = Nftables::open().unwrap();
-    wall.manner = manner;
+    (wall.manner, wall.counted) = (manner, counted);
     for (wanted, all_at_once) in states {
         let report = if all_at_once {
-            wall.replace(&wanted.frame, &mut wanted.entries(), now()).unwrap()
+            let report = wall.replace(&wanted.frame, &mut wanted.entries(), now()).unwrap();
+            let found = wall.read(Read::All).unwrap();
+            assert!(found.bans.values().all(|standing| standing.packets.is_some() == (wanted.bans.len() <= counted)));
+            report
         } else {
             let found = wall.read(Read::All).unwrap();
             wall.apply(&diff(&found, &wanted, now()), now())
@@ -63,7 +67,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_stood_before_what_is_wanted_stands_after(states in vec((any_wanted(), any::<bool>()), 1..12), old: bool) {
-        alone(move || walk(states, if old { Manner::Exchange } else { Manner::Update }));
+    fn whatever_stood_before_what_is_wanted_stands_after(states in vec((any_wanted(), any::<bool>()), 1..12), old: bool, counted in 0usize..12) {
+        alone(move || walk(states, if old { Manner::Exchange } else { Manner::Update }, counted));
     }
 }

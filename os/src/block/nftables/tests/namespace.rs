@@ -97,6 +97,35 @@ pub(super) fn cable() -> Peer {
     peer
 }
 
+/// The gateway's addresses towards the server behind it, and the server's.
+pub(super) const INNER4: &str = "198.51.100.1";
+pub(super) const SERVER4: &str = "198.51.100.2";
+pub(super) const INNER6: &str = "2001:db8:2::1";
+pub(super) const SERVER6: &str = "2001:db8:2::2";
+
+/// Makes this namespace, with a [`cable`] to the outside, a gateway: what comes to port 80 goes to
+/// port 8080 of a server behind, and connections are tracked. The outside, and the server.
+pub(super) fn gateway() -> (Peer, Peer) {
+    let (outside, server) = (cable(), Peer::new());
+    sh(&format!("ip link add w1 type veth peer name s0 netns {}", server.path));
+    sh(&format!("ip addr add {INNER4}/24 dev w1; ip addr add {INNER6}/48 dev w1 nodad; ip link set w1 up"));
+    server.run(|| {
+        sh(&format!("ip addr add {SERVER4}/24 dev s0; ip addr add {SERVER6}/48 dev s0 nodad; ip link set s0 up"));
+        sh(&format!("ip route add default via {INNER4}; ip -6 route add default via {INNER6}"));
+    });
+    // The outside lies in the whole /32, the server's network too: the longer prefix needs its own route.
+    outside.run(|| sh(&format!("ip route add {SERVER4} via {WALL4}; ip -6 route add {SERVER6} via {WALL6}")));
+    sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+    sh(&format!(
+        "nft 'table inet nat {{
+           chain pre {{ type nat hook prerouting priority dstnat;
+             ip daddr {WALL4} tcp dport 80 dnat ip to {SERVER4}:8080; ip6 daddr {WALL6} tcp dport 80 dnat ip6 to [{SERVER6}]:8080; }}
+           chain track {{ type filter hook forward priority 0; ct state new counter; }}
+         }}'"
+    ));
+    (outside, server)
+}
+
 /// An ICMP echo there and back (RFC 792, RFC 4443), from one of several own addresses.
 pub(super) fn ping(from: &str, to: &str) -> bool {
     // type, code, checksum, id, sequence; the kernel fills in ICMPv6's checksum, for ICMP it is done here.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use palisade_core::bans::wall::{Entry, Frame, Key, Refusal, Step};
 use palisade_core::time::{Span, Until};
 
-use super::namespace::{BAD4, BAD6, GOOD4, GOOD6, Peer, WALL4, WALL6, alone, cable, connect, ping};
+use super::namespace::{BAD4, BAD6, GOOD4, GOOD6, Peer, SERVER4, SERVER6, WALL4, WALL6, alone, cable, connect, gateway, ping, sh};
 use super::{block, did, frame, key, many, now, port_key, replaced};
 use crate::block::nftables::Nftables;
 use crate::block::{Blocker, Read};
@@ -47,13 +47,9 @@ impl Talk {
     /// byte: TCP may deliver an older one late.
     fn carries(&mut self) -> [bool; 4] {
         self.round += 1;
-        let byte = [self.round];
+        let round = self.round;
         let udp = |from: &UdpSocket, to: &UdpSocket| from.send(b"u").is_ok() && to.recv(&mut [0; 9]).is_ok();
-        let tcp = |from: &mut TcpStream, to: &mut TcpStream| {
-            let mut got = [0];
-            from.write_all(&byte).is_ok()
-                && std::iter::repeat_with(|| to.read_exact(&mut got).map(|()| got)).map_while(Result::ok).any(|got| got == byte)
-        };
+        let tcp = |from: &mut TcpStream, to: &mut TcpStream| says(from, to, round);
         let (here, there) = (&mut self.here, &mut self.there);
         [tcp(&mut there.0, &mut here.0), tcp(&mut here.0, &mut there.0), udp(&there.1, &here.1), udp(&here.1, &there.1)]
     }
@@ -83,6 +79,65 @@ fn a_ban_cuts_what_is_open_and_a_release_gives_it_back() {
             }
         }
     });
+}
+
+/// How many connections from this address are tracked.
+fn tracked(from: &str) -> usize {
+    let all = sh("conntrack -L -f ipv4 2>/dev/null; conntrack -L -f ipv6 2>/dev/null");
+    all.lines().filter(|line| line.contains(&format!("src={from} "))).count()
+}
+
+#[test]
+fn what_a_gateway_passes_on_is_cut_too() {
+    alone(|| {
+        let (outside, server) = gateway();
+        let mut wall = Nftables::open().unwrap();
+        did(&mut wall, &[Step::Frame(Frame::default())]);
+        for (bad, good, to, behind, ban) in
+            [(BAD4, GOOD4, WALL4, SERVER4, "192.0.2.10/32"), (BAD6, GOOD6, WALL6, SERVER6, "2001:db8:0:1::10/128")]
+        {
+            let listener = server.run(move || TcpListener::bind((behind, 8080)).unwrap());
+            // To the gateway's own address, which is turned to the server; and straight to the server.
+            let mut open: Vec<Vec<_>> = Vec::new();
+            for from in [bad, good] {
+                let reach = |to: &'static str, port| {
+                    let there = outside.run(move || connect(from, to, port).unwrap());
+                    let here = listener.accept().unwrap().0;
+                    here.set_read_timeout(Some(SOON)).unwrap();
+                    there.set_read_timeout(Some(SOON)).unwrap();
+                    (there, here)
+                };
+                open.push(vec![reach(to, 80), reach(behind, 8080)]);
+            }
+            let mut round = 0;
+            let mut carries = |open: &mut Vec<Vec<(TcpStream, TcpStream)>>| -> Vec<bool> {
+                round += 1;
+                open.iter_mut().flatten().flat_map(|(there, here)| [says(there, here, round), says(here, there, round)]).collect()
+            };
+            assert_eq!(carries(&mut open), [true; 8]);
+            assert!(outside.run(move || ping(bad, behind)));
+            did(&mut wall, &[block(key(ban), Some(600))]);
+            assert_eq!(carries(&mut open), [[false; 4], [true; 4]].concat(), "what was open");
+            assert!(tracked(bad) > 0);
+            sh(&format!("conntrack -D -f {} -s {bad} 2>/dev/null", if bad.contains(':') { "ipv6" } else { "ipv4" }));
+            assert_eq!(carries(&mut open), [[false; 4], [true; 4]].concat(), "and forgotten");
+            assert!(!outside.run(move || ping(bad, behind)) && !server.run(move || ping(behind, bad)));
+            assert!(outside.run(move || connect(bad, to, 80)).is_err() && outside.run(move || connect(bad, behind, 8080)).is_err());
+            assert_eq!(tracked(bad), 0, "nothing of it is tracked");
+            let reached = outside.run(move || connect(good, to, 80)).unwrap();
+            assert!(outside.run(move || ping(good, behind)) && tracked(good) > 0);
+            drop(reached);
+            did(&mut wall, &[Step::Release(key(ban))]);
+            assert!(outside.run(move || connect(bad, to, 80)).is_ok() && tracked(bad) > 0);
+        }
+    });
+}
+
+/// Whether a byte said on one end of a connection comes out of the other, behind what came late.
+fn says(from: &mut TcpStream, to: &mut TcpStream, byte: u8) -> bool {
+    let mut got = [0];
+    from.write_all(&[byte]).is_ok()
+        && std::iter::repeat_with(|| to.read_exact(&mut got).map(|()| got)).map_while(Result::ok).any(|got| got == [byte])
 }
 
 #[test]

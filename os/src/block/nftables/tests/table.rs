@@ -7,7 +7,7 @@ use super::namespace::{alone, sh};
 use super::{block, did, frame, holds, key, keys, many, now, port_key, replaced, wanted};
 use crate::block::nftables::load::{Change, End, Sets};
 use crate::block::nftables::{Manner, Nftables, commit_each};
-use crate::block::{BlockError, Blocker, Read};
+use crate::block::{BlockError, Blocker, Drift, Read};
 
 #[test]
 fn nft_prints_what_was_meant_and_can_read_it_back() {
@@ -59,6 +59,53 @@ fn nothing_is_left_and_strangers_are_untouched() {
         did(&mut wall, &[Step::Release(key("192.0.2.7/32")), Step::Release(key("2001:db8::/64"))]);
         assert_eq!(sh("nft -s list ruleset"), before, "releasing builds nothing");
         assert!(!wall.read(Read::All).unwrap().whole);
+    });
+}
+
+#[test]
+fn a_long_wall_does_not_count_and_is_whole() {
+    alone(|| {
+        let mut wall = Nftables::open().unwrap();
+        wall.counted = 5;
+        let counts = |wall: &mut Nftables| -> Vec<bool> {
+            let found = wall.read(Read::All).unwrap();
+            assert!(found.whole);
+            found.bans.values().map(|standing| standing.packets.is_some()).collect()
+        };
+        // Bans that are over take no place.
+        let over = |n: u32| {
+            many(n + 9).map(move |entry| if entry.key < key("10.0.0.9/32") { Entry { until: Until::At(now()), ..entry } } else { entry })
+        };
+        for (some, counted) in [(5, true), (6, false), (2, true), (3000, false)] {
+            replaced(&mut wall, &frame(&["192.0.2.1/32"]), &mut over(some));
+            assert_eq!(counts(&mut wall), vec![counted; some as usize], "{some}");
+        }
+        // A set that stands goes on as it is, a new one counts; both with more bans than they were made for.
+        let more: Vec<_> = many(5000).map(Step::Block).collect();
+        did(&mut wall, &more);
+        assert_eq!(counts(&mut wall), vec![false; 5000]);
+        did(&mut wall, &[block(key("198.51.100.0/24"), None), Step::Frame(frame(&[])), block(key("10.0.0.1/32"), Some(70))]);
+        assert_eq!(counts(&mut wall).into_iter().filter(|counted| *counted).count(), 1);
+        assert_eq!(wall.drift().unwrap(), Drift::None);
+        // Whoever opens it next takes it as it is, saved and loaded by nft(8) or not.
+        let mut wall = Nftables::open().unwrap();
+        sh("nft list ruleset > /tmp/palisade-long-$$; nft flush ruleset; nft -f /tmp/palisade-long-$$; rm /tmp/palisade-long-$$");
+        did(&mut wall, &[block(key("10.0.0.1/32"), Some(80)), block(key("198.51.100.0/24"), Some(90))]);
+        assert_eq!(counts(&mut wall).into_iter().filter(|counted| *counted).count(), 1);
+        assert_eq!(wall.read(Read::All).unwrap().bans.len(), 5001);
+    });
+}
+
+#[test]
+fn a_kernel_that_cannot_size_sets_loads_them_too() {
+    alone(|| {
+        let mut wall = Nftables::open().unwrap();
+        for sized in [false, true] {
+            wall.sized = sized;
+            replaced(&mut wall, &Frame::default(), &mut many(70_000));
+            assert_eq!(sh("nft -t list sets").contains("size"), sized);
+            assert_eq!(wall.read(Read::All).unwrap().bans.len(), 70_000);
+        }
     });
 }
 

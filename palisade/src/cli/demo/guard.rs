@@ -13,6 +13,7 @@ use palisade_core::config::Config;
 use palisade_core::control::{Reply, Request, State};
 use palisade_core::net::Prefix;
 use palisade_core::scan;
+use palisade_core::time::Span;
 use palisade_os::process::Piped;
 
 use super::service;
@@ -21,7 +22,10 @@ use crate::serve::client::Client;
 /// How long the daemon may take to be ready.
 const READY: Duration = Duration::from_secs(10);
 
-/// How often it is asked whether it is.
+/// How long it may take to stop: it keeps everything it knows before it ends.
+const STOPPED: Span = Span::secs(10);
+
+/// How often it is asked whether it is ready.
 const ASK: Duration = Duration::from_millis(10);
 
 /// The running daemon.
@@ -85,10 +89,10 @@ impl Guard {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Stops it. Whether it ended in good order, which is when it removes its socket.
-    pub(super) fn stop(self) -> bool {
-        drop(self.daemon);
-        !self.socket.exists()
+    /// Stops it. Whether it ended in good order.
+    pub(super) fn stop(mut self) -> Result<bool> {
+        let status = self.daemon.stop(STOPPED).context("stopping the guard")?;
+        Ok(status.success() && !self.socket.exists())
     }
 }
 

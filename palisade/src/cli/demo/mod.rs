@@ -76,7 +76,7 @@ fn tell(lab: Lab, tale: &mut Tale) -> Result<()> {
         print::say(format_args!("the guard's log:\n{}", guard.log()));
     }
     told?;
-    tale.step("cleaned up", guard.stop(), "the guard has stopped; networks, tables and files go with this process", json!({}))
+    tale.step("cleaned up", guard.stop()?, "the guard has stopped; networks, tables and files go with this process", json!({}))
 }
 
 fn leave_host() -> Result<Lab, NetnsError> {

@@ -1,0 +1,132 @@
+//! What cannot work says so at once, in a line, and does not run.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use lab::house::{House, fail, sshd_jail};
+use lab::service::Running;
+use lab::{Lab, program, until, until_within};
+
+/// How a daemon that must not run ended, and what it said.
+fn ends(mut daemon: Running) -> (Option<i32>, String) {
+    let mut status = None;
+    until_within(Duration::from_secs(5), "it gives up", || {
+        status = daemon.0.try_wait().unwrap();
+        status.is_some()
+    });
+    let mut said = String::new();
+    std::io::Read::read_to_string(daemon.0.stderr.as_mut().unwrap(), &mut said).unwrap();
+    (status.unwrap().code(), said)
+}
+
+fn run(house: &House<'_>, before: &[&str]) -> Running {
+    let mut all = house.command(["run"]);
+    if let Some((first, rest)) = before.split_first() {
+        // The same program and arguments, with something before them.
+        let words: Vec<_> = all.get_args().map(ToOwned::to_owned).collect();
+        let at = words.iter().position(|word| word == "--").unwrap() + 1;
+        let mut command = std::process::Command::new(all.get_program());
+        command.args(&words[..at]).arg(program(first)).args(rest).args(&words[at..]);
+        all = command;
+    }
+    Running(all.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap())
+}
+
+#[test]
+fn a_second_daemon_names_the_first_and_goes() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "");
+    house.start();
+    let pid = house.daemon().0.id();
+    let (code, said) = ends(run(&house, &[]));
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
+    assert!(said.contains(&pid.to_string()) && said.trim_end().lines().count() == 1, "{said}");
+    house.expect(0, "status");
+    house.expect(0, "ban 203.0.113.7");
+    house.kill();
+    house.start();
+}
+
+#[test]
+fn verbs_without_a_daemon_take_turns_and_a_starting_daemon_waits_for_them() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "");
+    let ban =
+        |n: usize| house.command(["ban", "--for", "1h", &format!("203.0.113.{n}")]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let verbs: Vec<_> = (1..=8).map(ban).collect();
+    for mut verb in verbs {
+        assert!(verb.wait().unwrap().success());
+    }
+    assert_eq!(house.list().len(), 8);
+    // Some meet the daemon on its way up: they or it wait, and nobody is turned away.
+    let verbs: Vec<_> = (11..=14).map(ban).collect();
+    let (daemon, ready) = house.launch(&["run"]);
+    let late: Vec<_> = (15..=18).map(ban).collect();
+    for mut verb in verbs.into_iter().chain(late) {
+        assert!(verb.wait().unwrap().success());
+    }
+    house.wait_for(daemon, &ready);
+    assert_eq!((house.list().len(), house.kernel().len()), (16, 16));
+}
+
+#[test]
+fn without_the_right_to_enforce_nothing_runs() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    // Root without the one capability; and root of a user namespace, who holds it, but not over this network.
+    for arguments in [["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"], ["unshare", "--user", "--map-root-user"]] {
+        let (code, said) = ends(run(&house, &arguments));
+        assert!(code.is_some_and(|code| code != 0), "{code:?}");
+        assert!(said.trim_end().lines().count() == 1, "not one line: {said}");
+        println!("{said}");
+        assert!(said.contains("CAP_NET_ADMIN") || said.contains("root"), "it does not say what is missing: {said}");
+        assert!(!house.run.join("control.sock").exists());
+    }
+    assert_eq!(lab.victim.sh("nft list tables"), "");
+}
+
+#[test]
+fn the_memory_backend_needs_no_rights() {
+    let Some(lab) = Lab::new() else { return };
+    let log = lab.path("auth.log");
+    fs::write(&log, "").unwrap();
+    let mut house = House::new(&lab, &(sshd_jail(&log, "max_retry = 3") + "[ban]\nbackend = \"memory\"\n"));
+    // The program is copied to where anybody may run it.
+    let copy = lab.path("palisade");
+    fs::copy(env!("CARGO_BIN_EXE_palisade"), &copy).unwrap();
+    fs::set_permissions(lab.dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let nobody = |verb: &[&str]| {
+        let mut command = lab.victim.command(program("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]).arg(&copy);
+        house.dress(&mut command);
+        command.args(verb);
+        command
+    };
+    let mut daemon = Running(nobody(&["run"]).spawn().unwrap());
+    until("it answers", || nobody(&["status"]).output().unwrap().status.success());
+    fail(&log, "203.0.113.7", 3);
+    until("it bans", || nobody(&["check", "203.0.113.7"]).output().unwrap().status.success());
+    assert!(daemon.0.try_wait().unwrap().is_none());
+    assert_eq!(lab.victim.sh("nft list tables"), "", "the memory backend wrote into the kernel");
+    drop(daemon);
+    house.env.clear();
+}
+
+#[test]
+fn a_config_that_is_wrong_is_told_by_line_and_column() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    fs::write(&house.config, "[ban]\nban_tme = \"1h\"\nmax_retry = \"many\"\n").unwrap();
+    for verb in ["config check", "run", "list", "restore"] {
+        let answer = house.expect(4, verb);
+        for place in [":2:1", ":3:13"] {
+            assert!(answer.err.contains(&format!("{}{place}", house.config.display())), "{verb}: {answer:?}");
+        }
+        assert!(answer.err.contains("ban_time"), "no hint: {answer:?}");
+    }
+    assert_eq!(lab.victim.sh("nft list tables"), "");
+}
