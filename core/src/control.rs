@@ -321,6 +321,13 @@ pub struct Member {
     pub until: Until,
 }
 
+impl Reply {
+    /// Whether it confirms something that is kept: it may only be said once that is on the disk.
+    pub const fn confirms(&self) -> bool {
+        matches!(self, Self::Bans { .. } | Self::Unbans { .. } | Self::Allowed { .. })
+    }
+}
+
 impl Request {
     /// Whether it changes nothing.
     pub const fn only_reads(&self) -> bool {

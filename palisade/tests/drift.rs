@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use lab::house::{Element, House};
-use lab::{Lab, until};
+use lab::traffic::{Counter, Flood};
+use lab::{ATTACKER, Lab, until};
 
 const BANS: usize = 10_000;
 
@@ -105,4 +106,29 @@ fn whatever_others_do_to_ours_is_repaired_and_theirs_is_untouched() {
     }
     let status = house.expect(0, "--json status").json();
     assert_eq!((status["state"].as_str(), status["bans"].as_u64()), (Some("enforcing"), Some(BANS as u64 + 1)), "{status}");
+}
+
+#[test]
+fn putting_right_what_does_no_harm_opens_no_gap() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "");
+    house.start();
+    house.expect(0, &format!("ban {ATTACKER} 203.0.113.9 --for 1h"));
+    let counter = Counter::start(&lab.victim, "198.51.100.1:9");
+    let flood = Flood::start(&lab.outside, ATTACKER, "198.51.100.1:9");
+    let follower = house.follow();
+    for _ in 0..5 {
+        for how in [
+            "nft add rule inet palisade out counter".to_owned(),
+            "nft add chain inet palisade theirs".to_owned(),
+            "nft add set inet palisade theirs '{ type ipv4_addr; }'".to_owned(),
+            "nft delete element inet palisade SET '{ 203.0.113.9 }'".to_owned(),
+        ] {
+            lab.victim.sh(&how.replace("SET", &set(&lab)));
+            follower.next("drift");
+            flood.go_on(50);
+        }
+    }
+    until("nothing of theirs is left", || !lab.victim.sh("nft list table inet palisade").contains("theirs") && house.kernel().len() == 2);
+    assert_eq!(counter.of(ATTACKER), 0, "packets passed, of {}", flood.sent());
 }

@@ -92,3 +92,22 @@ fn addresses_of_one_64_are_counted_and_banned_together() {
     assert!(tcp(&lab.outside, neighbour, "[2001:db8:0:1::1]:22").is_err());
     assert!(!house.banned(BYSTANDER6) && bystanders.echoes() && bystanders.broke().is_none(), "another /64 was cut off");
 }
+
+#[test]
+fn no_attempt_is_missing_at_a_ban_of_many() {
+    let Some(lab) = Lab::new() else { return };
+    let log = lab.path("auth.log");
+    std::fs::write(&log, "").unwrap();
+    let mut house = House::new(&lab, &sshd_jail(&log, "max_retry = 10"));
+    house.start();
+    // What sshd writes for one client with one wrong password.
+    let attempt = "Nov 22 17:00:00 victim sshd[77]: Failed password for root from 198.51.100.66 port 50022 ssh2\n\
+        Nov 22 17:00:00 victim sshd[77]: Connection closed by authenticating user root 198.51.100.66 port 50022 [preauth]\n";
+    for n in 1..10 {
+        lab::append(&log, attempt);
+        until("the attempt is read", || house.lines() == 2 * n);
+        assert!(!house.banned(ATTACKER), "banned at attempt {n} of 10");
+    }
+    lab::append(&log, attempt);
+    house.until_banned(ATTACKER);
+}

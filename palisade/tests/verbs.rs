@@ -149,6 +149,7 @@ fn documents_have_the_shapes_others_build_on() {
         let event: Value = serde_json::from_str(line).unwrap();
         assert!(event["v"] == 1 && event["event"].is_string() && event["at"].as_str().unwrap().ends_with('Z'), "{event}");
     }
+    until("the log's ban is told", || !house.expect(0, "--json events --addr 198.51.100.66").out.is_empty());
     let about = house.expect(0, "--json events --addr 198.51.100.66").out;
     assert!(about.lines().count() >= 1 && about.lines().all(|line| line.contains("198.51.100.66")), "{about}");
 

@@ -180,9 +180,15 @@ impl Brain {
             Event::Configured(config) => self.configured(*config, now.stamp),
         }
         self.pass(now);
+        self.hand_out(out);
+    }
+
+    /// The actions, what is to be kept before any answer: who is told of a change finds it in the store.
+    fn hand_out(&mut self, out: &mut Vec<Action>) {
         if !self.records.is_empty() {
+            let answer = self.out.iter().position(|action| matches!(action, Action::Answer { .. }));
             let records = std::mem::take(&mut self.records);
-            self.out.push(Action::Keep(records));
+            self.out.insert(answer.unwrap_or(self.out.len()), Action::Keep(records));
         }
         out.append(&mut self.out);
     }
@@ -326,8 +332,7 @@ impl Brain {
     /// Tells something about the daemon itself, and hands out what is to be kept.
     pub fn note(&mut self, what: What, now: Now, out: &mut Vec<Action>) {
         self.tell(now.stamp, None, what);
-        self.out.push(Action::Keep(std::mem::take(&mut self.records)));
-        out.append(&mut self.out);
+        self.hand_out(out);
     }
 
     fn tell(&mut self, at: Stamp, prefix: Option<Prefix>, what: What) {

@@ -100,11 +100,7 @@ impl Brain {
     pub fn raise(&mut self, out: &mut Vec<Action>) {
         self.orders.pending.clear();
         self.rebuild(Pending::default());
-        if !self.records.is_empty() {
-            let records = std::mem::take(&mut self.records);
-            self.out.push(Action::Keep(records));
-        }
-        out.append(&mut self.out);
+        self.hand_out(out);
     }
 
     /// Lets go of bans that the table no longer has, and tells why.

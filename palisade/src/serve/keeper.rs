@@ -41,6 +41,8 @@ const EVENTS: usize = 100_000;
 pub(super) enum Ask {
     /// Add lines and events, then answer.
     Why { id: u64, why: Box<Why> },
+    /// Nothing: say this once all that was to be kept before is written (or could not be).
+    Confirm { id: u64, reply: Reply },
     /// The kept events.
     Events { id: u64, since: Option<Stamp>, about: Option<Prefix> },
 }
@@ -202,6 +204,7 @@ impl Keeper {
 
     fn answer(&self, ask: Ask, out: &Outlets) {
         let (id, reply) = match (ask, &self.store) {
+            (Ask::Confirm { id, reply }, _) => (id, reply),
             (Ask::Why { id, mut why }, Some(store)) => {
                 remember(store, &mut why);
                 (id, Reply::Why(why))

@@ -274,6 +274,7 @@ impl House {
                 }
                 self.posts.keeper.put(|post| post.keep(records));
             }
+            Action::Answer { id, reply } if reply.confirms() => self.posts.keeper.put(|post| post.ask(keeper::Ask::Confirm { id, reply })),
             Action::Answer { id, reply } => self.posts.control.put(|post| post.reply(id, reply)),
             Action::Look { id, why, keys } => self.posts.wall.put(|post| post.add(wall::Job::Look { id, why, keys })),
             Action::TakeDown { id } => self.posts.wall.put(|post| post.add(wall::Job::TakeDown { id })),

@@ -95,17 +95,18 @@ impl<'a> House<'a> {
 
     /// The program with this house's folders and these arguments, to be run in the host.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = self.space.command(env!("CARGO_BIN_EXE_palisade"));
+        // The variables are for the program alone, not for what enters the namespaces before it.
+        let mut command = self.space.command("env");
+        command.args(self.env.iter().map(|(name, value)| format!("{name}={value}"))).arg(env!("CARGO_BIN_EXE_palisade"));
         self.dress(&mut command);
         command.args(arguments);
         command
     }
 
-    /// Gives a command the folders and variables of this house.
+    /// Gives a command the folders of this house.
     pub fn dress(&self, command: &mut Command) {
         command.arg("--config").arg(&self.config).arg("--state-dir").arg(&self.state).arg("--run-dir").arg(&self.run);
         command.env_remove("SSH_CONNECTION").env("RUST_BACKTRACE", "1");
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
     }
 
     /// Starts the daemon and waits until it says that it is ready.
@@ -189,7 +190,10 @@ impl<'a> House<'a> {
 
     /// Runs a verb.
     pub fn ask<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Answer {
-        let output = self.command(arguments).output().unwrap();
+        let mut command = self.command(arguments);
+        let start = Instant::now();
+        let output = command.output().unwrap();
+        assert!(start.elapsed() < SOON, "no verb takes {:?}: {command:?}", start.elapsed());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let code = output.status.code().unwrap_or(-1);
         Answer { code, out: text(&output.stdout), err: text(&output.stderr) }

@@ -37,7 +37,6 @@ fn a_flush_of_everything_is_seen_and_healed() {
 /// From the moment the wall could know that everything was flushed until every ban stands again,
 /// as the daemon does it. Says how long that takes; on an idle machine under 100 ms.
 #[test]
-#[expect(clippy::print_stdout, reason = "the number is what it is for")]
 fn how_long_a_flush_opens_the_wall() {
     let took = alone(|| {
         let mut wall = Nftables::open().unwrap();

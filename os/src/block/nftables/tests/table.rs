@@ -73,9 +73,9 @@ fn a_long_wall_does_not_count_and_is_whole() {
             found.bans.values().map(|standing| standing.packets.is_some()).collect()
         };
         // Bans that are over take no place.
-        let over = |n: u32| {
-            many(n + 9).map(move |entry| if entry.key < key("10.0.0.9/32") { Entry { until: Until::At(now()), ..entry } } else { entry })
-        };
+        let past = Until::At(now());
+        let over =
+            |n: u32| many(n + 9).map(move |entry| if entry.key < key("10.0.0.9/32") { Entry { until: past, ..entry } } else { entry });
         for (some, counted) in [(5, true), (6, false), (2, true), (3000, false)] {
             replaced(&mut wall, &frame(&["192.0.2.1/32"]), &mut over(some));
             assert_eq!(counts(&mut wall), vec![counted; some as usize], "{some}");

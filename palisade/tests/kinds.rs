@@ -1,0 +1,81 @@
+//! Bans of some ports only, bans that answer, and connections ended without a ban.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod lab;
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use lab::house::{House, fail, sshd_jail};
+use lab::traffic::{Stream, listen, tcp};
+use lab::{ATTACKER, BYSTANDER, Lab, until};
+
+#[test]
+fn a_jails_ports_are_closed_to_the_attacker_and_no_others() {
+    let Some(lab) = Lab::new() else { return };
+    let log = lab.path("auth.log");
+    std::fs::write(&log, "").unwrap();
+    let (ssh, web) = (listen(&lab.victim, "198.51.100.1:22"), listen(&lab.victim, "198.51.100.1:80"));
+    let mut cut = Stream::open(&lab.outside, ATTACKER, &ssh, "198.51.100.1:22");
+    let mut kept = Stream::open(&lab.outside, ATTACKER, &web, "198.51.100.1:80");
+    let mut house = House::new(&lab, &sshd_jail(&log, "max_retry = 3\nports = [\"ssh\", 2222]"));
+    house.start();
+    fail(&log, ATTACKER, 3);
+    until("his stream to the jail's port breaks", || cut.broke().is_some());
+    assert!(!cut.echoes() && tcp(&lab.outside, ATTACKER, "198.51.100.1:22").is_err());
+    assert!(kept.echoes() && kept.broke().is_none(), "a stream to another port was cut");
+    assert!(tcp(&lab.outside, ATTACKER, "198.51.100.1:80").is_ok());
+    assert!(tcp(&lab.outside, BYSTANDER, "198.51.100.1:22").is_ok());
+    assert_eq!(house.json("list")["bans"][0]["ports"], serde_json::json!([22, 2222]));
+}
+
+#[test]
+fn an_ipv4_address_within_ipv6_is_the_ipv4_address() {
+    let Some(lab) = Lab::new() else { return };
+    let log = lab.path("auth.log");
+    std::fs::write(&log, "").unwrap();
+    let mut house = House::new(&lab, &sshd_jail(&log, "max_retry = 3"));
+    house.start();
+    // As a server that listens on both says it, and as one that does not.
+    fail(&log, &format!("::ffff:{ATTACKER}"), 2);
+    fail(&log, ATTACKER, 1);
+    house.until_banned(ATTACKER);
+    assert!(house.kernel().keys().eq(["198.51.100.66/32"]));
+}
+
+#[test]
+fn to_reject_is_to_answer_at_once() {
+    let Some(lab) = Lab::new() else { return };
+    let listener = listen(&lab.victim, "198.51.100.1:7000");
+    let mut stream = Stream::open(&lab.outside, ATTACKER, &listener, "198.51.100.1:7000");
+    let mut house = House::new(&lab, "[ban]\naction = \"reject\"\n");
+    house.start();
+    house.expect(0, &format!("ban {ATTACKER}"));
+    until("his stream breaks", || stream.broke().is_some());
+    assert!(!stream.echoes());
+    let start = Instant::now();
+    let error = tcp(&lab.outside, ATTACKER, "198.51.100.1:7000").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(tcp(&lab.outside, BYSTANDER, "198.51.100.1:7000").is_ok());
+}
+
+#[test]
+fn connections_ended_by_hand_may_come_again() {
+    let Some(lab) = Lab::new() else { return };
+    let listener = listen(&lab.victim, "198.51.100.1:7000");
+    let mut house = House::new(&lab, "");
+    for daemon in [false, true] {
+        if daemon {
+            house.start();
+        }
+        let streams = [ATTACKER, ATTACKER, BYSTANDER].map(|from| Stream::open(&lab.outside, from, &listener, "198.51.100.1:7000"));
+        let [mut first, mut second, mut other] = streams;
+        let killed = house.json(&format!("kill {ATTACKER}"));
+        assert_eq!((killed["v"].as_u64(), killed["sockets"].as_u64()), (Some(1), Some(2)), "{killed}");
+        until("both break", || first.broke().is_some() && second.broke().is_some());
+        assert!(!first.echoes() && !second.echoes() && other.echoes());
+        assert!(house.list().is_empty());
+        assert!(Stream::open(&lab.outside, ATTACKER, &listener, "198.51.100.1:7000").echoes());
+    }
+}
