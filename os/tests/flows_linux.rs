@@ -110,7 +110,15 @@ impl Lab {
     }
 
     fn kill(&self, targets: &[Target]) -> Killed {
-        self.within("gateway", || Linux::open().unwrap().kill(targets).unwrap())
+        self.within("gateway", || {
+            // The kernel's filter and our own find the same.
+            let seen = [0, u32::MAX].map(|few| {
+                let mut flows = Linux::open().unwrap().listing_plainly_up_to(few);
+                targets.iter().map(|target| flows.list(target.prefix, 0).unwrap().states).sum::<u64>()
+            });
+            assert_eq!(seen[0], seen[1]);
+            Linux::open().unwrap().listing_plainly_up_to(0).kill(targets).unwrap()
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `palisade restore`, `flush`.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -19,7 +20,7 @@ use super::ask::{ask, unexpected};
 use super::print;
 use super::{Exit, Global};
 use crate::serve::open;
-use crate::store::{Opening, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How many bans are read ahead of the kernel at a time: enough to keep both busy, few enough to
 /// weigh nothing (about 64 bytes each).
@@ -38,13 +39,7 @@ impl Restore {
         let places = global.places();
         let _lock = open::lock(&places)?;
         let config = places.config()?;
-        let (store, opening) = Store::open(&places.state).with_context(|| format!("the store in {}", places.state.display()))?;
-        if let Opening::SetAside { to, why } = opening {
-            anyhow::bail!(
-                "the store was damaged ({why}) and is kept as {}; what stands in the kernel stands on, and `palisade run` takes it over",
-                to.display()
-            );
-        }
+        let store = kept(&places.state)?;
         let mut blocker = open::firewall(&config, Mode::Enforce)?;
         let now = effective(&store)?;
         let frame = frame(&config, &store, now)?;
@@ -73,6 +68,19 @@ impl Restore {
             return Ok(Exit::Degraded);
         }
         Ok(Exit::Done)
+    }
+}
+
+/// The store, looked at no closer than reading it needs: at boot each moment counts, and the daemon
+/// proves it page by page a little later.
+fn kept(state: &Path) -> Result<Store> {
+    match Store::open_read_only(state) {
+        Ok(store) => Ok(store),
+        // None yet, or of an earlier version: opening it for writing makes it what it should be.
+        Err(StoreError::Missing(_) | StoreError::Older { .. }) => Ok(Store::open(state)?.0),
+        Err(error @ StoreError::Corrupt { .. }) => Err(anyhow::Error::new(error)
+            .context("nothing was restored; what stands in the kernel stands on, and `palisade run` takes it over")),
+        Err(error) => Err(error.into()),
     }
 }
 

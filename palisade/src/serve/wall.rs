@@ -144,8 +144,14 @@ fn apply(blocker: &mut dyn Blocker, orders: Vec<(u64, Order)>, out: &Outlets) {
         let mine: Vec<_> = own.iter().filter_map(|step| Some((key_of(step), failed.get(&key_of(step))?.clone()))).collect();
         // The blocks stand: now, and not before, the connections of those that do.
         let kills = order.kills(&own_report(&own, &failed));
-        out.killing.put(|post| post.add(ticket, targets(kills)));
+        let nobody = kills.is_empty();
+        if !nobody {
+            out.killing.put(|post| post.add(ticket, targets(kills)));
+        }
         send(out, Event::Applied { ticket, failed: mine });
+        if nobody {
+            send(out, Event::Ended { ticket, killed: KillCount::default(), error: None });
+        }
     }
 }
 

@@ -189,7 +189,7 @@ proptest! {
             if score > 0 { log.push((now, score.into())); }
             let within: Vec<u32> = log.iter().filter(|(t, _)| *t > now - find_time as i64).map(|(_, s)| *s).collect();
             let (full, weak): (Vec<u32>, Vec<u32>) = within.into_iter().partition(|s| *s >= 10);
-            let companions = 2 * full.len() as u32;
+            let companions = 2 * u32::try_from(full.len()).unwrap();
             let sum = full.iter().sum::<u32>() + weak.iter().sum::<u32>().max(companions) - companions;
             let heard = judge.hear(&jails[jail], &policy, unit(source), score, Stamp(now));
             let needed = u32::from(max_retry) * 10;
