@@ -1,5 +1,6 @@
 //! The counted failures of one source in one jail, in time order.
 
+use crate::attack::FULL_FAILURE;
 use crate::time::Stamp;
 
 /// One failure in eight bytes:
@@ -23,6 +24,26 @@ const fn at(packed: Packed) -> Stamp {
 
 const fn score(packed: Packed) -> u32 {
     (packed & 0xffff) as u32
+}
+
+/// How much of the weak signs a full failure has for itself. Services write several lines about one
+/// attempt: sshd says that the password was wrong (10) and then that the connection was closed (2).
+/// The second tells nothing new, and `max_retry` failures are to be that many and not one fewer.
+const COMPANION: u32 = 2;
+
+/// What failures weigh together: the full ones all, the weak signs what they have beyond
+/// [`COMPANION`] for each full one. Signs without any failure weigh what they are.
+pub(super) fn weigh(scores: impl Iterator<Item = u32>) -> u32 {
+    let (mut full, mut failures, mut weak) = (0u32, 0u32, 0u32);
+    for score in scores {
+        if score >= u32::from(FULL_FAILURE) {
+            full = full.saturating_add(score);
+            failures += 1;
+        } else {
+            weak = weak.saturating_add(score);
+        }
+    }
+    full.saturating_add(weak.saturating_sub(failures.saturating_mul(COMPANION)))
 }
 
 /// Most sources are seen once or twice: those need no allocation. Zero is an empty place.
@@ -62,9 +83,9 @@ impl Window {
         self.all().len()
     }
 
-    /// Their scores' sum.
+    /// What they weigh together.
     pub(super) fn sum(&self) -> u32 {
-        self.all().iter().map(|p| score(*p)).sum()
+        weigh(self.all().iter().map(|p| score(*p)))
     }
 
     /// The sum of those later than `cutoff`, and how many they are.
@@ -73,9 +94,9 @@ impl Window {
         &all[all.partition_point(|p| at(*p) <= cutoff)..]
     }
 
-    /// The sum of the scores later than `cutoff`.
+    /// What those later than `cutoff` weigh together.
     pub(super) fn sum_since(&self, cutoff: Stamp) -> u32 {
-        self.since(cutoff).iter().map(|p| score(*p)).sum()
+        weigh(self.since(cutoff).iter().map(|p| score(*p)))
     }
 
     /// When the first was.
@@ -144,9 +165,18 @@ mod tests {
         assert_eq!(size_of::<Window>(), 24);
         let mut window = Window::default();
         window.insert(Stamp(5), 10);
-        window.insert(Stamp(3), 1);
+        window.insert(Stamp(3), 3);
         assert!(matches!(window, Window::Few(_)));
         assert_eq!((window.first(), window.last(), window.sum()), (Some(Stamp(3)), Some(Stamp(5)), 11));
+    }
+
+    #[test]
+    fn what_a_service_says_twice_about_one_attempt_counts_once() {
+        let sum = |scores: &[u32]| weigh(scores.iter().copied());
+        assert_eq!(sum(&[10, 2].repeat(9)), 90, "nine wrong passwords, each with its goodbye");
+        assert_eq!(sum(&[2; 7]), 14, "signs alone weigh what they are");
+        assert_eq!(sum(&[10, 2, 2, 1]), 13, "what is beyond one sign for each failure counts");
+        assert_eq!(sum(&[2, 2, 10]), 12, "whatever came first");
     }
 
     proptest! {

@@ -187,7 +187,10 @@ proptest! {
             now += step;
             let log = model.entry((source, jail)).or_default();
             if score > 0 { log.push((now, score.into())); }
-            let sum: u32 = log.iter().filter(|(t, _)| *t > now - find_time as i64).map(|(_, s)| s).sum();
+            let within: Vec<u32> = log.iter().filter(|(t, _)| *t > now - find_time as i64).map(|(_, s)| *s).collect();
+            let (full, weak): (Vec<u32>, Vec<u32>) = within.into_iter().partition(|s| *s >= 10);
+            let companions = 2 * full.len() as u32;
+            let sum = full.iter().sum::<u32>() + weak.iter().sum::<u32>().max(companions) - companions;
             let heard = judge.hear(&jails[jail], &policy, unit(source), score, Stamp(now));
             let needed = u32::from(max_retry) * 10;
             if score > 0 && sum >= needed {
