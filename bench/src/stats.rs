@@ -57,7 +57,8 @@ pub(crate) fn ratio(rival: f64, ours: f64) -> String {
     match rival / ours {
         r if !r.is_finite() => "-".to_owned(),
         r if r >= 10.0 => format!("{r:.0}x"),
-        r => format!("{r:.1}x"),
+        r if r >= 1.0 => format!("{r:.1}x"),
+        r => format!("{r:.2}x"),
     }
 }
 
@@ -95,6 +96,7 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!((time(0.000_123), time(0.012), time(7.0)), ("123 µs".into(), "12.0 ms".into(), "7.00 s".into()));
+        assert_eq!((ratio(5.0, 0.1), ratio(1.0, 50.0), ratio(1.0, 0.0)), ("50x".into(), "0.02x".into(), "-".into()));
         assert_eq!((grouped(1_000_000), grouped(999), mib(1536)), ("1,000,000".into(), "999".into(), "1.5 MiB".into()));
     }
 }

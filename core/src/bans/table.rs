@@ -90,6 +90,17 @@ pub struct Unbanned {
     pub inside: Vec<Ban>,
 }
 
+/// How many bans there are, counted without copying them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All.
+    pub bans: usize,
+    /// Those without an end.
+    pub permanent: usize,
+    /// Who asked for how many.
+    pub by_origin: Vec<(Origin, usize)>,
+}
+
 /// A ban without its key, in 40 bytes.
 #[derive(Clone, Debug)]
 struct Kept {
@@ -253,6 +264,19 @@ impl BanTable {
         for ends in &mut self.ends {
             *ends = std::mem::take(ends).into_iter().map(|(at, prefix)| (at.shifted(ms), prefix)).collect();
         }
+    }
+
+    /// How many bans are not over at `now`, how many of them for ever, and whose they are.
+    pub fn tally(&self, now: Stamp) -> Tally {
+        let mut by_origin = vec![0; self.origins.len()];
+        let (mut bans, mut permanent) = (0, 0);
+        for kept in self.bans.values().filter(|kept| !kept.until.over(now)) {
+            bans += 1;
+            permanent += usize::from(kept.until == Until::Forever);
+            by_origin[kept.origin as usize] += 1;
+        }
+        let by_origin = self.origins.iter().cloned().zip(by_origin).filter(|(_, count)| *count > 0).collect();
+        Tally { bans, permanent, by_origin }
     }
 
     /// All bans, sorted by prefix.

@@ -45,27 +45,33 @@ impl Brain {
         self.out.push(Action::Answer { id, reply });
     }
 
-    /// What state everything is in.
-    pub fn status(&self, now: Stamp) -> Status {
-        let mut jails: BTreeMap<_, usize> = self.config.jails().values().filter(|j| j.enabled).map(|j| (j.name.clone(), 0)).collect();
-        let (mut bans, mut permanent) = (0, 0);
-        for ban in self.table.iter().filter(|ban| !ban.until.over(now)) {
-            bans += 1;
-            permanent += usize::from(ban.until == crate::time::Until::Forever);
-            if let Origin::Jail(name) = ban.origin {
-                *jails.entry(name).or_default() += 1;
-            }
-        }
-        let state = match self.mode {
+    fn state(&self) -> State {
+        match self.mode {
             _ if !self.problems.is_empty() => State::Degraded,
             Mode::Enforce => State::Enforcing,
             Mode::Observe => State::Observing,
-        };
+        }
+    }
+
+    /// The state in one line, cheap enough to be told every few seconds.
+    pub fn summary(&self) -> String {
+        format!("{}: {} bans stand in {}, {} problems", self.state(), self.table.len(), self.backend, self.problems.len())
+    }
+
+    /// What state everything is in.
+    pub fn status(&self, now: Stamp) -> Status {
+        let mut jails: BTreeMap<_, usize> = self.config.jails().values().filter(|j| j.enabled).map(|j| (j.name.clone(), 0)).collect();
+        let tally = self.table.tally(now);
+        for (origin, count) in &tally.by_origin {
+            if let Origin::Jail(name) = origin {
+                *jails.entry(name.clone()).or_default() += count;
+            }
+        }
         Status {
-            state,
+            state: self.state(),
             backend: self.backend.clone(),
-            bans,
-            permanent,
+            bans: tally.bans,
+            permanent: tally.permanent,
             drift: self.counts.drift,
             since: Some(self.started),
             sources: self.sources.values().cloned().collect(),

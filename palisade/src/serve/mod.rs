@@ -75,7 +75,7 @@ pub fn run(places: &Places, mode: Mode, stdin: Option<&str>) -> Result<()> {
         house.listen_to_stdin(&jail.into())?;
     }
     house.notify("READY=1");
-    tracing::info!("{}", house.summary());
+    tracing::info!("{}", house.brain.summary());
     let result = house.live();
     house.close();
     result
@@ -341,7 +341,7 @@ impl House {
         let now = clock::now().tick;
         if self.watchdog.is_some_and(|every| now.since(self.fed) >= every) {
             self.fed = now;
-            let status = format!("WATCHDOG=1\nSTATUS={}", self.summary());
+            let status = format!("WATCHDOG=1\nSTATUS={}", self.brain.summary());
             self.notify(&status);
         }
     }
@@ -352,11 +352,6 @@ impl House {
         {
             tracing::debug!("sd_notify: {error}");
         }
-    }
-
-    fn summary(&self) -> String {
-        let status = self.brain.status(clock::now().stamp);
-        format!("{}: {} bans stand in {}, {} problems", status.state, status.bans, status.backend, status.problems.len())
     }
 
     /// Stops in the order in which nothing is lost: readers, then what they led to, then the store.
