@@ -4,7 +4,7 @@
 
 mod lab;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use lab::house::{Element, House};
@@ -22,24 +22,26 @@ const FOREIGN: &str = "table inet neighbour { \
     table ip palisade { chain pre { type filter hook input priority 0; ip saddr 192.0.2.1 drop; }; };";
 
 /// Chains, rules and sets of ours as nft(8) prints them, without elements, counters, generations and
-/// the sizes that sets filled in bulk are made with.
-fn shape(lab: &Lab) -> String {
+/// the sizes that sets filled in bulk are made with. In which order sets were made means nothing.
+fn shape(lab: &Lab) -> (BTreeSet<String>, String) {
     let text = lab.victim.sh("nft -s -t list table inet palisade | grep -v '^[[:space:]]*size '");
     let words = text.split_whitespace().map(|word| match word.split_once('.') {
         Some((stem, generation)) if generation.chars().all(|c| c.is_ascii_digit()) && stem.contains('_') => stem,
         _ => word,
     });
-    words.collect::<Vec<_>>().join(" ")
+    let text = words.collect::<Vec<_>>().join(" ");
+    let (sets, chains) = text.split_at(text.find("chain pre").unwrap());
+    (sets.split("set ").map(str::to_owned).collect(), chains.to_owned())
 }
 
 fn foreign(lab: &Lab) -> String {
     lab.victim.sh("nft list table inet neighbour; nft list table ip palisade")
 }
 
-/// The name of the set that holds the /32 bans.
-fn set(lab: &Lab) -> String {
+/// The name that the set of bans of this kind has now.
+fn set(lab: &Lab, kind: &str) -> String {
     let text = lab.victim.sh("nft -t list table inet palisade");
-    text.split_whitespace().find(|word| word.starts_with("ban4_32")).unwrap().to_owned()
+    text.split_whitespace().find(|word| word.split('.').next() == Some(kind)).unwrap().to_owned()
 }
 
 fn same(now: &BTreeMap<String, Element>, before: &BTreeMap<String, Element>) -> bool {
@@ -62,7 +64,7 @@ fn whatever_others_do_to_ours_is_repaired_and_theirs_is_untouched() {
     let Some(lab) = Lab::new() else { return };
     let mut house = House::new(&lab, "[allow]\nprefixes = [\"198.51.100.77/32\"]\n");
     house.start();
-    let prefixes: Vec<String> = (0..BANS).map(|n| format!("203.0.{}.{}/32", n / 250, n % 250)).collect();
+    let prefixes: Vec<String> = (0..BANS).map(|n| format!("2001:db8:7::{n:x}")).collect();
     house.ask(["ban", "--for", "1h"].into_iter().chain(prefixes.iter().map(String::as_str))).code(0);
     house.expect(0, "ban 2001:db8:5::/64 --permanent");
     lab.victim.sh(&format!("nft '{FOREIGN}'"));
@@ -73,18 +75,18 @@ fn whatever_others_do_to_ours_is_repaired_and_theirs_is_untouched() {
     let damages = |set: &str| {
         let one = |what, how: &str| Damage { what, how: how.to_owned(), all: false };
         [
-            one("one element deleted", &format!("nft delete element inet palisade {set} '{{ 203.0.5.5 }}'")),
+            one("one element deleted", &format!("nft delete element inet palisade {set} '{{ 2001:db8:7::5 }}'")),
             one("a set flushed", &format!("nft flush set inet palisade {set}")),
             one("a rule inserted", "nft insert rule inet palisade pre accept"),
-            one("a rule inserted further down", "nft insert rule inet palisade v4 ip saddr 203.0.5.5 accept"),
-            one("a chain flushed", "nft flush chain inet palisade v4"),
-            one("a stranger's element added", &format!("nft add element inet palisade {set} '{{ 198.51.100.200 timeout 1h }}'")),
+            one("a rule inserted further down", "nft insert rule inet palisade v6 ip6 saddr 2001:db8:7::5 accept"),
+            one("a chain flushed", "nft flush chain inet palisade v6"),
+            one("a stranger's element added", &format!("nft add element inet palisade {set} '{{ 2001:db8:9::9 timeout 1h }}'")),
             one("the table deleted", "nft delete table inet palisade"),
             Damage { what: "everything flushed", how: "nft flush ruleset".to_owned(), all: true },
         ]
     };
     for n in 0..damages("").len() {
-        let damage = damages(&set(&lab)).into_iter().nth(n).unwrap();
+        let damage = damages(&set(&lab, "ban6_128")).into_iter().nth(n).unwrap();
         let drift = house.status()["drift"].as_u64().unwrap();
         lab.victim.sh(&damage.how);
         let done = Instant::now();
@@ -124,7 +126,7 @@ fn putting_right_what_does_no_harm_opens_no_gap() {
             "nft add set inet palisade theirs '{ type ipv4_addr; }'".to_owned(),
             "nft delete element inet palisade SET '{ 203.0.113.9 }'".to_owned(),
         ] {
-            lab.victim.sh(&how.replace("SET", &set(&lab)));
+            lab.victim.sh(&how.replace("SET", &set(&lab, "ban4_32")));
             follower.next("drift");
             flood.go_on(50);
         }

@@ -79,3 +79,33 @@ fn connections_ended_by_hand_may_come_again() {
         assert!(Stream::open(&lab.outside, ATTACKER, &listener, "198.51.100.1:7000").echoes());
     }
 }
+
+#[test]
+fn who_comes_back_is_banned_for_longer_and_a_bad_neighbourhood_as_a_whole() {
+    let Some(lab) = Lab::new() else { return };
+    let log = lab.path("auth.log");
+    std::fs::write(&log, "").unwrap();
+    let policy = "max_retry = 2\nban_time = \"1h\"\nescalate = { factor = 2, max = \"3h\" }\nspread = { ipv4 = 24, hosts = 3 }";
+    let mut house = House::new(&lab, &sshd_jail(&log, policy));
+    house.start();
+    let minutes = |addr: &str| {
+        let why = house.json(&format!("why {addr}"));
+        why["bans"][0]["kernel"]["left"].as_u64().unwrap().div_ceil(60)
+    };
+    for (offence, most) in [(1, 60), (2, 120), (3, 180), (4, 180)] {
+        fail(&log, "192.0.2.7", 2);
+        house.until_banned("192.0.2.7");
+        let left = minutes("192.0.2.7");
+        assert!(left <= most && left + 1 >= most, "offence {offence}: {left} minutes of {most}");
+        assert_eq!(house.json("list")["bans"][0]["offences"], offence);
+        house.expect(0, "unban 192.0.2.7");
+    }
+    for host in 1..=3 {
+        assert!(!house.banned("203.0.113.200"), "the neighbourhood is banned for {} hosts", host - 1);
+        fail(&log, &format!("203.0.113.{host}"), 2);
+        house.until_banned(&format!("203.0.113.{host}"));
+    }
+    house.until_banned("203.0.113.200");
+    assert!(house.kernel().contains_key("203.0.113.0/24"));
+    assert!(house.json("list").to_string().contains("\"spread\""));
+}

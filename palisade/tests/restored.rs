@@ -75,3 +75,26 @@ fn restoring_what_stands_opens_no_gap() {
     assert_eq!(lab.victim.sh("nft list tables"), "");
     assert_eq!(house.list().len(), 1, "the store keeps the bans");
 }
+
+#[test]
+fn restarts_and_reloads_open_no_gap() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "");
+    house.start();
+    house.expect(0, &format!("ban {ATTACKER} --for 1h"));
+    let counter = Counter::start(&lab.victim, "198.51.100.1:9");
+    let flood = Flood::start(&lab.outside, ATTACKER, "198.51.100.1:9");
+    for n in 0..3 {
+        // Each reload sets the rules anew: other prefixes are allowed, other answers given.
+        house.configure(&format!("[ban]\naction = \"{}\"\n[allow]\nprefixes = [\"192.0.2.{n}\"]\n", ["reject", "drop", "reject"][n]));
+        house.reload();
+        until("the new config is in force", || house.expect(0, "allow list").out.contains(&format!("192.0.2.{n}/32")));
+        flood.go_on(50);
+        house.stop();
+        flood.go_on(50);
+        house.start();
+        flood.go_on(50);
+    }
+    assert_eq!(counter.of(ATTACKER), 0, "packets passed, of {}", flood.sent());
+    assert_eq!(house.list().len(), 1);
+}

@@ -265,6 +265,20 @@ fn drift_is_put_right_in_both_directions() {
 }
 
 #[test]
+fn many_changed_bans_of_few_are_built_anew() {
+    let mut lab = Lab::new("");
+    let seen = lab.now.tick;
+    let keys = |n: u32| Some((0..n).map(|host| key(&format!("2001:db8::{host:x}"))).collect());
+    for prefix in ["192.0.2.1/32", "2001:db8::/64"] {
+        lab.ban(prefix, false);
+    }
+    for (n, anew) in [(1, false), (999, false), (1000, true)] {
+        let actions = lab.play(Event::Drifted { keys: keys(n), what: "bans changed".to_owned(), seen });
+        assert_eq!(actions.iter().any(|action| matches!(action, Action::Rebuild { .. })), anew, "{n} changed");
+    }
+}
+
+#[test]
 fn a_clock_that_steps_ends_nothing_and_prolongs_nothing() {
     let mut lab = Lab::new("");
     lab.fail("203.0.113.7", 5);
