@@ -81,6 +81,8 @@ pub enum Request {
     },
     /// `palisade flush`: the wall is taken down, the store keeps the bans.
     Flush,
+    /// `palisade restore` beside a daemon: the wall is put up anew.
+    Restore,
     /// `palisade events`: what happened, oldest first. Answered from the store.
     Events {
         /// Go on with what happens from now.
@@ -156,6 +158,11 @@ pub enum Reply {
     Killed(KillCount),
     /// To `flush`.
     Flushed,
+    /// To `restore`.
+    Restored {
+        /// How many bans there are.
+        bans: usize,
+    },
     /// To `events`, the kept ones.
     Events {
         /// Oldest first.

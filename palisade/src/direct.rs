@@ -3,7 +3,7 @@
 use anyhow::Result;
 use palisade_core::bans::wall::Key;
 use palisade_core::brain::{Action, Brain, Event, Mode};
-use palisade_core::control::{Reply, Request, Whom};
+use palisade_core::control::{Problem, Reply, Request, State, Whom};
 use palisade_core::event::KillCount;
 use palisade_core::net::Prefix;
 use palisade_core::ports::Ports;
@@ -45,10 +45,18 @@ impl Direct {
             Request::Check { addr } => open::around(places, &[Prefix::host(*addr)])?,
             _ => open::all(places, Mode::Enforce)?,
         };
-        let Opened { lock, store, blocker, flows, mut links, mut brain, .. } = opened;
-        let mut ignored = Vec::new();
+        let Opened { lock, mut store, mut blocker, flows, mut links, mut brain, .. } = opened;
+        let mut actions = Vec::new();
         for event in host::first(&mut links) {
-            brain.handle(event, clock::now(), &mut ignored);
+            brain.handle(event, clock::now(), &mut actions);
+        }
+        // Whoever only asks changes nothing; whoever changes something starts from what is so now: a clock
+        // that stepped, a ban that ended, an own address that is new.
+        if !request.only_reads() && blocker.read(Read::Frame)?.whole {
+            open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
+        } else if !request.only_reads() {
+            actions.retain(|action| matches!(action, Action::Keep(_)));
+            open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
         }
         Ok(Self { brain, store, blocker, flows, _lock: lock })
     }
@@ -75,6 +83,11 @@ impl Direct {
         Ok(match answer {
             Some(Reply::Status(mut status)) => {
                 status.since = None;
+                if status.bans > 0 && !self.blocker.read(Read::Frame)?.whole {
+                    status.state = State::Degraded;
+                    let what = "the stored bans do not stand in the kernel; `palisade restore` puts them there".to_owned();
+                    status.problems.push(Problem { about: "wall".to_owned(), what, since: now.stamp });
+                }
                 Reply::Status(status)
             }
             Some(reply) => reply,

@@ -63,6 +63,11 @@ impl Order {
         self.frame.is_none() && self.changes.is_empty()
     }
 
+    /// Whether it makes any ban stand.
+    pub fn blocks_any(&self) -> bool {
+        self.blocks().next().is_some()
+    }
+
     /// How many bans change.
     pub fn len(&self) -> usize {
         self.changes.len()

@@ -68,9 +68,7 @@ pub enum Change {
 
 /// There is no room for one more ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{prefix} is not banned: the table is full with {capacity} bans that are permanent or made by hand; unban some, or raise [limits] bans"
-)]
+#[error("the ban table is full with {capacity} bans that are permanent or made by hand; unban some, or raise [limits] bans")]
 pub struct Full {
     /// Who was to be banned.
     pub prefix: Prefix,

@@ -13,7 +13,7 @@ use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
 use crate::time::{Now, Stamp, Term};
 
-/// Exit code of a refusal by a safety rule, as the contract has it.
+/// Exit code of a refusal by a safety rule (see `palisade --help`).
 const EXIT_REFUSED: u8 = 5;
 
 /// A ban by hand, as asked.
@@ -26,6 +26,10 @@ struct Asked {
 
 impl Brain {
     pub(super) fn asked(&mut self, id: u64, who: &str, request: Request, now: Now) {
+        if self.mode == Mode::Observe && !request.only_reads() {
+            let message = "the daemon only observes: nothing was changed; run it without --observe".to_owned();
+            return self.out.push(Action::Answer { id, reply: Reply::Failed { exit: 1, message } });
+        }
         let reply = match request {
             Request::Status => Reply::Status(self.status(now.stamp)),
             Request::List => Reply::List { bans: self.table.iter().filter(|b| !b.until.over(now.stamp)).collect() },
@@ -39,7 +43,11 @@ impl Brain {
             Request::AllowAdd { prefixes, term, comment } => return self.allow_add(id, &prefixes, term, &comment, now.stamp),
             Request::AllowDel { prefixes } => return self.allow_del(id, &prefixes, now.stamp),
             Request::Kill { prefixes } => return self.kill(id, &prefixes, now.stamp),
-            Request::Flush => return self.out.push(Action::TakeDown { id }),
+            Request::Flush => return self.take_down(id, now),
+            Request::Restore => {
+                let bans = self.table.len();
+                return self.rebuild(Pending { answer: Some((id, Reply::Restored { bans })), ..Pending::default() });
+            }
             Request::Events { .. } => Reply::Failed { exit: 70, message: "events are kept by the store, not by the brain".to_owned() },
         };
         self.out.push(Action::Answer { id, reply });
@@ -136,8 +144,10 @@ impl Brain {
             let what = self.ban_one(*prefix, asked, now, &mut made);
             results.push(BanResult { prefix: *prefix, what });
         }
-        let order = Self::blocks(&made, self.config.ban().policy.kill_states);
-        let notices = made.iter().map(|ban| self.by_hand(ban, now)).collect();
+        let kill = self.config.ban().policy.kill_states;
+        let made: Vec<(Ban, bool)> = made.into_iter().map(|ban| (ban, kill)).collect();
+        let order = Self::blocks(&made);
+        let notices = made.iter().map(|(ban, _)| self.by_hand(ban, now)).collect();
         let reply = Reply::Bans { results, killed: KillCount::default() };
         self.order(order, Pending { answer: Some((id, reply)), notices, ..Pending::default() });
     }
@@ -186,7 +196,7 @@ impl Brain {
                 made.push(ban);
                 BanOutcome::Banned { until }
             }
-            Err(full) => BanOutcome::Failed { error: full.to_string() },
+            Err(full) => BanOutcome::Failed { error: format!("{full}; it is not kept") },
         }
     }
 

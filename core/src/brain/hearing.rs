@@ -14,6 +14,9 @@ use crate::judge::{Sentence, Verdict};
 use crate::net::Prefix;
 use crate::time::{Stamp, Until};
 
+/// What the problem list calls a full ban table.
+const TABLE: &str = "bans";
+
 /// A ban that judging came to, before it is in the table.
 struct Ruling {
     prefix: Bannable,
@@ -31,11 +34,9 @@ impl Brain {
         let name = batch.source;
         self.sources.entry(name.clone()).or_insert_with(|| Source { name: name.clone(), lines: 0 }).lines += batch.lines;
         let mut made = Vec::new();
-        let mut kill = false;
         for attack in batch.attacks {
             let Some(jail) = self.config.jail(&attack.jail) else { continue };
             let policy = jail.policy.clone();
-            kill |= policy.kill_states;
             self.weigh(attack, &policy, now, &mut made);
         }
         // Observing keeps nothing, so that enforcing later finds the world as it was.
@@ -48,12 +49,12 @@ impl Brain {
         if made.is_empty() {
             return;
         }
-        let order = Self::blocks(&made, kill);
-        let notices = made.iter().map(|ban| self.notice_of(ban, now)).collect();
+        let order = Self::blocks(&made);
+        let notices = made.iter().map(|(ban, _)| self.notice_of(ban, now)).collect();
         self.order(order, Pending { notices, ..Pending::default() });
     }
 
-    fn weigh(&mut self, attack: Attack, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
+    fn weigh(&mut self, attack: Attack, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
         // Lines written before the ban stood and read after it are no further offence.
         if self.table.shut_out(attack.addr, &policy.ports).is_some_and(|ban| !ban.until.over(now)) {
             return;
@@ -74,21 +75,22 @@ impl Brain {
         }
     }
 
-    fn enter(&mut self, ruling: Ruling, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
+    fn enter(&mut self, ruling: Ruling, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
         let Ruling { prefix, until, origin, offences, reason } = ruling;
         let new = NewBan { who: prefix, ports: policy.ports.clone(), since: now, until, origin, reason: reason.into(), offences };
         match self.table.ban(new) {
             Ok(Change::New { ban, displaced }) => {
                 self.records.push(Record::Ban(ban.clone()));
-                made.push(ban);
+                made.push((ban, policy.kill_states));
                 self.displace(displaced, now);
+                self.trouble(TABLE, None, now);
             }
             Ok(Change::Extended { ban, .. }) => {
                 self.records.push(Record::Ban(ban.clone()));
-                made.push(ban);
+                made.push((ban, policy.kill_states));
             }
             Ok(Change::Unchanged { .. }) => {}
-            Err(full) => self.trouble("bans", Some(full.to_string()), now),
+            Err(full) => self.trouble(TABLE, Some(full.to_string()), now),
         }
     }
 
@@ -99,7 +101,7 @@ impl Brain {
     }
 
     /// So many banned neighbours that the whole neighbourhood is banned, until the last of them would be free.
-    fn spread(&mut self, prefix: Prefix, until: Until, policy: &Policy, now: Stamp, made: &mut Vec<Ban>) {
+    fn spread(&mut self, prefix: Prefix, until: Until, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
         let Some((wide, _)) = neighbourhood(policy, prefix) else { return };
         let neighbours: Vec<(Prefix, Until)> = self.table.within(wide).map(|ban| (ban.key.prefix, ban.until)).collect();
         let Some(wide) = spread(policy, prefix, neighbours.iter().map(|(p, _)| *p)) else { return };

@@ -21,7 +21,7 @@ pub mod io;
 mod tests;
 mod wall;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allow::{AllowList, Altered};
 use crate::bans::ban::Ban;
@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::control::{Problem, Source};
 use crate::event::{Allowed, Notice, Record, What};
 use crate::judge::Court;
-use crate::net::Prefix;
+use crate::net::{Addr, Prefix};
 use crate::time::{Now, Span, Stamp, Tick};
 
 pub use io::{Action, Batch, Event, Kept};
@@ -69,6 +69,10 @@ pub struct Brain {
     court: Court,
     table: BanTable,
     orders: Orders,
+    /// Somebody had the wall taken down.
+    down: bool,
+    /// What the host said of itself last, whether the config wants it protected or not.
+    host: Host,
     problems: BTreeMap<String, Problem>,
     sources: BTreeMap<String, Source>,
     counts: Counts,
@@ -76,6 +80,14 @@ pub struct Brain {
     refusals: BTreeMap<Prefix, Stamp>,
     out: Vec<Action>,
     records: Vec<Record>,
+}
+
+/// The host's own surroundings.
+#[derive(Clone, Debug, Default)]
+struct Host {
+    own: BTreeSet<Addr>,
+    gateways: BTreeSet<Addr>,
+    resolvers: BTreeSet<Addr>,
 }
 
 /// Counted since start.
@@ -101,6 +113,8 @@ impl Brain {
             clock: clock::Steady::new(now),
             started: now.stamp,
             orders: Orders::default(),
+            down: false,
+            host: Host::default(),
             problems: BTreeMap::new(),
             sources: BTreeMap::new(),
             counts: Counts::default(),
@@ -165,7 +179,11 @@ impl Brain {
             Event::Ended { ticket, killed, error } => self.ended(ticket, killed, error, now),
             Event::Rebuilt { ticket, result } => self.rebuilt(ticket, result, now),
             Event::Drifted { keys, what, seen } => self.drifted(keys, what, seen, now),
-            Event::Host { own, gateways, resolvers } => self.host(own, gateways, resolvers, now.stamp),
+            Event::Host { own, gateways, resolvers } => {
+                self.host = Host { own, gateways, resolvers };
+                let altered = self.protect_host();
+                self.allow_changed(altered, "the host's own surroundings", now.stamp);
+            }
             Event::Sessions(peers) if self.config.allow().auto.admin_sessions => {
                 let altered = self.allow.set_sessions(peers, now.stamp);
                 self.allow_changed(altered, "admin session", now.stamp);
@@ -252,31 +270,29 @@ impl Brain {
 
     fn configured(&mut self, config: Config, now: Stamp) {
         self.config = config;
-        let altered = self.allow.set_config(self.config.allow().prefixes.iter().copied());
+        let mut altered = self.allow.set_config(self.config.allow().prefixes.iter().copied());
+        altered.added.extend(self.protect_host().added);
         self.tell(now, None, What::Daemon { what: "config read anew".to_owned() });
         self.lift_protected(&altered, "config", now);
         self.order_frame(now);
     }
 
-    fn host(
-        &mut self,
-        own: std::collections::BTreeSet<crate::net::Addr>,
-        gateways: std::collections::BTreeSet<crate::net::Addr>,
-        resolvers: std::collections::BTreeSet<crate::net::Addr>,
-        now: Stamp,
-    ) {
+    /// Protects what of the host's surroundings the config wants protected, and no longer what it does not.
+    fn protect_host(&mut self) -> Altered {
         let auto = self.config.allow().auto;
+        let Host { own, gateways, resolvers } = self.host.clone();
+        let wanted = |on: bool, addrs: BTreeSet<Addr>| if on { addrs } else { BTreeSet::new() };
         let steps = [
-            auto.own.then(|| self.allow.set_own(own)),
-            auto.gateways.then(|| self.allow.set_gateways(gateways)),
-            auto.resolvers.then(|| self.allow.set_resolvers(resolvers)),
+            self.allow.set_own(wanted(auto.own, own)),
+            self.allow.set_gateways(wanted(auto.gateways, gateways)),
+            self.allow.set_resolvers(wanted(auto.resolvers, resolvers)),
         ];
         let mut all = Altered::default();
-        for altered in steps.into_iter().flatten() {
+        for altered in steps {
             all.added.extend(altered.added);
             all.removed.extend(altered.removed);
         }
-        self.allow_changed(all, "the host's own surroundings", now);
+        all
     }
 
     /// The allow list changed: lift what it protects now, tell the wall.

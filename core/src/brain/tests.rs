@@ -399,3 +399,76 @@ fn a_store_that_lost_everything_is_told_everything() {
     let actions = lab.play(Event::Forgotten);
     assert!(kept(&actions)[0].iter().any(|r| matches!(r, Record::Ban(ban) if ban.key == key("203.0.113.7"))));
 }
+
+#[test]
+fn a_wall_that_was_taken_down_says_so_and_comes_back_whole() {
+    let mut lab = Lab::new("");
+    lab.ban("203.0.113.7", false);
+    let actions = lab.play(Event::Asked { id: 1, who: String::new(), request: Request::Flush });
+    assert!(actions.contains(&Action::TakeDown { id: 1 }));
+    let Reply::Status(status) = lab.ask(Request::Status) else { panic!() };
+    assert_eq!(status.state, State::Degraded);
+    let own = ["192.0.2.1".parse().unwrap()].into();
+    assert!(
+        steps(&lab.play(Event::Host { own, gateways: Default::default(), resolvers: Default::default() })).is_empty(),
+        "nothing is put up piecemeal"
+    );
+    let request = Request::Ban {
+        prefixes: vec!["203.0.113.8".parse().unwrap()],
+        term: None,
+        reason: String::new(),
+        force: false,
+        origin: Origin::Manual,
+        asker: None,
+    };
+    let actions = lab.play(Event::Asked { id: 2, who: String::new(), request });
+    let at = |wanted: fn(&Action) -> bool| actions.iter().position(wanted).unwrap();
+    assert!(at(|a| matches!(a, Action::Rebuild { entries, .. } if entries.len() == 2)) < at(|a| matches!(a, Action::Order { .. })));
+    let Reply::Status(status) = lab.ask(Request::Status) else { panic!() };
+    assert_eq!(status.state, State::Enforcing);
+    lab.play(Event::Asked { id: 3, who: String::new(), request: Request::Flush });
+    assert_eq!(lab.ask(Request::Restore), Reply::Restored { bans: 2 });
+}
+
+#[test]
+fn a_new_config_decides_anew_whom_the_host_protects() {
+    let mut lab = Lab::new("[allow]\nauto = [\"loopback\"]\n");
+    lab.play(Event::Host { own: ["192.0.2.1".parse().unwrap()].into(), gateways: Default::default(), resolvers: Default::default() });
+    let new = |auto: &str| Event::Configured(Box::new(config(&format!("[allow]\nauto = [{auto}]\n"))));
+    lab.play(new("\"loopback\", \"self\""));
+    assert!(matches!(lab.ban("192.0.2.1", false), BanOutcome::Refused { .. }));
+    lab.play(new("\"loopback\""));
+    assert!(matches!(lab.ban("192.0.2.1", false), BanOutcome::Banned { .. }));
+}
+
+#[test]
+fn an_observer_changes_nothing_and_says_so() {
+    let mut lab = Lab::with("", Mode::Observe, Kept::default());
+    for request in [Request::Flush, Request::Unban { whom: Whom::All }, Request::Kill { prefixes: Vec::new() }] {
+        assert!(matches!(lab.ask(request), Reply::Failed { exit: 1, .. }));
+    }
+}
+
+#[test]
+fn failures_that_go_on_do_not_put_the_repair_off() {
+    let mut lab = Lab::new("");
+    let fail = |lab: &mut Lab| {
+        let request = Request::Ban {
+            prefixes: vec!["203.0.113.7".parse().unwrap()],
+            term: None,
+            reason: String::new(),
+            force: false,
+            origin: Origin::Manual,
+            asker: None,
+        };
+        let actions = lab.tell(Event::Asked { id: 1, who: String::new(), request });
+        let ticket = actions.iter().find_map(|a| if let Action::Order { ticket, .. } = a { Some(*ticket) } else { None }).unwrap();
+        lab.tell(Event::Applied { ticket, failed: vec![(None, "no".to_owned())] });
+    };
+    for _ in 0..9 {
+        fail(&mut lab);
+        lab.pass(100);
+    }
+    lab.pass(100);
+    assert!(lab.tell(Event::Idle).iter().any(|a| matches!(a, Action::Rebuild { .. })));
+}

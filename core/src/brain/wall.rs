@@ -20,6 +20,9 @@ const RETRY_MOST: Span = Span::secs(60);
 /// What the problem list calls the wall.
 const WALL: &str = "wall";
 
+/// Exit code of what works only in part (see `palisade --help`).
+const EXIT_DEGRADED: u8 = 6;
+
 /// From so many changed bans on, where they are more than this part of all, the wall is built anew:
 /// filling fresh sets takes a tenth of the time of putting bans back one by one.
 const REBUILD_FROM: usize = 1000;
@@ -65,9 +68,13 @@ impl Orders {
 }
 
 impl Brain {
-    /// Sends an order to the wall. When observing, nothing is sent and all counts as done.
+    /// Sends an order to the wall. When observing, nothing is sent and all counts as done. A wall that
+    /// was taken down is put up again, all of it, with the first new ban; until then nothing is sent.
     pub(super) fn order(&mut self, order: Order, mut pending: Pending) {
-        let enforce = self.mode == Mode::Enforce;
+        if self.down && order.blocks_any() {
+            self.rebuild(Pending::default());
+        }
+        let enforce = self.mode == Mode::Enforce && !self.down;
         pending.open = Open { applied: enforce, ended: enforce };
         let ticket = self.orders.next(pending);
         if enforce {
@@ -90,6 +97,7 @@ impl Brain {
     /// Has the wall built anew from the table.
     pub(super) fn rebuild(&mut self, mut pending: Pending) {
         self.orders.retry_at = None;
+        self.down = false;
         let enforce = self.mode == Mode::Enforce;
         pending.open = Open { applied: enforce, ended: false };
         let ticket = self.orders.next(pending);
@@ -98,6 +106,18 @@ impl Brain {
             self.out.push(Action::Rebuild { ticket, frame, entries: self.table.entries().collect() });
         }
         self.finish(ticket, None);
+    }
+
+    /// Has the wall taken down, as somebody asked, and says so until it is put up again.
+    pub(super) fn take_down(&mut self, id: u64, now: Now) {
+        self.down = true;
+        self.orders.retry_at = None;
+        self.trouble(
+            WALL,
+            Some("taken down by `palisade flush`; `palisade restore` or the next ban puts it up again".to_owned()),
+            now.stamp,
+        );
+        self.out.push(Action::TakeDown { id });
     }
 
     /// Puts the wall up: the first thing after waking. Orders from before are in what it is built
@@ -131,7 +151,7 @@ impl Brain {
             for (key, error) in &failed {
                 let concerned = |prefix: &Prefix| key.as_ref().is_none_or(|key| key.prefix == *prefix);
                 for result in results.iter_mut().filter(|r| concerned(&r.prefix) && matches!(r.what, BanOutcome::Banned { .. })) {
-                    result.what = BanOutcome::Failed { error: error.clone() };
+                    result.what = BanOutcome::Failed { error: format!("{error}; it is kept and tried again") };
                 }
             }
         }
@@ -151,28 +171,37 @@ impl Brain {
     }
 
     pub(super) fn rebuilt(&mut self, ticket: u64, result: Result<Report, String>, now: Now) {
-        match result {
-            Ok(report) if report.ok() => {
+        let failure = match result {
+            Ok(report) => report
+                .failed
+                .first()
+                .map(|(_, first)| format!("{} bans could not be put up, the first because: {first}", report.failed.len())),
+            Err(error) => Some(error),
+        };
+        if let Some(pending) = self.orders.pending.get_mut(&ticket) {
+            pending.open.applied = false;
+            if let (Some((_, reply)), Some(error)) = (&mut pending.answer, &failure) {
+                *reply = Reply::Failed { exit: EXIT_DEGRADED, message: error.clone() };
+            }
+        }
+        match failure {
+            Some(error) => self.wall_failed(error, now),
+            None => {
                 self.orders.retry_wait = Span::ZERO;
                 self.trouble(WALL, None, now.stamp);
             }
-            Ok(report) => {
-                let first = report.failed.first().map_or("", |(_, error)| error);
-                self.wall_failed(format!("{} bans could not be put up, the first because: {first}", report.failed.len()), now);
-            }
-            Err(error) => self.wall_failed(error, now),
-        }
-        if let Some(pending) = self.orders.pending.get_mut(&ticket) {
-            pending.open.applied = false;
         }
         self.finish(ticket, Some(now));
     }
 
     /// Something of the wall does not stand: say so, and build it anew soon.
     fn wall_failed(&mut self, what: String, now: Now) {
-        let wait = self.orders.retry_wait.times(2.0).clamp(RETRY_FIRST, RETRY_MOST);
-        self.orders.retry_wait = wait;
-        self.orders.retry_at = Some(now.tick.plus(wait));
+        // Further failures do not put off what is to come already.
+        if self.orders.retry_at.is_none() {
+            self.orders.retry_wait = self.orders.retry_wait.times(2.0).clamp(RETRY_FIRST, RETRY_MOST);
+            self.orders.retry_at = Some(now.tick.plus(self.orders.retry_wait));
+        }
+        let wait = self.orders.retry_wait;
         self.trouble(WALL, Some(format!("{what}; what stood still stands, and it is tried again every {wait} or so")), now.stamp);
     }
 
@@ -204,6 +233,9 @@ impl Brain {
 
     /// Somebody else changed our objects: put back what should stand, take away what should not.
     pub(super) fn drifted(&mut self, keys: Option<Vec<Key>>, what: String, seen: Tick, now: Now) {
+        if self.down {
+            return;
+        }
         self.counts.drift += 1;
         let Some(keys) = keys.filter(|keys| keys.len() < REBUILD_FROM || keys.len() < self.table.len() / REBUILD_PART) else {
             let repaired = u64::try_from(self.table.len()).unwrap_or(u64::MAX);
@@ -221,11 +253,11 @@ impl Brain {
         self.order(order, Pending { drift: Some((what, seen, repaired)), ..Pending::default() });
     }
 
-    /// The order that makes new bans stand.
-    pub(super) fn blocks(bans: &[Ban], kill: bool) -> Order {
+    /// The order that makes new bans stand, each with whether it ends connections.
+    pub(super) fn blocks(bans: &[(Ban, bool)]) -> Order {
         let mut order = Order::new();
-        for ban in bans {
-            order.block(Entry { key: ban.key.clone(), until: ban.until }, kill);
+        for (ban, kill) in bans {
+            order.block(Entry { key: ban.key.clone(), until: ban.until }, *kill);
         }
         order
     }

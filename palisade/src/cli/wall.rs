@@ -19,6 +19,7 @@ use serde_json::json;
 use super::ask::{ask, unexpected};
 use super::print;
 use super::{Exit, Global};
+use crate::serve::client::Client;
 use crate::serve::open;
 use crate::store::{Store, StoreError};
 
@@ -37,6 +38,9 @@ impl Restore {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let places = global.places();
+        if Client::connect(&places.socket()).is_ok() {
+            return beside_a_daemon(global);
+        }
         let _lock = open::lock(&places)?;
         let config = places.config()?;
         let store = kept(&places.state)?;
@@ -69,6 +73,16 @@ impl Restore {
         }
         Ok(Exit::Done)
     }
+}
+
+/// A daemon holds the wall: it is asked to put it up anew.
+fn beside_a_daemon(global: &Global) -> Result<Exit> {
+    match ask(global, Request::Restore)? {
+        Reply::Restored { bans } if global.json => print::json(&json!({ "v": 1, "restored": bans, "failed": 0 }))?,
+        Reply::Restored { bans } => print::line(format_args!("{bans} bans stand; the daemon put them up"))?,
+        other => return Err(unexpected(&other)),
+    }
+    Ok(Exit::Done)
 }
 
 /// The store, looked at no closer than reading it needs: at boot each moment counts, and the daemon

@@ -91,6 +91,8 @@ struct Connection {
 
 struct Follow {
     about: Option<Prefix>,
+    /// How many bytes of the kept events are still to be written: they are no backlog of the follower's.
+    history: usize,
     /// Set once the kept events were handed out.
     live: bool,
 }
@@ -222,7 +224,7 @@ impl Connection {
         self.waiting = true;
         if let Request::Events { follow, since, about } = request {
             if follow {
-                self.follows = Some(Follow { about, live: false });
+                self.follows = Some(Follow { about, history: 0, live: false });
             }
             let id = self.id;
             out.keeper.put(|post| post.ask(Ask::Events { id, since, about }));
@@ -235,19 +237,21 @@ impl Connection {
 
     fn answer(&mut self, reply: &Reply, now: Tick) {
         self.waiting = false;
-        if let Some(follow) = &mut self.follows {
-            follow.live = true;
-        }
         self.write(reply, now);
+        if let Some(follow) = &mut self.follows {
+            (follow.live, follow.history) = (true, self.output.len());
+        }
     }
 
     fn tell(&mut self, notice: &Notice, now: Tick) {
-        let Some(Follow { about, live: true }) = &self.follows else { return };
+        let Some(Follow { about, history, live: true }) = &self.follows else { return };
+        let backlog = self.output.len().saturating_sub(*history);
         let concerned = about.is_none_or(|about| notice.prefix.is_some_and(|p| about.overlaps(&p)));
         if concerned {
             self.write(notice, now);
         }
-        if self.output.len() > FOLLOWER_BACKLOG {
+        if backlog > FOLLOWER_BACKLOG {
+            tracing::info!("a follower of events reads too slowly and is let go");
             self.closing = true;
         }
     }
@@ -268,6 +272,9 @@ impl Connection {
                 Ok(0) => return false,
                 Ok(n) => {
                     self.output.drain(..n);
+                    if let Some(follow) = &mut self.follows {
+                        follow.history = follow.history.saturating_sub(n);
+                    }
                     self.deadline = now.plus(PATIENCE);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

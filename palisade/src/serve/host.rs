@@ -14,6 +14,9 @@ use palisade_os::wake::{Waker, poll};
 use super::Input;
 use super::errors::chain;
 
+/// What the problem list calls not knowing the host's addresses.
+const OWN: &str = "own addresses";
+
 /// How often sessions are looked for: an administrator who has just logged in is safe from the next
 /// look on, and from `palisade ban` at once.
 const SESSIONS: Span = Span::secs(5);
@@ -39,7 +42,7 @@ fn host(found: Neighbourhood) -> Event {
 }
 
 fn trouble(error: &dyn std::error::Error) -> Event {
-    Event::Trouble { about: "own addresses".to_owned(), what: Some(format!("{}; the allow list may miss some of them", chain(error))) }
+    Event::Trouble { about: OWN.to_owned(), what: Some(format!("{}; the allow list may miss some of them", chain(error))) }
 }
 
 /// Runs until told to stop.
@@ -51,7 +54,7 @@ pub(super) fn run(mut links: Links, stop: &Waker, brain: &SyncSender<Input>) -> 
         }
         let mut events = Vec::new();
         match links.drain().and_then(|changed| if changed { links.snapshot().map(Some) } else { Ok(None) }) {
-            Ok(Some(found)) => events.push(host(found)),
+            Ok(Some(found)) => events.extend([host(found), Event::Trouble { about: OWN.to_owned(), what: None }]),
             Ok(None) => {}
             Err(error) => events.push(trouble(&error)),
         }

@@ -84,20 +84,19 @@ impl Post {
 }
 
 /// Of several records about the same thing keeps the last: later ones replace earlier ones anyway.
+/// Moments on the two sides of a step of the clock cannot be compared, so each side is taken by itself.
 fn condense(records: Vec<Record>) -> Vec<Record> {
-    if records.iter().any(|r| matches!(r, Record::Shift(_))) {
-        return records; // moments on both sides of a step cannot be compared
-    }
-    let mut seen = HashMap::new();
     let mut kept: Vec<Option<Record>> = Vec::with_capacity(records.len());
+    let mut seen = HashMap::new();
     for record in records {
-        let key = match &record {
-            Record::Ban(ban) => Some(format!("b{:?}", ban.key)),
-            Record::Unban(key) => Some(format!("b{key:?}")),
-            Record::Position { source, .. } => Some(format!("p{source}")),
-            _ => None,
-        };
-        if let Some(key) = key
+        if let Record::Shift(by) = record {
+            seen.clear();
+            if let Some(Some(Record::Shift(before))) = kept.last_mut() {
+                *before = before.saturating_add(by);
+                continue;
+            }
+        }
+        if let Some(key) = about(&record)
             && let Some(old) = seen.insert(key, kept.len())
             && let Some(slot) = kept.get_mut(old)
         {
@@ -106,6 +105,20 @@ fn condense(records: Vec<Record>) -> Vec<Record> {
         kept.push(Some(record));
     }
     kept.into_iter().flatten().collect()
+}
+
+/// What a record is about, where a later one about the same replaces it.
+fn about(record: &Record) -> Option<String> {
+    match record {
+        Record::Ban(ban) => Some(format!("b{:?}", ban.key)),
+        Record::Unban(key) => Some(format!("b{key:?}")),
+        Record::Spent { jail, unit } => Some(format!("f{jail}/{unit}")),
+        Record::Sentence(sentence) => Some(format!("s{}", sentence.prefix)),
+        Record::Allow(member) => Some(format!("a{}", member.prefix)),
+        Record::Disallow(prefix) => Some(format!("a{prefix}")),
+        Record::Position { source, .. } => Some(format!("p{source}")),
+        Record::Failure { .. } | Record::Notice(_) | Record::Shift(_) => None,
+    }
 }
 
 /// Where the keeping thread's results go.
@@ -128,6 +141,7 @@ pub(super) fn run(store: Store, keep: Keep, inbox: &Mailbox<Post>, out: &Outlets
         }
         keeper.unwritten.append(&mut post.records);
         keeper.write(out);
+        keeper.trim();
         for ask in post.asks {
             keeper.answer(ask, out);
         }
@@ -166,11 +180,15 @@ impl Keeper {
             Err(error) => {
                 self.troubled = true;
                 trouble(out, Some(chain(&error)));
-                if self.unwritten.len() >= WAITING {
-                    self.unwritten.retain(|r| !matches!(r, Record::Failure { .. } | Record::Notice(_)));
-                    self.unwritten = condense(std::mem::take(&mut self.unwritten));
-                }
             }
+        }
+    }
+
+    /// What could not be written waits, within bounds.
+    fn trim(&mut self) {
+        if self.unwritten.len() >= WAITING {
+            self.unwritten.retain(|r| !matches!(r, Record::Failure { .. } | Record::Notice(_)));
+            self.unwritten = condense(std::mem::take(&mut self.unwritten));
         }
     }
 

@@ -60,8 +60,8 @@ pub(crate) enum Input {
     Event(Event),
     /// From the system.
     Signal(Signal),
-    /// A reading thread ended, as it was told to.
-    SourceStopped,
+    /// A reading thread of this generation ended.
+    SourceStopped(u64),
 }
 
 /// Runs the daemon until it is told to stop. With a jail, standard input is read for it too.
@@ -70,7 +70,7 @@ pub fn run(places: &Places, mode: Mode, stdin: Option<&str>) -> Result<()> {
     let signals = Signals::take_over().context("taking over signals")?;
     let opened = open::all(places, mode)?;
     logging::start();
-    let mut house = House::build(places, opened, signals)?;
+    let mut house = House::build(places, mode, opened, signals)?;
     if let Some(jail) = stdin {
         house.listen_to_stdin(&jail.into())?;
     }
@@ -87,18 +87,19 @@ struct House {
     inbox: Receiver<Input>,
     outlet: SyncSender<Input>,
     posts: Posts,
-    sources: Option<Sources>,
-    /// Reading threads that have not said goodbye.
-    leaving: usize,
+    sources: Sources,
+    /// How many of their threads have ended.
+    ended: usize,
     /// A new config waits for the readers to stop.
     restart: bool,
+    mode: Mode,
     positions: HashMap<String, String>,
     config: palisade_core::config::Config,
     /// One for each worker that has no mailbox.
     stops: Vec<Waker>,
     /// The worker that resolves the allowed names, which change with the config.
     names_stop: Option<Waker>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<(&'static str, JoinHandle<()>)>,
     notify: Option<PathBuf>,
     watchdog: Option<Span>,
     fed: Tick,
@@ -115,7 +116,7 @@ struct Posts {
 }
 
 impl House {
-    fn build(places: &Places, opened: Opened, signals: Signals) -> Result<Self> {
+    fn build(places: &Places, mode: Mode, opened: Opened, signals: Signals) -> Result<Self> {
         let (outlet, inbox) = sync_channel(INBOX);
         let posts = Posts { wall: Mailbox::new()?, killing: Mailbox::new()?, keeper: Mailbox::new()?, control: Mailbox::new()? };
         let Opened { lock, config, mut store, mut blocker, flows, mut links, brain, positions, .. } = opened;
@@ -125,9 +126,10 @@ impl House {
             inbox,
             outlet: outlet.clone(),
             posts: posts.clone(),
-            sources: None,
-            leaving: 0,
+            sources: Sources::none(),
+            ended: 0,
             restart: false,
+            mode,
             positions,
             config,
             stops: Vec::new(),
@@ -168,7 +170,7 @@ impl House {
         let (brain, stop) = (outlet, house.stopper()?);
         house.spawn("signals", move || signals_thread(&signals, &stop, &brain))?;
         house.names()?;
-        house.sources = Some(Sources::start(&house.config, &house.positions, &house.outlet)?);
+        house.sources = Sources::start(1, &house.config, &house.positions, &house.outlet)?;
         Ok(house)
     }
 
@@ -212,7 +214,7 @@ impl House {
         Ok(waker)
     }
 
-    fn spawn(&mut self, name: &str, body: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<()> {
+    fn spawn(&mut self, name: &'static str, body: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<()> {
         let (brain, about) = (self.outlet.clone(), name.to_owned());
         let body = move || {
             if let Err(error) = body() {
@@ -220,7 +222,8 @@ impl House {
                 let _ = brain.send(Input::Event(Event::Trouble { about, what }));
             }
         };
-        self.workers.push(thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?);
+        let worker = thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?;
+        self.workers.push((name, worker));
         Ok(())
     }
 
@@ -238,8 +241,8 @@ impl House {
                 }
                 Ok(Input::Signal(Signal::User1)) => Event::Idle,
                 Ok(Input::Signal(Signal::Terminate | Signal::Interrupt)) => return Ok(()),
-                Ok(Input::SourceStopped) => {
-                    self.source_stopped()?;
+                Ok(Input::SourceStopped(generation)) => {
+                    self.source_stopped(generation);
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => Event::Idle,
@@ -266,11 +269,15 @@ impl House {
             Action::Rebuild { ticket, frame, entries } => {
                 self.posts.wall.put(|post| post.add(wall::Job::Rebuild { ticket, frame, entries }))
             }
-            Action::Keep(records) => {
+            Action::Keep(mut records) => {
                 for record in &records {
                     if let Record::Position { source, position } = record {
                         self.positions.insert(source.clone(), position.clone());
                     }
+                }
+                if self.mode == Mode::Observe {
+                    // What was only looked at is to be read, and acted upon, by whoever enforces.
+                    records.retain(|record| !matches!(record, Record::Position { .. }));
                 }
                 self.posts.keeper.put(|post| post.keep(records));
             }
@@ -301,11 +308,8 @@ impl House {
                 }
                 self.handle(Event::Trouble { about: "config".to_owned(), what: None }, clock::now());
                 self.restart = true;
-                if let Some(sources) = self.sources.take() {
-                    self.leaving = sources.running();
-                    sources.stop();
-                }
-                if self.leaving == 0 {
+                self.sources.stop();
+                if self.ended >= self.sources.threads() {
                     self.start_sources();
                 }
             }
@@ -317,23 +321,28 @@ impl House {
         self.notify("READY=1");
     }
 
-    fn source_stopped(&mut self) -> Result<()> {
-        self.leaving = self.leaving.saturating_sub(1);
-        if self.leaving == 0 && self.restart {
+    fn source_stopped(&mut self, generation: u64) {
+        self.ended += usize::from(generation == self.sources.generation());
+        if self.restart && self.ended >= self.sources.threads() {
             self.start_sources();
         }
-        Ok(())
     }
 
     fn start_sources(&mut self) {
         self.restart = false;
-        match Sources::start(&self.config, &self.positions, &self.outlet) {
-            Ok(sources) => self.sources = Some(sources),
-            Err(error) => {
-                let what = Some(format!("nothing is read: {error:#}; mend the config and reload"));
-                self.handle(Event::Trouble { about: "sources".to_owned(), what }, clock::now());
+        let generation = self.sources.generation() + 1;
+        let what = match Sources::start(generation, &self.config, &self.positions, &self.outlet) {
+            Ok(sources) => {
+                self.ended = 0;
+                self.sources = sources;
+                None
             }
+            Err(error) => Some(format!("nothing is read: {error:#}; mend the config and reload")),
+        };
+        for about in ["files", "journal"] {
+            self.handle(Event::Trouble { about: about.to_owned(), what: None }, clock::now());
         }
+        self.handle(Event::Trouble { about: "sources".to_owned(), what }, clock::now());
     }
 
     /// Feeds the watchdog. Only from here, so that it starves when the brain hangs.
@@ -358,36 +367,49 @@ impl House {
     /// The wall stays.
     fn close(mut self) {
         self.notify("STOPPING=1");
-        if let Some(sources) = self.sources.take() {
-            self.leaving = sources.running();
-            sources.stop();
-        }
-        let until = clock::now().tick.plus(STOP_WITHIN);
-        while self.leaving > 0 && clock::now().tick < until {
-            match self.inbox.recv_timeout(Duration::from_millis(100)) {
-                Ok(Input::Event(event)) => self.handle(event, clock::now()),
-                Ok(Input::SourceStopped) => self.leaving -= 1,
-                _ => {}
-            }
-        }
+        self.sources.stop();
+        let threads = self.sources.threads();
+        self.drain(|house| house.ended >= threads);
         let now = clock::now();
-        self.handle(Event::Idle, now);
-        self.brain.note(What::Daemon { what: "stopped; the wall stands".to_owned() }, now, &mut self.actions);
+        let what = if self.mode == Mode::Enforce { "stopped; the wall stands" } else { "stopped; nothing was done" };
+        self.brain.note(What::Daemon { what: what.to_owned() }, now, &mut self.actions);
         for action in std::mem::take(&mut self.actions) {
             self.act(action);
         }
-        self.stops.iter().for_each(Waker::wake);
+        // Each is asked once nobody can send it anything any more: what is banned last is still ended, kept and told.
         self.posts.wall.put(wall::Post::stop);
+        self.drain(|house| house.done("wall"));
         self.posts.killing.put(killing::Post::stop);
-        self.posts.control.put(control::Post::stop);
-        // A worker that waits for room in the inbox must find some: take what comes until all are done.
+        self.drain(|house| house.done("killing"));
         self.posts.keeper.put(keeper::Post::stop);
-        let done = |workers: &[JoinHandle<()>]| workers.iter().all(JoinHandle::is_finished);
-        let until = clock::now().tick.plus(STOP_WITHIN);
-        while !done(&self.workers) && clock::now().tick < until {
-            let _ = self.inbox.recv_timeout(Duration::from_millis(20));
-        }
+        self.drain(|house| house.done("keeper"));
+        self.posts.control.put(control::Post::stop);
+        self.stops.iter().for_each(Waker::wake);
+        self.drain(|house| house.workers.iter().all(|(_, worker)| worker.is_finished()));
         let _ = std::fs::remove_file(self.places.socket());
+    }
+
+    fn done(&self, name: &str) -> bool {
+        self.workers.iter().all(|(worker, handle)| *worker != name || handle.is_finished())
+    }
+
+    /// Handles what comes until it is so and nothing is waiting, or for [`STOP_WITHIN`].
+    fn drain(&mut self, is_so: impl Fn(&Self) -> bool) {
+        let until = clock::now().tick.plus(STOP_WITHIN);
+        loop {
+            let so = is_so(self);
+            let wait = if so { Duration::ZERO } else { Duration::from_millis(10) };
+            match self.inbox.recv_timeout(wait) {
+                Ok(Input::Event(event)) => self.handle(event, clock::now()),
+                Ok(Input::SourceStopped(generation)) => self.ended += usize::from(generation == self.sources.generation()),
+                Ok(Input::Signal(_)) => {}
+                Err(_) if so => return,
+                Err(_) => {}
+            }
+            if clock::now().tick >= until {
+                return;
+            }
+        }
     }
 }
 

@@ -98,31 +98,34 @@ pub(super) fn stdin(config: &Config, jail: &JailName, stop: &Waker, brain: &Sync
     }
 }
 
-/// The running threads.
+/// The reading threads of one config.
 pub(super) struct Sources {
+    generation: u64,
     threads: Vec<(Waker, JoinHandle<()>)>,
 }
 
 impl Sources {
-    /// Starts reading where the positions say.
-    pub(super) fn start(config: &Config, positions: &HashMap<String, String>, brain: &SyncSender<Input>) -> Result<Self> {
-        let available = journal::available();
-        let wiring = Wiring::new(config, available);
+    /// Nothing that reads.
+    pub(super) const fn none() -> Self {
+        Self { generation: 0, threads: Vec::new() }
+    }
+
+    /// Starts reading where the positions say: all of it, or nothing. Each thread says
+    /// [`Input::SourceStopped`] with the generation when it ends, for whatever reason.
+    pub(super) fn start(generation: u64, config: &Config, positions: &HashMap<String, String>, brain: &SyncSender<Input>) -> Result<Self> {
+        let wiring = Wiring::new(config, journal::available());
         let scanners = Arc::new(wiring.scanners);
-        let mut sources = Self { threads: Vec::new() };
-        if !wiring.files.is_empty() {
-            let kept = positions
-                .iter()
-                .filter(|(name, _)| name.starts_with('/'))
-                .map(|(path, text)| (PathBuf::from(path), text.clone()))
-                .collect();
-            let files = Files::open(wiring.files, kept, config.limits().line)?;
+        let kept =
+            positions.iter().filter(|(name, _)| name.starts_with('/')).map(|(path, text)| (PathBuf::from(path), text.clone())).collect();
+        let files = (!wiring.files.is_empty()).then(|| Files::open(wiring.files, kept, config.limits().line)).transpose()?;
+        let options = Options { message_max: config.limits().line, ..Options::default() };
+        let cursor = positions.get(JOURNAL).cloned();
+        let journal = (!wiring.journal.is_empty()).then(|| Journal::open_with(wiring.journal, cursor, options)).transpose()?;
+        let mut sources = Self { generation, threads: Vec::new() };
+        if let Some(files) = files {
             sources.spawn("files", brain, Ears::new(&scanners, brain), |ears, waker| ears.files(files, waker))?;
         }
-        if !wiring.journal.is_empty() {
-            let cursor = positions.get(JOURNAL).cloned();
-            let options = Options { message_max: config.limits().line, ..Options::default() };
-            let journal = Journal::open_with(wiring.journal, cursor, options)?;
+        if let Some(journal) = journal {
             sources.spawn("journal", brain, Ears::new(&scanners, brain), |ears, waker| ears.journal(journal, waker))?;
         }
         Ok(sources)
@@ -136,27 +139,39 @@ impl Sources {
         listen: impl FnOnce(&mut Ears, &Waker) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
         let waker = Waker::new().context("making an eventfd")?;
-        let (stop, brain, about) = (waker.clone(), brain.clone(), name.to_owned());
+        let (stop, brain, about, generation) = (waker.clone(), brain.clone(), name.to_owned(), self.generation);
         let body = move || {
             if let Err(error) = listen(&mut ears, &stop) {
-                let what = Some(format!("reading stopped: {}; restart palisade", chain(&error)));
+                let what = Some(format!("reading stopped: {}; reload or restart palisade", chain(&error)));
                 let _ = brain.send(Input::Event(Event::Trouble { about, what }));
             }
-            let _ = brain.send(Input::SourceStopped);
+            let _ = brain.send(Input::SourceStopped(generation));
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(body).context("starting a thread")?;
         self.threads.push((waker, thread));
         Ok(())
     }
 
-    /// How many threads will each say [`Input::SourceStopped`] once they are told to stop.
-    pub(super) fn running(&self) -> usize {
+    /// Which they are: counts up with each config.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many threads there were at the start.
+    pub(super) const fn threads(&self) -> usize {
         self.threads.len()
     }
 
     /// Tells them to stop. They hand over what they have read first, so keep taking their input.
     pub(super) fn stop(&self) {
         self.threads.iter().for_each(|(waker, _)| waker.wake());
+    }
+}
+
+impl Drop for Sources {
+    /// Nobody reads on unheeded.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -31,6 +31,9 @@ const LOOK_EVERY: Span = Span::secs(1);
 /// costs less. The brain makes one job a batch of lines, so this is many seconds of a storm.
 const JOBS: usize = 4096;
 
+/// What the problem list calls not seeing what others do to the wall.
+const WATCH: &str = "wall watch";
+
 /// What the wall is to do.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -80,6 +83,7 @@ pub(super) struct Outlets {
 
 /// Runs until told to stop. Leaves the wall standing.
 pub(super) fn run(mut blocker: Box<dyn Blocker>, inbox: &Mailbox<Post>, out: &Outlets) -> io::Result<()> {
+    let mut troubled = false;
     loop {
         let ready = {
             let notices = blocker.notices();
@@ -96,13 +100,20 @@ pub(super) fn run(mut blocker: Box<dyn Blocker>, inbox: &Mailbox<Post>, out: &Ou
         }
         if worked || ready.at(0) || ready.timed_out() {
             match blocker.drift() {
+                Ok(Drift::None) if troubled => {
+                    troubled = false;
+                    send(out, Event::Trouble { about: WATCH.to_owned(), what: None });
+                }
                 Ok(Drift::None) => {}
                 Ok(Drift::Bans(keys)) => {
                     let what = format!("{} bans were changed by somebody else", keys.len());
                     send(out, Event::Drifted { keys: Some(keys), what, seen });
                 }
                 Ok(Drift::Everything(what)) => send(out, Event::Drifted { keys: None, what, seen }),
-                Err(error) => send(out, Event::Trouble { about: "wall watch".to_owned(), what: Some(chain(&error)) }),
+                Err(error) => {
+                    troubled = true;
+                    send(out, Event::Trouble { about: WATCH.to_owned(), what: Some(chain(&error)) });
+                }
             }
         }
     }
