@@ -110,3 +110,20 @@ fn without_the_store_and_without_a_daemon_a_ban_says_what_is_wrong() {
     assert!(answer.code == 70 && answer.err.contains(&house.state.display().to_string()), "{answer:?}");
     assert!(house.kernel().is_empty());
 }
+
+#[test]
+fn a_clock_behind_the_store_loses_no_ban_made_by_hand() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "");
+    house.expect(0, "ban 203.0.113.4 --for 1h");
+    // As if the host had been up a day later already, and started now with a clock that is behind.
+    let (mut store, _) = palisade::store::Store::open(&house.state).unwrap();
+    let tomorrow = palisade_os::clock::now().stamp.plus("1d".parse().unwrap());
+    store.seen(tomorrow).unwrap();
+    drop(store);
+    house.expect(0, "ban 203.0.113.5 --for 1h");
+    assert!(house.banned("203.0.113.5"));
+    house.start();
+    assert!(house.banned("203.0.113.5"));
+    assert!(house.kernel().contains_key("203.0.113.5/32"));
+}
