@@ -9,7 +9,7 @@ use super::wall::Key;
 use crate::attack::JailName;
 use crate::time::{Stamp, Until};
 
-/// Who asked for a ban. Printed as in the contract: `manual`, `jail:sshd`, `flood`, `import:plain`.
+/// Who asked for a ban. Printed as `manual`, `jail:sshd`, `flood`, `import:plain`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// `palisade ban`.

@@ -11,7 +11,7 @@ use crate::time::{Span, Term};
 
 /// The tables of this build.
 pub(super) const TABLES: &[&str] = &["ban", "allow", "limits", "jail"];
-/// Tables of the contract that are still to come.
+/// Tables that are still to come.
 pub(super) const LATER_TABLES: &[&str] = &["conntrack", "routing", "uplink", "tunnel", "budget", "rule", "policy"];
 /// Keys of `[ban]` that each jail may override.
 pub(super) const POLICY_KEYS: &[&str] =

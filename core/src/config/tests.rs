@@ -249,7 +249,7 @@ fn errors_as_json() {
 }
 
 #[test]
-fn the_contracts_sample_is_read() {
+fn a_whole_sample_is_read() {
     let config = good(
         r#"
         [ban]
