@@ -68,7 +68,7 @@ fn a_full_table_displaces_what_ends_soonest_but_nothing_by_hand() {
     assert!(matches!(table.ban(jail("192.0.2.4", 30)), Ok(Change::Extended { .. })), "its own room");
     let _ = table.ban(new_ban(p("192.0.2.4"), 0, None, Origin::Manual)).unwrap();
     let refused = table.ban(jail("192.0.2.5", 1000)).unwrap_err();
-    assert!(refused.to_string().contains("192.0.2.5/32 is not banned: the table is full with 3 bans"));
+    assert!(refused.to_string().contains("the ban table is full with 3 bans"));
     assert_eq!((table.len(), table.displaced()), (3, 1));
 }
 
