@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use palisade_core::control::{Reply, Request};
 use palisade_core::net::Addr;
 use palisade_os::{clock, links, privileges};
@@ -42,7 +42,7 @@ pub fn ask(global: &Global, request: Request) -> Result<Reply> {
 /// The daemon's answer; `None` where no daemon runs.
 fn served(places: &Places, request: &Request) -> Result<Option<Reply>> {
     match Client::connect(&places.socket()) {
-        Ok(mut client) => client.ask(request).context("the daemon did not answer").map(Some),
+        Ok(mut client) => client.ask(request).map(Some),
         Err(error) if nobody_listens(&error) => Ok(None),
         Err(error) => Err(unreachable(&places.socket(), &error)),
     }

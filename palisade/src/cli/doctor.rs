@@ -121,7 +121,7 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                 "the daemon gives answers that are not understood",
                 "restart it: it is of another version than this command",
             )],
-            Err(error) => vec![bad("enforcement", format!("the daemon does not answer: {error:#}"), "look at its log, then restart it")],
+            Err(error) => vec![bad("enforcement", format!("{error:#}"), "look at its log, then restart it")],
         },
         Err(error) if nobody_listens(&error) => {
             let mut findings = vec![note(

@@ -1,5 +1,6 @@
 //! The asking end of the control socket.
 
+use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -17,9 +18,10 @@ const ANSWER_MAX: u64 = 1 << 30;
 #[error("{0}")]
 pub struct Unreachable(pub String);
 
-/// What is said where no answer came: whatever was asked for may have happened.
-fn no_answer(why: impl std::fmt::Display) -> anyhow::Error {
-    anyhow::Error::new(Unreachable(format!("{why}; it may have done what was asked all the same: see `palisade list` and its log")))
+/// No answer came. A change that was asked for may have been made all the same.
+fn no_answer(request: &Request, why: impl Display) -> anyhow::Error {
+    let perhaps = if request.only_reads() { "" } else { "; what was asked for may have been done all the same: look before asking again" };
+    anyhow::Error::new(Unreachable(format!("the daemon gave no answer: {why}{perhaps}; see its log")))
 }
 
 /// A connection to the daemon.
@@ -45,14 +47,14 @@ impl Client {
         let mut line = serde_json::to_vec(request)?;
         anyhow::ensure!(line.len() < REQUEST_MAX, "the request is longer than {REQUEST_MAX} bytes; ask for fewer at once");
         line.push(b'\n');
-        self.stream.get_mut().write_all(&line).map_err(|e| no_answer(format_args!("writing to it failed: {e}")))?;
+        self.stream.get_mut().write_all(&line).map_err(|e| no_answer(request, format_args!("writing to it failed: {e}")))?;
         let line = match self.read_line() {
             Ok(Some(line)) => line,
-            Ok(None) => return Err(no_answer("it closed the connection")),
+            Ok(None) => return Err(no_answer(request, "it closed the connection")),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(no_answer(format_args!("none came within {ANSWER_WITHIN}")));
+                return Err(no_answer(request, format_args!("none came within {ANSWER_WITHIN}")));
             }
-            Err(error) => return Err(no_answer(format_args!("reading from it failed: {error}"))),
+            Err(error) => return Err(no_answer(request, format_args!("reading from it failed: {error}"))),
         };
         serde_json::from_slice(&line).context("the daemon's answer is not understood; is it of another version?")
     }
