@@ -154,7 +154,7 @@ pub enum Verb {
     List(list::List),
     /// Whether an address is shut out: exit code 0 if so, 1 if not
     Check(list::Check),
-    /// Every fact known about an address: bans, lines, counts, kernel, connections
+    /// Every fact known about an address: bans, lines, counts, kernel, events
     Why(why::WhyArgs),
     /// Who can never be banned
     Allow(allow::AllowArgs),

@@ -229,15 +229,17 @@ impl Signatures {
                 print::json(&json!({ "v": 1, "signatures": all }))?;
             }
             None => {
-                let rows: Vec<_> = scan::builtin()
-                    .iter()
-                    .map(|s| vec![s.name().to_owned(), format!("{} rules", s.rules().len()), s.summary().to_owned()])
-                    .collect();
+                let rows: Vec<_> =
+                    scan::builtin().iter().map(|s| vec![s.name().to_owned(), count(s.rules().len()), s.summary().to_owned()]).collect();
                 print::table(&rows)?;
             }
         }
         Ok(Exit::Done)
     }
+}
+
+fn count(rules: usize) -> String {
+    if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") }
 }
 
 fn one(signature: &Signature, as_json: bool) -> Result<()> {
