@@ -1,10 +1,11 @@
 //! Where things are, and the config read from there.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use palisade_core::config::Config;
+use anyhow::Result;
+use palisade_core::config::{Config, ConfigErrors};
 use palisade_core::scan;
 
 /// The largest config file that is read, in bytes: far beyond any written by hand.
@@ -39,12 +40,12 @@ impl Places {
         let mut texts = Vec::new();
         match read_text(&self.config) {
             Ok(text) => texts.push((self.config.display().to_string(), text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.config_named => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.config.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.config_named => {}
+            Err(error) => return Err(unreadable(&self.config, error)),
         }
         let beside = self.config.parent().unwrap_or(Path::new(".")).join("conf.d");
         for path in parts(&beside)? {
-            let text = read_text(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = read_text(&path).map_err(|error| unreadable(&path, error))?;
             texts.push((path.display().to_string(), text));
         }
         Ok(texts)
@@ -54,19 +55,34 @@ impl Places {
     pub fn config(&self) -> Result<Config> {
         let texts = self.config_texts()?;
         let names: Vec<&str> = scan::shipped().iter().map(|(name, _)| *name).collect();
-        Config::read(&texts, &names).map_err(|errors| anyhow::Error::new(BadConfig(errors.to_string())))
+        Config::read(&texts, &names).map_err(|errors| anyhow::Error::new(BadConfig::Invalid(errors)))
     }
 }
 
 /// A config that cannot be used; exit code 4.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BadConfig(pub String);
+pub enum BadConfig {
+    /// Something in it is wrong.
+    #[error("{0}")]
+    Invalid(ConfigErrors),
+    /// It cannot be read.
+    #[error("cannot read {}: {error}{}", path.display(), if error.kind() == ErrorKind::PermissionDenied { "; run this as root" } else { "" })]
+    Unreadable {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
 
-fn read_text(path: &Path) -> std::io::Result<String> {
+fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
+    anyhow::Error::new(BadConfig::Unreadable { path: path.to_owned(), error })
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
     let size = fs::metadata(path)?.len();
     if size > CONFIG_MAX {
-        return Err(std::io::Error::other(format!("it has {size} bytes; a config is at most {CONFIG_MAX}")));
+        return Err(io::Error::other(format!("it has {size} bytes; a config is at most {CONFIG_MAX}")));
     }
     fs::read_to_string(path)
 }
@@ -75,12 +91,12 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(folder, error)),
     };
     let mut paths = Vec::new();
     for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let path = entry.map_err(|error| unreadable(folder, error))?.path();
         if path.extension().is_some_and(|ext| ext == "toml") {
             paths.push(path);
         }

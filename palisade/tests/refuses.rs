@@ -130,3 +130,63 @@ fn a_config_that_is_wrong_is_told_by_line_and_column() {
     }
     assert_eq!(lab.victim.sh("nft list tables"), "");
 }
+
+#[test]
+fn a_config_that_is_wrong_is_told_to_programs_too() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    fs::write(&house.config, "[ban]\nban_tme = \"1h\"\n").unwrap();
+    let told = house.expect(4, "--json config check").json();
+    let first = &told["errors"][0];
+    assert_eq!((&told["v"], &told["valid"], &first["line"], &first["column"]), (&1.into(), &false.into(), &2.into(), &1.into()), "{told}");
+    fs::remove_file(&house.config).unwrap();
+    for verb in ["config check", "list", "run"] {
+        let answer = house.expect(4, verb);
+        assert!(answer.err.contains(&house.config.display().to_string()), "{verb}: {answer:?}");
+    }
+    assert_eq!(house.expect(4, "--json config check").json()["errors"][0]["kind"], "unreadable");
+}
+
+#[test]
+fn a_daemon_that_hangs_up_has_done_nothing_as_far_as_a_script_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    fs::create_dir_all(&house.run).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(house.run.join("control.sock")).unwrap();
+    // Whoever connects is hung up on at once, so that either writing or reading fails.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    for verb in ["ban 203.0.113.7", "unban 203.0.113.7", "list", "status", "kill 203.0.113.7", "events -f"] {
+        let answer = house.expect(3, verb);
+        assert!(answer.out.is_empty() && answer.err.contains("daemon"), "{verb}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    for verb in ["completions zsh", "man", "--json signatures", "list", "config show"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let answer = house.command(verb.split(' ')).stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.success() && !said.contains("panicked"), "{verb}: {:?} {said}", answer.status);
+    }
+}
+
+#[test]
+fn without_rights_and_without_a_daemon_it_says_who_may() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    let copy = lab.path("palisade");
+    fs::copy(env!("CARGO_BIN_EXE_palisade"), &copy).unwrap();
+    fs::set_permissions(lab.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for verb in ["list", "check 203.0.113.7", "ban 203.0.113.7", "status"] {
+        let mut command = lab.victim.command(program("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]).arg(&copy);
+        house.dress(&mut command);
+        let answer = command.args(verb.split(' ')).output().unwrap();
+        let said = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.code() == Some(3) && said.contains("group palisade"), "{verb}: {:?} {said}", answer.status);
+    }
+}

@@ -113,6 +113,10 @@ pub(super) fn journal(text: &str) -> Result<String, Wrong> {
         if field.is_empty() || field.len() > FIELD_MAX || field.as_bytes()[0].is_ascii_digit() || !field.bytes().all(upper) {
             return wrong("a field's name has upper-case letters, digits and `_`");
         }
+        // __CURSOR, __REALTIME_TIMESTAMP: addresses of a record, which the journal does not match on.
+        if field.starts_with("__") {
+            return wrong("fields whose names begin with `__` cannot be matched on");
+        }
         if value.is_empty() || value.chars().any(char::is_control) {
             return wrong("a field's value cannot be empty or hold control characters");
         }
@@ -192,7 +196,21 @@ mod tests {
     fn journal_matches_are_field_and_value() {
         assert_eq!(journal("_COMM=sshd  _UID=0 ").as_deref(), Ok("_COMM=sshd _UID=0"));
         assert_eq!(journal("SYSLOG_IDENTIFIER=a=b").as_deref(), Ok("SYSLOG_IDENTIFIER=a=b"));
-        for wrong in ["", " ", "sshd", "=x", "_UID=", "comm=sshd", "0A=b", "_COMM=a + _COMM=b", "--all", "-u=x", "_A=\u{7f}"] {
+        for wrong in [
+            "",
+            " ",
+            "sshd",
+            "=x",
+            "_UID=",
+            "comm=sshd",
+            "0A=b",
+            "_COMM=a + _COMM=b",
+            "__CURSOR=x",
+            "_UID=0 __SEQNUM=1",
+            "--all",
+            "-u=x",
+            "_A=\u{7f}",
+        ] {
             assert!(journal(wrong).is_err(), "{wrong:?}");
         }
     }

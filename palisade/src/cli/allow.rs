@@ -9,6 +9,7 @@ use palisade_os::clock;
 use serde_json::json;
 
 use super::ask::{ask, unexpected};
+use super::ban::term;
 use super::print;
 use super::{Exit, Global};
 
@@ -30,7 +31,7 @@ enum AllowVerb {
         #[arg(required = true, value_name = "ADDR|CIDR")]
         prefixes: Vec<Prefix>,
         /// How long: 30d, permanent
-        #[arg(long = "for", value_name = "DURATION", default_value = "permanent")]
+        #[arg(long = "for", value_name = "DURATION", default_value = "permanent", value_parser = term)]
         term: Term,
         /// Why
         #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
@@ -50,6 +51,11 @@ enum AllowVerb {
 impl AllowArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
+        let how = match &self.verb {
+            AllowVerb::Add { term: Term::For(span), .. } => format!("allowed, {} left", print::rough(*span)),
+            AllowVerb::Add { term: Term::Forever, .. } => "allowed, for ever".to_owned(),
+            _ => "allowed no longer".to_owned(),
+        };
         let request = match self.verb {
             AllowVerb::Add { prefixes, term, comment } => Request::AllowAdd { prefixes, term, comment },
             AllowVerb::Del { prefixes } => Request::AllowDel { prefixes },
@@ -69,7 +75,7 @@ impl AllowArgs {
                     print::json(&json!({ "v": 1, "changed": changed, "missing": missing, "lifted": lifted }))?;
                 } else {
                     for prefix in &changed {
-                        print::line(prefix)?;
+                        print::line(format_args!("{prefix}  {how}"))?;
                     }
                     for prefix in &missing {
                         print::say(format_args!(

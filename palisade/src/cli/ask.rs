@@ -1,8 +1,10 @@
 //! Asks the daemon, or does without it.
 
+use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use palisade_core::control::{Reply, Request};
 use palisade_core::net::Addr;
 use palisade_os::{clock, links, privileges};
@@ -10,12 +12,8 @@ use palisade_os::{clock, links, privileges};
 use super::{Exit, Global};
 use crate::direct::Direct;
 use crate::serve::client::Client;
-use crate::settings::Places;
-
-/// The daemon is needed and not there; exit code 3.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreachable(pub String);
+pub use crate::serve::client::Unreachable;
+use crate::settings::{BadConfig, Places};
 
 /// The answer was no, and why.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +34,7 @@ pub fn ask(global: &Global, request: Request) -> Result<Reply> {
     let direct = match Direct::open(&places, &request) {
         Ok(direct) => direct,
         // Whoever held the lock may have been a daemon on its way up.
-        Err(error) => return served(&places, &request)?.map_or(Err(error), answered),
+        Err(error) => return served(&places, &request)?.map_or_else(|| Err(without_rights(&places, error)), answered),
     };
     answered(direct.ask(request, clock::now())?)
 }
@@ -44,15 +42,33 @@ pub fn ask(global: &Global, request: Request) -> Result<Reply> {
 /// The daemon's answer; `None` where no daemon runs.
 fn served(places: &Places, request: &Request) -> Result<Option<Reply>> {
     match Client::connect(&places.socket()) {
-        Ok(mut client) => client.ask(request).context("the daemon did not answer").map(Some),
+        Ok(mut client) => client.ask(request).map(Some),
         Err(error) if nobody_listens(&error) => Ok(None),
-        Err(error) => Err(anyhow::Error::new(Unreachable(format!(
-            "cannot reach the daemon at {}: {error}{}",
-            places.socket().display(),
-            hint(&error)
-        )))),
+        Err(error) => Err(unreachable(&places.socket(), &error)),
     }
 }
+
+/// Why there is no talking to the daemon, and what to do.
+pub fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::Error::new(Unreachable(format!("cannot reach the daemon at {}: {error}{}", socket.display(), hint(error))))
+}
+
+/// Whoever has not the rights to do without the daemon needs one.
+fn without_rights(places: &Places, error: anyhow::Error) -> anyhow::Error {
+    if may_enforce() || error.is::<BadConfig>() {
+        return error;
+    }
+    let socket = places.socket();
+    anyhow::Error::new(Unreachable(format!("no daemon listens at {}, and without one: {error:#}{RIGHTS}", socket.display())))
+}
+
+/// What was asked for does not exist: the words are wrong, not the world.
+pub fn usage(message: impl Display) -> anyhow::Error {
+    anyhow::Error::new(Refused { exit: Exit::Usage, message: format!("palisade: {message}") })
+}
+
+/// Who may ask the daemon.
+const RIGHTS: &str = "; run this as root or as a member of the group palisade";
 
 /// Whether there is no daemon (rather than one that cannot be reached).
 pub fn nobody_listens(error: &io::Error) -> bool {
@@ -60,7 +76,7 @@ pub fn nobody_listens(error: &io::Error) -> bool {
 }
 
 fn hint(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied { "; run this as root or as a member of the group palisade" } else { "" }
+    if error.kind() == io::ErrorKind::PermissionDenied { RIGHTS } else { "" }
 }
 
 /// Turns a failed answer into an error.

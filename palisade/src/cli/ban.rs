@@ -1,11 +1,11 @@
 //! `palisade ban`, `unban`, `kill`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use palisade_core::bans::ban::{Ban, Origin};
 use palisade_core::control::{BanOutcome, BanResult, KillCount, PREFIXES_A_REQUEST, Reply, Request, Whom};
-use palisade_core::net::Prefix;
-use palisade_core::time::Term;
+use palisade_core::net::{Addr, Prefix};
+use palisade_core::time::{Span, Term};
 use palisade_os::clock;
 use serde::Serialize;
 
@@ -13,17 +13,50 @@ use super::ask::{ask, asker, unexpected};
 use super::print::{self, Painted};
 use super::{Exit, Global};
 
+/// Reads how long something is to last.
+pub(super) fn term(text: &str) -> Result<Term, String> {
+    match text.parse().map_err(|e| format!("{e}"))? {
+        Term::For(span) if span < SHORTEST => Err(format!("it must last at least {SHORTEST}")),
+        term => Ok(term),
+    }
+}
+
+/// What ends sooner is over before anybody could see it; the config has the same bound.
+const SHORTEST: Span = Span::secs(1);
+
+/// A prefix and how it was typed.
+#[derive(Clone, Debug)]
+struct Typed {
+    prefix: Prefix,
+    text: String,
+}
+
+fn typed(text: &str) -> Result<Typed, String> {
+    let prefix = text.parse().map_err(|e| format!("{e}"))?;
+    Ok(Typed { prefix, text: text.to_owned() })
+}
+
+impl Typed {
+    /// Says so where the address has bits that the prefix has not: perhaps only the host was meant.
+    fn tell_host_bits(&self) {
+        let addr = self.text.split('/').next().and_then(|addr| addr.trim().parse::<Addr>().ok());
+        if addr.is_some_and(|addr| addr != self.prefix.addr()) {
+            print::say(format_args!("{} is the prefix {}", self.text, self.prefix));
+        }
+    }
+}
+
 /// Shut addresses out.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade ban 203.0.113.7                      for the config's manual_time (a day)\n  palisade ban 203.0.113.0/24 --for 1w --reason \"scanners\"\n  palisade ban 2001:db8:bad::/64 --permanent\n\nExit code 5: protected by the allow list (see `palisade allow list`); nothing of it was banned."
+    after_help = "Examples:\n  palisade ban 203.0.113.7                      for the config's manual_time (a day)\n  palisade ban 203.0.113.0/24 --for 1w --reason \"scanners\"\n  palisade ban 2001:db8:bad::/64 --permanent\n\nA bare address is that host alone, also in IPv6 (a /128): write the /64 where its network is meant.\n\nExit code 5: protected by the allow list (see `palisade allow list`); nothing of it was banned."
 )]
 pub struct BanArgs {
     /// Addresses or prefixes
-    #[arg(required = true, value_name = "ADDR|CIDR")]
-    prefixes: Vec<Prefix>,
+    #[arg(required = true, value_name = "ADDR|CIDR", value_parser = typed)]
+    prefixes: Vec<Typed>,
     /// How long: 90s, 10m, 1h30m, 2d, 1w
-    #[arg(long = "for", short = 'd', value_name = "DURATION", visible_alias = "duration", conflicts_with = "permanent")]
+    #[arg(long = "for", short = 'd', value_name = "DURATION", visible_alias = "duration", conflicts_with = "permanent", value_parser = term)]
     term: Option<Term>,
     /// Until it is taken back
     #[arg(long)]
@@ -49,9 +82,10 @@ impl BanArgs {
         let term = if self.permanent { Some(Term::Forever) } else { self.term };
         let mut results = Vec::new();
         let mut killed = KillCount::default();
+        self.prefixes.iter().for_each(Typed::tell_host_bits);
         for chunk in self.prefixes.chunks(PREFIXES_A_REQUEST) {
             let request = Request::Ban {
-                prefixes: chunk.to_vec(),
+                prefixes: chunk.iter().map(|typed| typed.prefix).collect(),
                 term,
                 reason: self.reason.clone(),
                 force: self.force,
@@ -61,8 +95,7 @@ impl BanArgs {
             match ask(global, request)? {
                 Reply::Bans { results: more, killed: count } => {
                     results.extend(more);
-                    killed.sockets += count.sockets;
-                    killed.states += count.states;
+                    add(&mut killed, count);
                 }
                 other => return Err(unexpected(&other)),
             }
@@ -95,6 +128,11 @@ fn show_bans(results: &[BanResult], killed: KillCount) -> Result<()> {
     Ok(())
 }
 
+fn add(sum: &mut KillCount, more: KillCount) {
+    sum.sockets += more.sockets;
+    sum.states += more.states;
+}
+
 fn ended(killed: KillCount) -> String {
     format!("ended {} local sockets and {} connection states", killed.sockets, killed.states)
 }
@@ -112,7 +150,7 @@ fn exit_of(results: &[BanResult]) -> Exit {
 /// Let addresses in again.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade unban 203.0.113.7\n  palisade unban --jail sshd\n\nExit code 1: it was not banned. A wider ban that still covers it is named."
+    after_help = "Examples:\n  palisade unban 203.0.113.7\n  palisade unban --jail sshd\n\nExit code 1: it was not banned, or the jail has banned nobody. A wider ban that still covers it is named."
 )]
 pub struct UnbanArgs {
     /// Addresses or prefixes, as `palisade list` shows them
@@ -137,7 +175,7 @@ struct UnbanDoc<'a> {
 impl UnbanArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
-        let whoms: Vec<Whom> = match (self.all, self.jail) {
+        let whoms: Vec<Whom> = match (self.all, &self.jail) {
             (true, _) => vec![Whom::All],
             (false, Some(jail)) => vec![Whom::Jail(jail.as_str().into())],
             (false, None) => self.prefixes.chunks(PREFIXES_A_REQUEST).map(|c| Whom::Prefixes(c.to_vec())).collect(),
@@ -158,6 +196,11 @@ impl UnbanArgs {
             print::json(&UnbanDoc { v: 1, removed: prefixes(&removed), missing: &missing, still: prefixes(&still) })?;
         } else {
             show_unbans(&removed, &missing, &still)?;
+        }
+        // A jail's name is not checked against the config: its bans may outlive it there.
+        if let (Some(jail), true) = (&self.jail, removed.is_empty()) {
+            print::say(format_args!("no bans by jail {jail}"));
+            return Ok(Exit::No);
         }
         Ok(if missing.is_empty() { Exit::Done } else { Exit::No })
     }
@@ -202,13 +245,17 @@ struct KillDoc {
 impl KillArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
-        if self.prefixes.len() > PREFIXES_A_REQUEST {
-            bail!("at most {PREFIXES_A_REQUEST} prefixes at once");
+        let mut killed = KillCount::default();
+        for chunk in self.prefixes.chunks(PREFIXES_A_REQUEST) {
+            match ask(global, Request::Kill { prefixes: chunk.to_vec() })? {
+                Reply::Killed(count) => add(&mut killed, count),
+                other => return Err(unexpected(&other)),
+            }
         }
-        match ask(global, Request::Kill { prefixes: self.prefixes })? {
-            Reply::Killed(killed) if global.json => print::json(&KillDoc { v: 1, killed })?,
-            Reply::Killed(killed) => print::line(ended(killed))?,
-            other => return Err(unexpected(&other)),
+        if global.json {
+            print::json(&KillDoc { v: 1, killed })?;
+        } else {
+            print::line(ended(killed))?;
         }
         Ok(Exit::Done)
     }

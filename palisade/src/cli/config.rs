@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::print;
 use super::{Exit, Global};
+use crate::settings::BadConfig;
 
 /// Check or show the config.
 #[derive(Debug, Args)]
@@ -34,8 +35,11 @@ impl ConfigArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let places = global.places();
-        let texts = places.config_texts()?;
-        let config = places.config()?;
+        let (texts, config) = match places.config_texts().and_then(|texts| Ok((texts, places.config()?))) {
+            Ok(read) => read,
+            Err(error) if global.json && matches!(self.verb, ConfigVerb::Check { .. }) => return invalid(error),
+            Err(error) => return Err(error),
+        };
         match self.verb {
             ConfigVerb::Check { quiet: true } => {}
             ConfigVerb::Check { quiet: false } if global.json => {
@@ -53,4 +57,18 @@ impl ConfigArgs {
         }
         Ok(Exit::Done)
     }
+}
+
+/// `{"v":1,"valid":false,"errors":[{"file","line","column","kind","message","hint"}],"more":N}`.
+fn invalid(error: anyhow::Error) -> Result<Exit> {
+    let document = match error.downcast_ref::<BadConfig>() {
+        Some(BadConfig::Invalid(errors)) => json!({ "v": 1, "valid": false, "errors": errors.to_json(), "more": errors.more }),
+        Some(bad @ BadConfig::Unreadable { path, .. }) => {
+            let one = json!({ "file": path, "line": null, "column": null, "kind": "unreadable", "message": bad.to_string(), "hint": null });
+            json!({ "v": 1, "valid": false, "errors": [one], "more": 0 })
+        }
+        None => return Err(error),
+    };
+    print::json(&document)?;
+    Ok(Exit::Config)
 }

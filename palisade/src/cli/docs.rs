@@ -1,14 +1,14 @@
 //! `palisade man`, `completions`: made from the table of verbs.
 
 use std::fs;
-use std::io;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, Exit};
+use super::{Cli, Exit, print};
 
 /// Completions for a shell.
 #[derive(Debug, Args)]
@@ -21,7 +21,10 @@ pub struct Completions {
 impl Completions {
     /// Does it.
     pub fn run(self) -> Result<Exit> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "palisade", &mut io::stdout().lock());
+        // Made whole before it is written: the generator knows no other answer to a closed pipe than a panic.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "palisade", &mut script);
+        print::out(|out| out.write_all(&script))?;
         Ok(Exit::Done)
     }
 }
@@ -39,7 +42,11 @@ impl Man {
     pub fn run(self) -> Result<Exit> {
         let command = Cli::command();
         match self.dir {
-            None => clap_mangen::Man::new(command).render(&mut io::stdout().lock())?,
+            None => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(command).render(&mut page)?;
+                print::out(|out| out.write_all(&page))?;
+            }
             Some(dir) => {
                 fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
                 pages(command, "palisade", &dir)?;

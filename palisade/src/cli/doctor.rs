@@ -113,7 +113,7 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                     State::Observing => note("enforcement", what, "start it without --observe to enforce"),
                     State::Degraded => bad("enforcement", what, "see the problems below"),
                 }];
-                findings.extend(status.problems.into_iter().map(|p| bad("problem", format!("{}: {}", p.about, p.what), "as it says")));
+                findings.extend(status.problems.into_iter().map(|p| as_told("problem", format!("{}: {}", p.about, p.what))));
                 findings
             }
             Ok(_) => vec![bad(
@@ -121,7 +121,7 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                 "the daemon gives answers that are not understood",
                 "restart it: it is of another version than this command",
             )],
-            Err(error) => vec![bad("enforcement", format!("the daemon does not answer: {error:#}"), "look at its log, then restart it")],
+            Err(error) => vec![bad("enforcement", format!("{error:#}"), "look at its log, then restart it")],
         },
         Err(error) if nobody_listens(&error) => {
             let mut findings = vec![note(
@@ -143,8 +143,13 @@ fn firewall(config: &Config) -> Finding {
     match open::firewall(config, Mode::Enforce).and_then(|mut blocker| Ok((blocker.name(), blocker.read(Read::Frame)?.whole))) {
         Ok((name, true)) => ok("firewall", format!("{name} works, and our table stands whole")),
         Ok((name, false)) => note("firewall", format!("{name} works, but our table does not stand"), "palisade restore"),
-        Err(error) => bad("firewall", format!("{error:#}"), "as it says"),
+        Err(error) => as_told("firewall", format!("{error:#}")),
     }
+}
+
+/// Bad, and the words for it already say what to do.
+fn as_told(about: &'static str, what: impl Into<String>) -> Finding {
+    Finding { grade: Grade::Bad, about, what: what.into(), fix: None }
 }
 
 /// Whether a jail hears anything.
@@ -170,7 +175,14 @@ fn files(jail: &Jail, patterns: &[String]) -> Finding {
     let plain = patterns.iter().filter(|p| !p.contains(['*', '?', '[']));
     for path in plain {
         match fs::File::open(path) {
-            Ok(_) => return ok("jail", format!("{name} reads {path}; any local user who may write to syslog can write such lines")),
+            Ok(_) if by_syslog(path) => {
+                return note(
+                    "jail",
+                    format!("{name} reads {path}; any local user may write such lines by way of syslog"),
+                    "let it read the journal, whose records say who wrote them (systemd-journald), or trust the local users",
+                );
+            }
+            Ok(_) => return ok("jail", format!("{name} reads {path}")),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 return bad("jail", format!("{name} may not read {path}"), format!("setfacl -m u:palisade:r {path}"));
             }
@@ -186,6 +198,12 @@ fn files(jail: &Jail, patterns: &[String]) -> Finding {
         format!("{name}: none of its files is there yet ({})", patterns.join(", ")),
         "nothing, if this host has no such service; a file that appears is read from its start",
     )
+}
+
+/// Whether a file is one of those that syslog daemons write: right in /var/log. A service's own logs
+/// are in folders of their own.
+fn by_syslog(path: &str) -> bool {
+    Path::new(path).parent() == Some(Path::new("/var/log"))
 }
 
 fn clock_of(places: &Places) -> Option<Finding> {

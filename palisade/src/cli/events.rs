@@ -9,7 +9,7 @@ use palisade_core::time::{Span, Stamp};
 use palisade_os::clock;
 use serde::Serialize;
 
-use super::ask::{Unreachable, answered, ask, unexpected};
+use super::ask::{answered, ask, unexpected, unreachable};
 use super::{Exit, Global, print};
 use crate::serve::client::Client;
 use crate::tell::describe;
@@ -62,14 +62,14 @@ impl Events {
         let show = |notice: &Notice| if global.json { print::json(&EventDoc { v: 1, notice }) } else { print::line(describe(notice)) };
         if self.follow {
             let socket = global.places().socket();
-            let mut client = Client::connect(&socket)
-                .map_err(|e| anyhow::Error::new(Unreachable(format!("cannot follow: no daemon at {}: {e}", socket.display()))))?;
+            let mut client = Client::connect(&socket).map_err(|error| unreachable(&socket, &error))?;
             let reply = answered(client.ask(&request)?)?;
             show_all(reply, show)?;
             while let Some(notice) = client.next_notice()? {
                 show(&notice)?;
             }
-            return Ok(Exit::NoDaemon); // the daemon stopped
+            print::say("palisade: the daemon stopped");
+            return Ok(Exit::NoDaemon);
         }
         show_all(ask(global, request)?, show)?;
         Ok(Exit::Done)

@@ -1,6 +1,6 @@
 //! `palisade list`, `check`.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 
 use anyhow::Result;
 use clap::Args;
@@ -31,6 +31,8 @@ impl List {
         };
         if global.json {
             write_json(&bans)?;
+        } else if bans.is_empty() {
+            print::say("nobody is shut out");
         } else {
             print::table(&rows(&bans, clock::now().stamp))?;
         }
@@ -38,19 +40,20 @@ impl List {
     }
 }
 
-/// The contract's document, written as a stream so that a million bans need no second copy.
+/// The document other programs build on, written as a stream so that a million bans need no second copy.
 fn write_json(bans: &[Ban]) -> Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    out.write_all(br#"{"v":1,"bans":["#)?;
-    for (n, ban) in bans.iter().enumerate() {
-        if n > 0 {
-            out.write_all(b",")?;
+    print::out(|out| {
+        let mut out = BufWriter::new(out);
+        out.write_all(br#"{"v":1,"bans":["#)?;
+        for (n, ban) in bans.iter().enumerate() {
+            if n > 0 {
+                out.write_all(b",")?;
+            }
+            serde_json::to_writer(&mut out, &ban_json(ban))?;
         }
-        serde_json::to_writer(&mut out, &ban_json(ban))?;
-    }
-    out.write_all(b"]}\n")?;
-    out.flush()?;
-    Ok(())
+        out.write_all(b"]}\n")?;
+        out.flush()
+    })
 }
 
 /// One ban in the shape other programs build on.

@@ -33,6 +33,8 @@ pub enum Exit {
     Done = 0,
     /// No: not banned, nothing matched, a check failed.
     No = 1,
+    /// What was asked for makes no sense or does not exist.
+    Usage = 2,
     /// The daemon is needed and not reachable.
     NoDaemon = 3,
     /// The config is invalid.
@@ -51,6 +53,7 @@ impl Exit {
         match code {
             0 => Self::Done,
             1 => Self::No,
+            2 => Self::Usage,
             3 => Self::NoDaemon,
             4 => Self::Config,
             5 => Self::Refused,
@@ -75,7 +78,7 @@ Exit codes: 0 yes/done, 1 no, 2 usage, 3 daemon not reachable, 4 config invalid,
 /// Guards the network edge of this host: attackers in the logs are banned in the real firewall,
 /// their open connections ended, for a while, across restarts and reboots.
 #[derive(Debug, Parser)]
-#[command(name = "palisade", version, after_help = EXAMPLES, infer_subcommands = true, propagate_version = true)]
+#[command(name = "palisade", version, after_help = EXAMPLES, propagate_version = true)]
 pub struct Cli {
     /// Flags every verb takes.
     #[command(flatten)]
@@ -151,7 +154,7 @@ pub enum Verb {
     List(list::List),
     /// Whether an address is shut out: exit code 0 if so, 1 if not
     Check(list::Check),
-    /// Every fact known about an address: bans, lines, counts, kernel, connections
+    /// Every fact known about an address: bans, lines, counts, kernel, events
     Why(why::WhyArgs),
     /// Who can never be banned
     Allow(allow::AllowArgs),

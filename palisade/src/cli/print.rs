@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ColorChoice;
 use palisade_core::time::{Span, Stamp, Until};
 use serde::Serialize;
@@ -38,18 +38,32 @@ impl<T: Display> Display for Painted<T> {
     }
 }
 
+/// Whoever read our answer has seen enough, as `head` does: nothing went wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output was closed")]
+pub struct Closed;
+
+/// Writes to standard output. [`Closed`] when nobody reads it any more; other pipes that break are
+/// errors, so this is the one place that tells them apart.
+pub fn out(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match write(&mut stdout).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(anyhow::Error::new(Closed)),
+        result => result.context("writing the answer"),
+    }
+}
+
 /// Writes a line of the answer.
 pub fn line(text: impl Display) -> Result<()> {
-    writeln!(io::stdout().lock(), "{text}")?;
-    Ok(())
+    out(|out| writeln!(out, "{text}"))
 }
 
 /// Writes a JSON document on one line.
 pub fn json(value: &impl Serialize) -> Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
+    out(|out| {
+        serde_json::to_writer(&mut *out, value)?;
+        writeln!(out)
+    })
 }
 
 /// What is left, for people: `3h12m left`, `for ever`, at most two units.
@@ -77,11 +91,14 @@ pub fn rough(span: Span) -> String {
 
 /// Tells an error once, with its whole chain, and chooses the exit code.
 pub fn failure(error: &anyhow::Error) -> Exit {
-    if error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe) {
-        return Exit::Done; // whoever read our answer has seen enough
+    if error.is::<Closed>() {
+        return Exit::Done;
     }
     if let Some(bad) = error.downcast_ref::<BadConfig>() {
-        say(bad);
+        match bad {
+            BadConfig::Invalid(errors) => say(errors),
+            BadConfig::Unreadable { .. } => say(format_args!("palisade: {bad}")),
+        }
         return Exit::Config;
     }
     if let Some(refused) = error.downcast_ref::<Refused>() {
@@ -102,9 +119,9 @@ pub fn table(rows: &[Vec<String>]) -> Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = io::stdout().lock();
+    let mut text = String::new();
     for row in rows {
-        let mut text = String::new();
+        let start = text.len();
         for (c, cell) in row.iter().enumerate() {
             if c + 1 == row.len() {
                 text.push_str(cell);
@@ -112,9 +129,10 @@ pub fn table(rows: &[Vec<String>]) -> Result<()> {
                 text.push_str(&format!("{cell:<width$}  ", width = widths[c]));
             }
         }
-        writeln!(out, "{}", text.trim_end())?;
+        text.truncate(text.trim_end().len().max(start));
+        text.push('\n');
     }
-    Ok(())
+    out(|out| out.write_all(text.as_bytes()))
 }
 
 #[cfg(test)]

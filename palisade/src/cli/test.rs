@@ -1,11 +1,12 @@
 //! `palisade test`, `signatures`.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use palisade_core::attack::{Attack, excerpt};
 use palisade_core::scan::{self, Explanation, JailScan, Line, Reason, Scanner, Signature};
@@ -13,6 +14,7 @@ use palisade_core::time::Stamp;
 use serde::Serialize;
 use serde_json::json;
 
+use super::ask::usage;
 use super::print::{self, Painted};
 use super::{Exit, Global};
 use crate::serve::sources::scanner_of;
@@ -55,11 +57,7 @@ impl Test {
     pub fn run(self, global: &Global) -> Result<Exit> {
         let config = global.places().config()?;
         let scanner = self.scanner(&config)?;
-        let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(File::open(&self.file).with_context(|| format!("cannot open {}", self.file.display()))?)
-        };
+        let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
         let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
         let (mut number, mut matched) = (0, 0);
         while let Some(line) = lines.next()? {
@@ -89,7 +87,7 @@ impl Test {
         if let Some(name) = &self.jail {
             let Some(jail) = config.jail(&name.as_str().into()) else {
                 let names: Vec<&str> = config.jails().keys().map(|n| n.0.as_ref()).collect();
-                bail!("there is no jail `{name}`; there are {}", names.join(", "));
+                return Err(usage(format_args!("there is no jail `{name}`; there are {}", names.join(", "))));
             };
             return Ok(scanner_of([jail]));
         }
@@ -156,7 +154,16 @@ fn document(line: u64, attack: Option<&Attack>) -> LineDoc<'_> {
 }
 
 fn find(name: &str) -> Result<Arc<Signature>> {
-    scan::load(name).with_context(|| format!("there is no signature `{name}`; `palisade signatures` lists them"))
+    scan::load(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
+}
+
+fn open(path: &Path) -> Result<File> {
+    let wrong = |why: &dyn Display| usage(format_args!("cannot read {}: {why}", path.display()));
+    let file = File::open(path).map_err(|error| wrong(&error))?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return Err(wrong(&"it is a directory"));
+    }
+    Ok(file)
 }
 
 /// Lines as bytes; one over the cap is `None`, as the daemon drops it whole.
@@ -222,15 +229,17 @@ impl Signatures {
                 print::json(&json!({ "v": 1, "signatures": all }))?;
             }
             None => {
-                let rows: Vec<_> = scan::builtin()
-                    .iter()
-                    .map(|s| vec![s.name().to_owned(), format!("{} rules", s.rules().len()), s.summary().to_owned()])
-                    .collect();
+                let rows: Vec<_> =
+                    scan::builtin().iter().map(|s| vec![s.name().to_owned(), count(s.rules().len()), s.summary().to_owned()]).collect();
                 print::table(&rows)?;
             }
         }
         Ok(Exit::Done)
     }
+}
+
+fn count(rules: usize) -> String {
+    if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") }
 }
 
 fn one(signature: &Signature, as_json: bool) -> Result<()> {

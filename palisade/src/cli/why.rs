@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
+use palisade_core::bans::ban::{Ban, Origin};
+use palisade_core::bans::wall::Standing;
 use palisade_core::control::{Reply, Request, Why};
 use palisade_core::net::Prefix;
-use palisade_core::time::Stamp;
 use palisade_os::clock;
 use serde_json::{Value, json};
 
@@ -83,10 +84,7 @@ fn show(prefix: Prefix, why: &Why) -> Result<()> {
     }
     for (ban, standing) in &why.bans {
         print::line(format_args!("{}  {}, {}", ban.key.prefix, Painted(31, "BANNED"), print::left(ban.until, now)))?;
-        let mut rows = vec![
-            vec!["  by".to_owned(), format!("{}: {} (ban {} of this source), since {}", ban.origin, ban.reason, ban.offences, ban.since)],
-            vec!["  kernel".to_owned(), kernel(standing.as_ref(), now)],
-        ];
+        let mut rows = vec![vec!["  by".to_owned(), by(ban)], vec!["  kernel".to_owned(), kernel(standing.as_ref())]];
         rows.push(vec!["  undo".to_owned(), format!("palisade unban {}", ban.key.prefix)]);
         print::table(&rows)?;
     }
@@ -98,9 +96,6 @@ fn show(prefix: Prefix, why: &Why) -> Result<()> {
         rows.push(vec!["  protected".to_owned(), member.clone()]);
     }
     rows.push(vec!["  offences".to_owned(), why.offences.to_string()]);
-    if let Some(flows) = why.flows {
-        rows.push(vec!["  flows".to_owned(), format!("{flows} connection states now")]);
-    }
     for evidence in &why.lines {
         rows.push(vec!["  line".to_owned(), format!("{} {} ({}) {}", evidence.at, evidence.jail, evidence.signature, evidence.line)]);
     }
@@ -110,7 +105,14 @@ fn show(prefix: Prefix, why: &Why) -> Result<()> {
     print::table(&rows)
 }
 
-fn kernel(standing: Option<&palisade_core::bans::wall::Standing>, _now: Stamp) -> String {
+/// Who asked for it and why; the how manieth it is only where bans are counted.
+fn by(ban: &Ban) -> String {
+    let reason = if ban.reason.is_empty() { String::new() } else { format!(": {}", ban.reason) };
+    let nth = if ban.origin == Origin::Manual { String::new() } else { format!(" (ban {} of this source)", ban.offences) };
+    format!("{}{reason}{nth}, since {}", ban.origin, ban.since)
+}
+
+fn kernel(standing: Option<&Standing>) -> String {
     let Some(standing) = standing else { return "not in the kernel".to_owned() };
     let left = standing.left.map_or_else(|| "no timeout".to_owned(), |l| format!("{} left", print::rough(l)));
     match (standing.packets, standing.bytes) {
