@@ -118,7 +118,7 @@ fn show_bans(results: &[BanResult], killed: KillCount) -> Result<()> {
             }
             BanOutcome::Refused { protected_by } => print::say(format_args!("refused: {}: {protected_by}", result.prefix)),
             BanOutcome::Failed { error } => {
-                print::say(format_args!("{}: not enforced: {error}; it is kept and tried again", result.prefix))
+                print::say(format_args!("{}: not enforced: {error}", result.prefix))
             }
         }
     }
