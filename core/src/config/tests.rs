@@ -435,7 +435,7 @@ fn config_text() -> impl Strategy<Value = String> {
             )
         },
     );
-    let sources = ("[a-z*?\"'# \\[äé]{0,20}", "[A-Z_]{1,9}=[a-z\"'#=äé\\\\]{1,9}", any::<bool>());
+    let sources = ("[a-z*?\"'# \\[äé]{0,20}", "_?[A-Z][A-Z_]{0,8}=[a-z\"'#=äé\\\\]{1,9}", any::<bool>());
     let jail = ("[a-z0-9._-]{1,12}", sources, prop::collection::vec(1u16..=65535, 0..32), policy.clone()).prop_map(
         |(name, (file, entry, enabled), ports, policy)| {
             let text = |s: &str| toml::Value::String(s.to_owned()).to_string();

@@ -50,7 +50,12 @@ fn served(places: &Places, request: &Request) -> Result<Option<Reply>> {
 
 /// Why there is no talking to the daemon, and what to do.
 pub fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
-    anyhow::Error::new(Unreachable(format!("cannot reach the daemon at {}: {error}{}", socket.display(), hint(error))))
+    let socket = socket.display();
+    anyhow::Error::new(Unreachable(if nobody_listens(error) {
+        format!("no daemon listens at {socket}")
+    } else {
+        format!("cannot reach the daemon at {socket}: {error}{}", hint(error))
+    }))
 }
 
 /// Whoever has not the rights to do without the daemon needs one.

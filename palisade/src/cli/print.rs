@@ -74,13 +74,14 @@ pub fn left(until: Until, now: Stamp) -> String {
     }
 }
 
-/// A duration by its two largest units: `3h12m`, `2d4h`, `900ms`.
+/// A duration by its two largest units: `3h12m`, `2d4h`, `900ms`. Seconds are rounded up, so that a ban of
+/// an hour that was just made has an hour left.
 pub fn rough(span: Span) -> String {
     let ms = span.as_millis();
     if ms < 1000 {
         return format!("{ms}ms");
     }
-    let text = Span::secs(span.as_millis() / 1000).to_string();
+    let text = Span::secs(span.as_secs_ceil()).to_string();
     let mut units = 0;
     let end = text.char_indices().find(|(_, c)| {
         units += usize::from(c.is_ascii_alphabetic());
@@ -143,7 +144,8 @@ mod tests {
     fn durations_for_people_have_two_units() {
         assert_eq!(rough("1d2h3m4s".parse().unwrap()), "1d2h");
         assert_eq!(rough(Span::secs(59)), "59s");
-        assert_eq!(rough(Span::millis(1500)), "1s");
+        assert_eq!(rough(Span::millis(1500)), "2s");
+        assert_eq!(rough(Span::millis(3_599_999)), "1h");
         assert_eq!(rough(Span::millis(20)), "20ms");
         assert_eq!(left(Until::Forever, Stamp(0)), "for ever");
     }
