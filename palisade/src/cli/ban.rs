@@ -117,9 +117,7 @@ fn show_bans(results: &[BanResult], killed: KillCount) -> Result<()> {
                 print::line(format_args!("{}  {}, {}", result.prefix, Painted(31, "banned"), print::left(*until, now)))?
             }
             BanOutcome::Refused { protected_by } => print::say(format_args!("refused: {}: {protected_by}", result.prefix)),
-            BanOutcome::Failed { error } => {
-                print::say(format_args!("{}: not enforced: {error}", result.prefix))
-            }
+            BanOutcome::Failed { error } => print::say(format_args!("{}: not enforced: {error}", result.prefix)),
         }
     }
     if results.iter().any(|r| matches!(r.what, BanOutcome::Banned { .. })) {
