@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use palisade_core::net::Addr;
 
@@ -125,6 +126,12 @@ impl Links {
     /// Reads all waiting notifications: whether a new snapshot may differ. Never blocks.
     pub fn drain(&mut self) -> Result<bool, LinkError> {
         route::drain(&mut self.watch).map_err(|e| LinkError::new("read notifications of links and routes", e))
+    }
+
+    /// When the databases of logins last changed (utmp, logind's sessions). Two `stat`s, where looking
+    /// for sessions lists every TCP connection: cheap enough to ask each second whether to look.
+    pub fn logins_changed(&self) -> [Option<SystemTime>; 2] {
+        [&self.paths.utmp, &self.paths.sessions].map(|path| path.metadata().and_then(|meta| meta.modified()).ok())
     }
 
     /// The peers of live, *authenticated* ssh sessions on the ports that sshd's configuration names.

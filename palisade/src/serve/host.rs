@@ -7,7 +7,8 @@ use std::sync::mpsc::SyncSender;
 
 use palisade_core::brain::Event;
 use palisade_core::net::Addr;
-use palisade_core::time::Span;
+use palisade_core::time::{Span, Tick};
+use palisade_os::clock;
 use palisade_os::links::{Links, Neighbourhood};
 use palisade_os::wake::{Waker, poll};
 
@@ -17,7 +18,10 @@ use super::errors::chain;
 /// What the problem list calls not knowing the host's addresses.
 const OWN: &str = "own addresses";
 
-/// How often sessions are looked for: an administrator who has just logged in is safe from the next
+/// How often it is asked whether somebody has logged in or out.
+const LOGINS: Span = Span::secs(1);
+
+/// How often sessions are looked for at least: an administrator who has just logged in is safe from the next
 /// look on, and from `palisade ban` at once.
 const SESSIONS: Span = Span::secs(5);
 
@@ -47,9 +51,9 @@ fn trouble(error: &dyn std::error::Error) -> Event {
 
 /// Runs until told to stop.
 pub(super) fn run(mut links: Links, stop: &Waker, brain: &SyncSender<Input>) -> io::Result<()> {
-    let mut last = None;
+    let (mut last, mut logins, mut look_at) = (None, None, Tick(0));
     loop {
-        if poll(&[links.as_fd()], Some(stop), Some(SESSIONS))?.woken() {
+        if poll(&[links.as_fd()], Some(stop), Some(LOGINS))?.woken() {
             return Ok(());
         }
         let mut events = Vec::new();
@@ -58,13 +62,17 @@ pub(super) fn run(mut links: Links, stop: &Waker, brain: &SyncSender<Input>) -> 
             Ok(None) => {}
             Err(error) => events.push(trouble(&error)),
         }
-        match links.admin_sessions() {
-            Ok(peers) if !peers.is_empty() || last.as_ref() != Some(&peers) => {
-                last = Some(peers.clone());
-                events.push(Event::Sessions(peers));
+        let (now, marks) = (clock::now().tick, links.logins_changed());
+        if now >= look_at || logins != Some(marks) {
+            (look_at, logins) = (now.plus(SESSIONS), Some(marks));
+            match links.admin_sessions() {
+                Ok(peers) if !peers.is_empty() || last.as_ref() != Some(&peers) => {
+                    last = Some(peers.clone());
+                    events.push(Event::Sessions(peers));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!("admin sessions: {}", chain(&error)),
             }
-            Ok(_) => {}
-            Err(error) => tracing::debug!("admin sessions: {}", chain(&error)),
         }
         for event in events {
             // The brain only goes away when the whole process stops.
