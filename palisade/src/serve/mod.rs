@@ -306,7 +306,6 @@ impl House {
                         clock::now(),
                     );
                 }
-                self.handle(Event::Trouble { about: "config".to_owned(), what: None }, clock::now());
                 self.restart = true;
                 self.sources.stop();
                 if self.ended >= self.sources.threads() {
@@ -339,7 +338,8 @@ impl House {
             }
             Err(error) => Some(format!("nothing is read: {error:#}; mend the config and reload")),
         };
-        for about in ["files", "journal"] {
+        // Only now is the new config wholly in force: its files are open, and what is written from here on is read.
+        for about in ["config", "files", "journal"] {
             self.handle(Event::Trouble { about: about.to_owned(), what: None }, clock::now());
         }
         self.handle(Event::Trouble { about: "sources".to_owned(), what }, clock::now());
