@@ -21,9 +21,6 @@ use crate::store::Store;
 /// bans in one go is cheaper than looking each up.
 const FEW: usize = 256;
 
-/// Events of the log are handed out at most so many at once.
-const EVENTS: usize = 100_000;
-
 /// Store and kernel, held for one question.
 pub struct Direct {
     brain: Brain,
@@ -52,10 +49,10 @@ impl Direct {
         }
         // Whoever only asks changes nothing; whoever changes something starts from what is so now: a clock
         // that stepped, a ban that ended, an own address that is new.
-        if !request.only_reads() && blocker.read(Read::Frame)?.whole {
-            open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
-        } else if !request.only_reads() {
-            actions.retain(|action| matches!(action, Action::Keep(_)));
+        if !request.only_reads() {
+            if !blocker.read(Read::Frame)?.whole {
+                actions.retain(|action| matches!(action, Action::Keep(_)));
+            }
             open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
         }
         Ok(Self { brain, store, blocker, flows, _lock: lock })
@@ -64,7 +61,7 @@ impl Direct {
     /// Asks, and does what follows.
     pub fn ask(mut self, request: Request, now: Now) -> Result<Reply> {
         if let Request::Events { since, about, .. } = &request {
-            let notices = self.store.notices(*since, about.as_ref(), EVENTS)?;
+            let notices = self.store.notices(*since, about.as_ref(), keeper::EVENTS)?;
             return Ok(Reply::Events { notices });
         }
         let mut actions = Vec::new();

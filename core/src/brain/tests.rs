@@ -114,6 +114,11 @@ impl Lab {
     }
 }
 
+fn asks_to_ban(prefix: &str) -> Request {
+    let prefixes = vec![prefix.parse().unwrap()];
+    Request::Ban { prefixes, term: None, reason: String::new(), force: false, origin: Origin::Manual, asker: None }
+}
+
 fn attack(addr: &str) -> Attack {
     Attack {
         addr: addr.parse().unwrap(),
@@ -196,14 +201,7 @@ fn bans_end_by_themselves_when_their_time_has_come() {
 #[test]
 fn an_answer_waits_until_the_ban_stands_and_its_connections_are_ended() {
     let mut lab = Lab::new("");
-    let request = Request::Ban {
-        prefixes: vec!["203.0.113.7".parse().unwrap()],
-        term: None,
-        reason: "x".to_owned(),
-        force: false,
-        origin: Origin::Manual,
-        asker: None,
-    };
+    let request = asks_to_ban("203.0.113.7");
     let answered = |actions: &[Action]| actions.iter().any(|a| matches!(a, Action::Answer { .. }));
     let actions = lab.tell(Event::Asked { id: 1, who: "uid 0".to_owned(), request });
     assert!(!answered(&actions));
@@ -220,14 +218,7 @@ fn an_answer_waits_until_the_ban_stands_and_its_connections_are_ended() {
 #[test]
 fn a_wall_that_refuses_is_a_problem_and_is_built_again() {
     let mut lab = Lab::new("");
-    let request = Request::Ban {
-        prefixes: vec!["203.0.113.7".parse().unwrap()],
-        term: None,
-        reason: String::new(),
-        force: false,
-        origin: Origin::Manual,
-        asker: None,
-    };
+    let request = asks_to_ban("203.0.113.7");
     let actions = lab.tell(Event::Asked { id: 1, who: String::new(), request });
     let Some(Action::Order { ticket, .. }) = actions.first() else { panic!("{actions:?}") };
     let failed = vec![(Some(key("203.0.113.7")), "no memory".to_owned())];
@@ -413,14 +404,7 @@ fn a_wall_that_was_taken_down_says_so_and_comes_back_whole() {
         steps(&lab.play(Event::Host { own, gateways: Default::default(), resolvers: Default::default() })).is_empty(),
         "nothing is put up piecemeal"
     );
-    let request = Request::Ban {
-        prefixes: vec!["203.0.113.8".parse().unwrap()],
-        term: None,
-        reason: String::new(),
-        force: false,
-        origin: Origin::Manual,
-        asker: None,
-    };
+    let request = asks_to_ban("203.0.113.8");
     let actions = lab.play(Event::Asked { id: 2, who: String::new(), request });
     let at = |wanted: fn(&Action) -> bool| actions.iter().position(wanted).unwrap();
     assert!(at(|a| matches!(a, Action::Rebuild { entries, .. } if entries.len() == 2)) < at(|a| matches!(a, Action::Order { .. })));
@@ -453,14 +437,7 @@ fn an_observer_changes_nothing_and_says_so() {
 fn failures_that_go_on_do_not_put_the_repair_off() {
     let mut lab = Lab::new("");
     let fail = |lab: &mut Lab| {
-        let request = Request::Ban {
-            prefixes: vec!["203.0.113.7".parse().unwrap()],
-            term: None,
-            reason: String::new(),
-            force: false,
-            origin: Origin::Manual,
-            asker: None,
-        };
+        let request = asks_to_ban("203.0.113.7");
         let actions = lab.tell(Event::Asked { id: 1, who: String::new(), request });
         let ticket = actions.iter().find_map(|a| if let Action::Order { ticket, .. } = a { Some(*ticket) } else { None }).unwrap();
         lab.tell(Event::Applied { ticket, failed: vec![(None, "no".to_owned())] });

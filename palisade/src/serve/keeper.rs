@@ -34,7 +34,7 @@ const TIDY: Span = Span::secs(60);
 pub(crate) const WHY_LINES: usize = 10;
 
 /// How many events are handed out at once.
-const EVENTS: usize = 100_000;
+pub(crate) const EVENTS: usize = 100_000;
 
 /// What is asked of the store.
 #[derive(Debug)]
