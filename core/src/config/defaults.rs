@@ -1,7 +1,7 @@
 //! What holds where nothing was written: built for a plain Debian 12 host, which has journald only,
 //! and for one with log files.
 
-use super::{AllowSection, AutoAllow, Backend, BanSection, LimitsSection};
+use super::{AllowSection, AutoAllow, BanSection, LimitsSection};
 use crate::bans::wall::Refusal;
 use crate::judge::policy::Policy;
 use crate::time::{Span, Term};
@@ -101,7 +101,7 @@ pub(super) const SERVICES: [(&str, &[u16]); 32] = [
 
 impl Default for BanSection {
     fn default() -> Self {
-        Self { backend: Backend::Auto, manual_time: Term::For(Span::secs(86_400)), refusal: Refusal::Drop, policy: Policy::default() }
+        Self { backend: None, manual_time: Term::For(Span::secs(86_400)), refusal: Refusal::Drop, policy: Policy::default() }
     }
 }
 

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::defaults::{BuiltIn, JAILS};
-use super::error::{At, Gather, Problem};
+use super::error::{At, Gather, Place, Problem};
 use super::nearest::hint;
 use super::raw::{Raw, RawJail, RawPolicy};
 use super::walk::JAILS_MAX;
-use super::{AllowSection, BanSection, Config, Jail, LimitsSection};
+use super::{AllowSection, BackendSection, BanSection, Config, Jail, LimitsSection};
 use crate::attack::JailName;
+use crate::bans::backend::Backend;
 use crate::bans::wall::Ports;
 use crate::judge::policy::{Escalate, Policy};
 
@@ -33,7 +34,13 @@ pub(super) fn config(raw: Raw, errors: &mut Gather) -> Config {
         line: or(&raw.limits.line, limits.line),
     };
     let jails = jails(&ban.policy, &raw.jails, errors);
-    Config { ban, allow, limits, jails }
+    let backends = BackendSection::of(raw.backends);
+    if ban.backend == Some(Backend::Command) && backends.command.run.is_empty() {
+        let message = "`backend = \"command\"` needs a program to tell the bans to".to_owned();
+        let hint = "write `run = [\"/usr/libexec/sshguard/sshg-fw-nft-sets\"]` in [backend.command]".to_owned();
+        errors.tell(raw.ban.backend.map_or_else(Place::default, |typed| typed.at), Problem::Missing(message), Some(hint));
+    }
+    Config { ban, backends, allow, limits, jails }
 }
 
 fn or<T: Copy>(typed: &Option<At<T>>, default: T) -> T {

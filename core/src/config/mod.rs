@@ -6,8 +6,10 @@
 //! | `walk` | one file's TOML to `raw`: collects every wrong key, type and value |
 //! | `values`, `words` | single values: types and ranges; ports, globs, journal matches |
 //! | `mean` | `raw` and the built-in defaults to [`Config`]: what can only be checked together |
+//! | `backends` | all of `[backend]`: what single firewalls are told |
 //! | `show` | [`Config`] back to TOML |
 
+mod backends;
 mod defaults;
 mod error;
 mod mean;
@@ -23,11 +25,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub use backends::{
+    BackendSection, CommandSection, HostsSection, IpfwSection, IpsetSection, IptablesSection, NginxSection, PfSection, Variant,
+};
 pub use defaults::signature;
 pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
 pub use show::show;
 
 use crate::attack::JailName;
+use crate::bans::backend::Backend;
 use crate::bans::wall::Refusal;
 use crate::judge::policy::Policy;
 use crate::net::Prefix;
@@ -37,6 +43,7 @@ use crate::time::Term;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     ban: BanSection,
+    backends: BackendSection,
     allow: AllowSection,
     limits: LimitsSection,
     jails: BTreeMap<JailName, Jail>,
@@ -74,6 +81,11 @@ impl Config {
         &self.ban
     }
 
+    /// `[backend]` and `[backend.NAME]`.
+    pub const fn backends(&self) -> &BackendSection {
+        &self.backends
+    }
+
     /// `[allow]`.
     pub const fn allow(&self) -> &AllowSection {
         &self.allow
@@ -104,25 +116,14 @@ impl Default for Config {
 /// `[ban]`, less what every jail has its own copy of ([`Jail::policy`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct BanSection {
-    /// Which firewall.
-    pub backend: Backend,
+    /// Which firewall; `None` for `"auto"`, the best one that is proven to work here.
+    pub backend: Option<Backend>,
     /// How long a ban by hand lasts when it does not say.
     pub manual_time: Term,
     /// What a banned packet meets (`action = "drop"` or `"reject"`).
     pub refusal: Refusal,
     /// What jails and bans by hand start from.
     pub policy: Policy,
-}
-
-/// Which firewall enforces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// The best one that is proven to work here.
-    Auto,
-    /// nf_tables over netlink.
-    Nftables,
-    /// None: bans are kept and shown, nothing is enforced. For tests and trials.
-    Memory,
 }
 
 /// `[allow]`.

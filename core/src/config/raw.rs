@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::AutoAllow;
+use super::backends::Setting;
 use super::error::{At, Place};
-use super::{AutoAllow, Backend};
+use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Spread};
 use crate::net::Prefix;
 use crate::time::{Span, Term};
 
 /// The tables of this build.
-pub(super) const TABLES: &[&str] = &["ban", "allow", "limits", "jail"];
+pub(super) const TABLES: &[&str] = &["ban", "backend", "allow", "limits", "jail"];
 /// Tables that are still to come.
 pub(super) const LATER_TABLES: &[&str] = &["conntrack", "routing", "uplink", "tunnel", "budget", "rule", "policy"];
 /// Keys of `[ban]` that each jail may override.
@@ -33,15 +35,14 @@ pub(super) const SPREAD_KEYS: &[&str] = &["ipv4", "ipv6", "hosts"];
 /// Words of `auto`.
 pub(super) const AUTO_WORDS: &[&str] = &["loopback", "self", "gateways", "resolvers", "admin-sessions"];
 /// Words of `backend`.
-pub(super) const BACKENDS: &[&str] = &["auto", "nftables", "memory"];
-/// Words of `backend` that are still to come.
-pub(super) const LATER_BACKENDS: &[&str] = &["ipset", "iptables", "pf", "ipfw", "hosts", "command"];
+pub(super) const BACKENDS: &[&str] = &["auto", "nftables", "ipset", "iptables", "pf", "ipfw", "hosts", "nginx", "command", "memory"];
 /// Words of `action`.
 pub(super) const ACTIONS: &[&str] = &["drop", "reject"];
 
 #[derive(Debug, Default)]
 pub(super) struct Raw {
     pub(super) ban: RawBan,
+    pub(super) backends: Vec<Setting>,
     pub(super) allow: RawAllow,
     pub(super) limits: RawLimits,
     pub(super) jails: BTreeMap<String, RawJail>,
@@ -49,7 +50,7 @@ pub(super) struct Raw {
 
 #[derive(Debug, Default)]
 pub(super) struct RawBan {
-    pub(super) backend: Option<At<Backend>>,
+    pub(super) backend: Option<At<Option<Backend>>>,
     pub(super) manual_time: Option<At<Term>>,
     pub(super) action: Option<At<Refusal>>,
     pub(super) policy: RawPolicy,
@@ -113,6 +114,7 @@ impl Raw {
     pub(super) fn merge(&mut self, later: Self) {
         take_over!(self.ban, later.ban, backend, manual_time, action);
         self.ban.policy.merge(later.ban.policy);
+        self.backends.extend(later.backends);
         take_over!(self.allow, later.allow, prefixes, names, auto);
         take_over!(self.limits, later.limits, tracked_sources, bans, line);
         for (name, jail) in later.jails {

@@ -3,7 +3,8 @@
 use std::fmt::{Display, Write};
 
 use super::raw::AUTO_WORDS;
-use super::{AutoAllow, Backend, Config, Jail};
+use super::{AutoAllow, Config, Jail, backends};
+use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Policy, Spread};
 
@@ -11,11 +12,7 @@ use crate::judge::policy::{Escalate, Policy, Spread};
 pub fn show(config: &Config) -> String {
     let mut out = String::new();
     let ban = config.ban();
-    let backend = match ban.backend {
-        Backend::Auto => "auto",
-        Backend::Nftables => "nftables",
-        Backend::Memory => "memory",
-    };
+    let backend = ban.backend.map_or("auto", Backend::word);
     let action = match ban.refusal {
         Refusal::Drop => "drop",
         Refusal::Reject => "reject",
@@ -26,6 +23,7 @@ pub fn show(config: &Config) -> String {
     line(&mut out, "manual_time", quoted(&ban.manual_time));
     policy(&mut out, &ban.policy);
 
+    backends::show(&mut out, config.backends());
     let allow = config.allow();
     out.push_str("\n[allow]\n");
     line(&mut out, "prefixes", list(&allow.prefixes));
@@ -91,15 +89,15 @@ fn auto(auto: AutoAllow) -> Vec<&'static str> {
     AUTO_WORDS.iter().zip(on).filter(|(_, on)| *on).map(|(word, _)| *word).collect()
 }
 
-fn line(out: &mut String, key: &str, value: impl Display) {
+pub(super) fn line(out: &mut String, key: &str, value: impl Display) {
     let _ = writeln!(out, "{key} = {value}");
 }
 
-fn quoted(text: &(impl Display + ?Sized)) -> String {
+pub(super) fn quoted(text: &(impl Display + ?Sized)) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 
-fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+pub(super) fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let quoted: Vec<String> = items.into_iter().map(|item| quoted(&item)).collect();
     format!("[{}]", quoted.join(", "))
 }

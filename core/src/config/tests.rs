@@ -79,7 +79,25 @@ fn each_kind_of_error_has_its_place_and_hint() {
         // Later.
         ("[[rule]]\n", "1:3 [rule] is not in this build yet"),
         ("[uplink.a]\n", "1:2 [uplink] is not in this build yet"),
-        ("[ban]\nbackend = \"pf\"\n", "2:11 backend `pf` is not in this build yet [choose one of auto, nftables, memory]"),
+        (
+            "[ban]\nbackend = \"command\"\n",
+            "2:11 `backend = \"command\"` needs a program to tell the bans to [write `run = [\"/usr/libexec/sshguard/sshg-fw-nft-sets\"]` in [backend.command]]",
+        ),
+        ("[backend]\npaths = []\n", "2:1 unknown key `paths` in [backend] [did you mean `path`?]"),
+        ("[backend.ipset]\nvariant = \"nf\"\n", "2:11 `nf` is not a word for `variant`: it is one of auto, nft, legacy [did you mean `nft`?]"),
+        ("[backend.iptables]\nchain = \"x\"\n", "2:1 unknown key `chain` in [backend.iptables]"),
+        ("[backend.memory]\n", "1:10 there is nothing to set for the backend `memory`"),
+        (
+            "[backend.ipset]\nname = \"-flush\"\n",
+            "2:8 `-flush` is no name for it: a letter, then letters, digits, `_` and `-`, 12 at most",
+        ),
+        ("[backend.pf]\nanchor = \"a//b\"\n", "2:10 `a//b` is no anchor: names with `/` between, without one at its ends"),
+        (
+            "[backend.command]\nrun = [\"sshg-fw\"]\n",
+            "2:7 `sshg-fw` is not absolute: paths begin with / [no shell runs it: name the program by its whole path]",
+        ),
+        ("[backend.nginx]\nreload = []\n", "2:10 `reload` has 0 entries; it takes 1 to 64"),
+        ("[backend.hosts]\nfile = \"/etc/hosts.*\"\n", "2:8 `/etc/hosts.*` must be one path, without wildcards"),
         ("[jail.sshd]\nfail2ban = \"/x\"\n", "2:1 `fail2ban` in [jail.sshd] is not in this build yet [use `signatures`]"),
         // Types.
         ("ban = 1\n", "1:7 `ban` must be a table, written [ban], not an integer"),
@@ -92,7 +110,7 @@ fn each_kind_of_error_has_its_place_and_hint() {
         ("[allow]\nnames = [1]\n", "2:10 `names` must be a list of host names, not an integer"),
         ("[limits]\nline = false\n", "2:8 `line` must be a size like \"16KiB\" or a number of bytes, not a boolean"),
         // Words.
-        ("[ban]\nbackend = \"nftable\"\n", "2:11 `nftable` is not a word for `backend`: it is one of auto, nftables, memory [did you mean `nftables`?]"),
+        ("[ban]\nbackend = \"nftable\"\n", "2:11 `nftable` is not a word for `backend`: it is one of auto, nftables, ipset, iptables, pf, ipfw, hosts, nginx, command, memory [did you mean `nftables`?]"),
         ("[ban]\naction = \"rejct\"\n", "2:10 `rejct` is not a word for `action`: it is one of drop, reject [did you mean `reject`?]"),
         (
             "[allow]\nauto = [\"self\", \"admin_session\"]\n",
@@ -359,7 +377,8 @@ fn the_example_holds_every_key_with_its_default() {
     for (place, text) in [("the example", EXAMPLE), ("the man page", MAN_PAGE)] {
         let keys =
             [raw::POLICY_KEYS, raw::BAN_KEYS, raw::ALLOW_KEYS, raw::LIMITS_KEYS, raw::JAIL_KEYS, raw::ESCALATE_KEYS, raw::SPREAD_KEYS];
-        for key in keys.concat().iter().chain(raw::AUTO_WORDS).chain(raw::BACKENDS).chain(raw::ACTIONS) {
+        let backends = backends::TABLES.iter().flat_map(|(_, keys)| *keys).chain(backends::BACKEND_KEYS);
+        for key in keys.concat().iter().chain(backends).chain(raw::AUTO_WORDS).chain(raw::BACKENDS).chain(raw::ACTIONS) {
             assert!(text.contains(key), "{place} does not tell of {key}");
         }
     }
@@ -387,6 +406,14 @@ fn every_listed_key_is_taken() {
         ("jail.sshd", [raw::POLICY_KEYS, raw::JAIL_KEYS].concat()),
         ("ban.escalate", raw::ESCALATE_KEYS.to_vec()),
         ("ban.spread", raw::SPREAD_KEYS.to_vec()),
+        ("backend", backends::BACKEND_KEYS.to_vec()),
+        ("backend.ipset", backends::IPSET_KEYS.to_vec()),
+        ("backend.iptables", backends::IPTABLES_KEYS.to_vec()),
+        ("backend.pf", backends::PF_KEYS.to_vec()),
+        ("backend.ipfw", backends::IPFW_KEYS.to_vec()),
+        ("backend.hosts", backends::HOSTS_KEYS.to_vec()),
+        ("backend.nginx", backends::NGINX_KEYS.to_vec()),
+        ("backend.command", backends::COMMAND_KEYS.to_vec()),
     ] {
         for key in keys {
             let errors = read(&format!("[{table}]\n{key} = 1979-05-27\n")).unwrap_err();
@@ -454,9 +481,20 @@ fn config_text() -> impl Strategy<Value = String> {
         format!("[allow]\nprefixes = [\"{a}/{al}\", \"{b}/{bl}\"]\nnames = [\"a.example\"]\nauto = {auto}\n")
     });
     let limits = (1usize..9_999_999, 256usize..1_048_576).prop_map(|(n, line)| format!("[limits]\nbans = {n}\nline = {line}\n"));
-    (policy, allow, limits, prop::option::of(jail), 0usize..3).prop_map(|(policy, allow, limits, jail, n)| {
-        let backend = ["auto", "nftables", "memory"][n];
-        format!("[ban]\nbackend = \"{backend}\"\n{policy}{allow}{limits}{}", jail.unwrap_or_default())
+    let backends =
+        ("[a-zA-Z][a-zA-Z0-9_-]{0,11}", "[a-z/]{0,9}[^\\p{C}*?\\[/.]", 0usize..3, 1u16..=65_533).prop_map(|(name, path, n, rule)| {
+            let (variant, path) = (backends::VARIANTS[n], toml::Value::String(format!("/{path}")));
+            format!(
+                "[backend]\npath = [\"/a/\", \"/b\"]\n[backend.ipset]\nvariant = \"{variant}\"\nname = \"{name}\"\n\
+             [backend.iptables]\nvariant = \"{variant}\"\nipv4_chain = \"{name}\"\nipv6_chain = \"{name}\"\n\
+             [backend.pf]\nanchor = \"{name}/{name}\"\ntable = \"{name}\"\n[backend.ipfw]\ntable = \"{name}\"\nrule = {rule}\n\
+             [backend.hosts]\nfile = {path}\n[backend.nginx]\nfile = {path}\nreload = [{path}, \"-x\", \"-x\"]\n\
+             [backend.command]\nrun = [{path}, {path}]\n"
+            )
+        });
+    let backend = prop::sample::select(raw::BACKENDS.to_vec());
+    (policy, backends, allow, limits, prop::option::of(jail), backend).prop_map(|(policy, backends, allow, limits, jail, backend)| {
+        format!("[ban]\nbackend = \"{backend}\"\n{policy}{backends}{allow}{limits}{}", jail.unwrap_or_default())
     })
 }
 

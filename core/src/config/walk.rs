@@ -4,15 +4,16 @@
 use toml::Spanned;
 use toml::de::{DeString, DeTable};
 
+use super::AutoAllow;
 use super::error::{At, Gather, Place, Problem};
 use super::nearest::{hint, key_hint, shown};
 use super::raw::{
-    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_BACKENDS, LATER_JAIL_KEYS, LATER_TABLES,
-    LIMITS_KEYS, POLICY_KEYS, Raw, RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
+    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_JAIL_KEYS, LATER_TABLES, LIMITS_KEYS, POLICY_KEYS,
+    Raw, RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
 };
 use super::values::{Bounds, Reading, TimeBounds, Value};
 use super::words::{self, Wrong};
-use super::{AutoAllow, Backend};
+use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Policy, Spread, f64Eq};
 use crate::net::{NetError, Prefix};
@@ -63,7 +64,7 @@ const HOSTS_DEFAULT: u32 = 4;
 const HOMES: [(&str, &[&str]); 5] =
     [("[ban]", POLICY_KEYS), ("[ban]", BAN_KEYS), ("[allow]", ALLOW_KEYS), ("[limits]", LIMITS_KEYS), ("[jail.NAME]", JAIL_KEYS)];
 
-type Key<'t> = Spanned<DeString<'t>>;
+pub(super) type Key<'t> = Spanned<DeString<'t>>;
 
 /// Reads the file with this index. Of a file that is no TOML only that is told.
 pub(super) fn file(index: usize, text: &str, signatures: &[&str], errors: &mut Gather) -> Raw {
@@ -99,6 +100,11 @@ impl Reading<'_> {
         for (key, value) in document {
             match &**key.get_ref() {
                 "ban" => raw.ban = self.section(key, value).map(|table| self.ban(table)).unwrap_or_default(),
+                "backend" => {
+                    if let Some(table) = self.section(key, value) {
+                        self.backends(table, &mut raw);
+                    }
+                }
                 "allow" => raw.allow = self.section(key, value).map(|table| self.allow(table)).unwrap_or_default(),
                 "limits" => raw.limits = self.section(key, value).map(|table| self.limits(table)).unwrap_or_default(),
                 "jail" => self.jails(value, &mut raw),
@@ -126,7 +132,7 @@ impl Reading<'_> {
     }
 
     /// Tells of a key that is not one of this table's; says where it belongs if it is another's.
-    fn unknown(&mut self, key: &Key<'_>, table: &str, known: &[&str]) {
+    pub(super) fn unknown(&mut self, key: &Key<'_>, table: &str, known: &[&str]) {
         let typed: &str = key.get_ref();
         self.errors.tell_with(self.place(&key.span()), || {
             let home = HOMES.iter().find(|(_, keys)| keys.contains(&typed)).map(|(home, _)| format!("it belongs in {home}"));
@@ -141,7 +147,7 @@ impl Reading<'_> {
             let name: &str = key.get_ref();
             match name {
                 "backend" => {
-                    raw.backend = self.word(name, value, BACKENDS, LATER_BACKENDS).map(|word| word.map(backend));
+                    raw.backend = self.word(name, value, BACKENDS, &[]).map(|word| word.map(Backend::of_word));
                 }
                 "manual_time" => raw.manual_time = self.term(name, value, BAN),
                 "action" => raw.action = self.word(name, value, ACTIONS, &[]).map(|word| word.map(refusal)),
@@ -380,14 +386,6 @@ impl Reading<'_> {
 impl<T> At<T> {
     fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
         At { value: f(self.value), at: self.at }
-    }
-}
-
-fn backend(word: &str) -> Backend {
-    match word {
-        "nftables" => Backend::Nftables,
-        "memory" => Backend::Memory,
-        _ => Backend::Auto,
     }
 }
 

@@ -5,8 +5,12 @@ pub mod nftables;
 
 use std::os::fd::BorrowedFd;
 
+use palisade_core::bans::backend::Backend;
 use palisade_core::bans::wall::{Entry, Found, Frame, Key, Limits, Report, Step};
+use palisade_core::config::BackendSection;
 use palisade_core::time::Stamp;
+
+use crate::process::ToolError;
 
 /// What to read back.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +65,19 @@ pub trait Blocker: Send {
     fn drift(&mut self) -> Result<Drift, BlockError>;
 }
 
+/// Opens this firewall as the config has it, in the calling thread's network namespace. What stands
+/// there goes on standing.
+///
+/// # Errors
+/// [`BlockError::Unusable`] where the system lacks what it needs, with what to do about it.
+pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocker>, BlockError> {
+    Ok(match backend {
+        Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        Backend::Memory => Box::new(memory::Memory::new()),
+        other => return Err(BlockError::Unusable { what: format!("{other} {section:?}"), hint: String::new() }),
+    })
+}
+
 /// Why a firewall did not do as it was told: what failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
@@ -81,4 +98,19 @@ pub enum BlockError {
         #[source]
         source: std::io::Error,
     },
+    /// The firewall's own program said no, or could not be run.
+    #[error("{what}{}", hinted(hint))]
+    Tool {
+        /// What was tried.
+        what: String,
+        /// What to do next; empty where what the program said tells it.
+        hint: String,
+        /// What the program said.
+        #[source]
+        source: ToolError,
+    },
+}
+
+fn hinted(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!(" ({hint})") }
 }

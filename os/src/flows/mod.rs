@@ -7,7 +7,9 @@ pub mod linux;
 pub mod memory;
 mod targets;
 
+use palisade_core::bans::backend::Backend;
 use palisade_core::bans::wall::Ports;
+use palisade_core::config::BackendSection;
 use palisade_core::net::Prefix;
 
 /// Whose connections to end.
@@ -32,6 +34,15 @@ pub struct Killed {
 pub trait Flows: Send {
     /// Ends every connection of the targets. Does as much as it can; the error tells what it could not.
     fn kill(&mut self, targets: &[Target]) -> Result<Killed, FlowError>;
+}
+
+/// Opens what ends connections where this firewall blocks, in the calling thread's network namespace.
+pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Flows>, FlowError> {
+    let _ = section;
+    Ok(match backend {
+        Backend::Memory => Box::new(memory::Memory::new(Vec::new())),
+        _ => Box::new(linux::Linux::open()?),
+    })
 }
 
 /// Why connections could not be ended.

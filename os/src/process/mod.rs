@@ -1,4 +1,8 @@
-//! Children that speak to us through pipes, and what the service manager is told.
+//! Children that speak to us through pipes, programs run to their end, and what the service manager is told.
+
+mod tool;
+
+pub use tool::{LONG, Ran, SOON, Tool, ToolError};
 
 use std::ffi::{OsStr, OsString};
 use std::io;

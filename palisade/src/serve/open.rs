@@ -9,20 +9,18 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use palisade_core::bans::backend::Backend;
 use palisade_core::bans::ban::{Ban, Origin};
 use palisade_core::brain::{Action, Brain, Event, Kept, Mode};
-use palisade_core::config::{Backend, Config};
+use palisade_core::config::Config;
 use palisade_core::event::{KillCount, Record};
 use palisade_core::judge::policy::Escalate;
 use palisade_core::net::Prefix;
 use palisade_core::time::{Span, Stamp, Until};
 use palisade_os::block::memory::Memory;
-use palisade_os::block::nftables::Nftables;
-use palisade_os::block::{Blocker, Read};
+use palisade_os::block::{self, Blocker, Read};
 use palisade_os::clock;
-use palisade_os::flows::Flows;
-use palisade_os::flows::linux::Linux;
-use palisade_os::flows::memory::Memory as Quiet;
+use palisade_os::flows::{self, Flows};
 use palisade_os::links::{Links, Paths};
 use palisade_os::privileges::{self, Lock, LockError};
 use palisade_os::wake::poll;
@@ -129,17 +127,13 @@ pub(crate) fn firewall(config: &Config, mode: Mode) -> Result<Box<dyn Blocker>> 
     if mode == Mode::Observe {
         return Ok(Box::new(Memory::new()));
     }
-    match config.ban().backend {
-        Backend::Auto | Backend::Nftables => Ok(Box::new(Nftables::open().context("nothing would be blocked")?)),
-        Backend::Memory => Ok(Box::new(Memory::new())),
-    }
+    let backend = config.ban().backend.unwrap_or(Backend::Nftables);
+    block::open(backend, config.backends()).context("nothing would be blocked")
 }
 
 fn killer(config: &Config, mode: Mode) -> Result<Box<dyn Flows>> {
-    if mode == Mode::Observe || config.ban().backend == Backend::Memory {
-        return Ok(Box::new(Quiet::new(Vec::new())));
-    }
-    Ok(Box::new(Linux::open().context("connections could not be ended")?))
+    let backend = if mode == Mode::Observe { Backend::Memory } else { config.ban().backend.unwrap_or(Backend::Nftables) };
+    flows::open(backend, config.backends()).context("connections could not be ended")
 }
 
 /// What the store kept about these prefixes.
