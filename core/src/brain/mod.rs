@@ -27,7 +27,7 @@ use crate::allow::{AllowList, Altered};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
 use crate::bans::table::BanTable;
-use crate::bans::wall::{Frame, Limits};
+use crate::bans::wall::{Frame, Limits, Ports};
 use crate::config::Config;
 use crate::control::{Problem, Source};
 use crate::event::{Allowed, Notice, Record, What};
@@ -63,6 +63,8 @@ pub struct Brain {
     config: Config,
     mode: Mode,
     backend: String,
+    /// Whether the firewall can limit a ban to ports. One that cannot shuts out of all of them.
+    ports: bool,
     clock: clock::Steady,
     started: Stamp,
     allow: AllowList,
@@ -110,6 +112,7 @@ impl Brain {
             config,
             mode,
             backend: backend.to_owned(),
+            ports: limits.ports,
             clock: clock::Steady::new(now),
             started: now.stamp,
             orders: Orders::default(),
@@ -125,6 +128,7 @@ impl Brain {
         };
         let _ = brain.allow.set_config(brain.config.allow().prefixes.iter().copied());
         brain.restore(kept, now.stamp);
+        brain.fit_ports(now.stamp);
         brain
     }
 
@@ -143,7 +147,12 @@ impl Brain {
         for sentence in kept.sentences {
             self.court.past.add(sentence);
         }
-        for ban in kept.bans {
+        for mut ban in kept.bans {
+            if !self.ports && ban.key.ports != Ports::All {
+                self.records.push(Record::Unban(ban.key.clone()));
+                ban.key.ports = Ports::All;
+                self.records.push(Record::Ban(ban.clone()));
+            }
             self.table.restore(ban);
         }
         if behind < 0 {
@@ -268,8 +277,18 @@ impl Brain {
         self.records.extend(by_hand);
     }
 
+    /// Bans of single ports become bans of all where the firewall knows no ports: shut out too much
+    /// rather than not at all, and say so.
+    fn fit_ports(&mut self, now: Stamp) {
+        if !self.ports && self.config.forget_ports() {
+            let what = format!("{} knows no ports: bans of jails with `ports` shut out of all of them", self.backend);
+            self.tell(now, None, What::Daemon { what });
+        }
+    }
+
     fn configured(&mut self, config: Config, now: Stamp) {
         self.config = config;
+        self.fit_ports(now);
         let mut altered = self.allow.set_config(self.config.allow().prefixes.iter().copied());
         altered.added.extend(self.protect_host().added);
         self.tell(now, None, What::Daemon { what: "config read anew".to_owned() });

@@ -30,8 +30,12 @@ impl Lab {
     }
 
     fn with(text: &str, mode: Mode, kept: Kept) -> Self {
+        Self::on(LIMITS, text, mode, kept)
+    }
+
+    fn on(limits: Limits, text: &str, mode: Mode, kept: Kept) -> Self {
         let now = Now { stamp: Stamp(1_795_366_800_000), tick: Tick(1_000_000) };
-        let mut brain = Brain::new(config(text), mode, "memory", LIMITS, kept, now);
+        let mut brain = Brain::new(config(text), mode, "memory", limits, kept, now);
         let mut actions = Vec::new();
         brain.raise(&mut actions);
         let mut lab = Self { brain, now, actions: Vec::new() };
@@ -448,4 +452,35 @@ fn failures_that_go_on_do_not_put_the_repair_off() {
     }
     lab.pass(100);
     assert!(lab.tell(Event::Idle).iter().any(|a| matches!(a, Action::Rebuild { .. })));
+}
+
+#[test]
+fn a_firewall_without_ports_shuts_out_of_all_of_them_and_says_so() {
+    let text = "[jail.sshd]\nmax_retry = 2\nports = [\"ssh\"]\n";
+    let limited = Ban {
+        key: Key { ports: Ports::only([25]).unwrap(), ..key("192.0.2.9") },
+        since: Stamp(1_795_366_700_000),
+        until: Until::Forever,
+        origin: Origin::Jail("mail".into()),
+        reason: String::new(),
+        offences: 1,
+    };
+    let kept = Kept { bans: vec![limited.clone()], ..Kept::default() };
+    let mut lab = Lab::on(Limits { ports: false, ..LIMITS }, text, Mode::Enforce, kept);
+    let changed = |record: &Record| {
+        *record == Record::Unban(limited.key.clone()) || matches!(record, Record::Ban(ban) if ban.key == key("192.0.2.9"))
+    };
+    assert_eq!(
+        crate::brain::tests::kept(&lab.actions).into_iter().flatten().filter(|record| changed(record)).count(),
+        2,
+        "{:?}",
+        lab.actions
+    );
+    assert!(told(&lab.actions).iter().any(|what| matches!(what, What::Daemon { what } if what.contains("knows no ports"))));
+    let actions = lab.fail("203.0.113.5", 2);
+    assert!(steps(&actions).iter().any(|step| matches!(step, Step::Block(entry) if entry.key == key("203.0.113.5"))), "{actions:?}");
+    // With one that knows them, all stays as it was.
+    let mut lab = Lab::new(text);
+    let actions = lab.fail("203.0.113.5", 2);
+    assert!(steps(&actions).iter().any(|step| matches!(step, Step::Block(entry) if entry.key.ports == Ports::only([22]).unwrap())));
 }

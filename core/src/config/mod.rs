@@ -34,7 +34,7 @@ pub use show::show;
 
 use crate::attack::JailName;
 use crate::bans::backend::Backend;
-use crate::bans::wall::Refusal;
+use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::Policy;
 use crate::net::Prefix;
 use crate::time::Term;
@@ -99,6 +99,13 @@ impl Config {
     /// Every jail, built-in and written, enabled or not.
     pub const fn jails(&self) -> &BTreeMap<JailName, Jail> {
         &self.jails
+    }
+
+    /// For a firewall that knows no ports: a ban of any jail shuts out of all of them. Whether that
+    /// changes anything.
+    pub fn forget_ports(&mut self) -> bool {
+        let limited = |jail: &&mut Jail| jail.enabled && jail.policy.ports != Ports::All;
+        self.jails.values_mut().filter(limited).map(|jail| jail.policy.ports = Ports::All).count() > 0
     }
 
     /// The jail of that name.
