@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attack::JailName;
 use crate::bans::ban::{Ban, Origin};
+use crate::bans::proof::Proof;
 use crate::bans::wall::Standing;
 pub use crate::event::KillCount;
 use crate::event::{Allowed, Notice};
@@ -215,6 +216,12 @@ pub struct Status {
     pub state: State,
     /// Which firewall enforces.
     pub backend: String,
+    /// Why that one, and what was passed over; `None` without a daemon.
+    #[serde(default)]
+    pub chosen: Option<String>,
+    /// What was proven of it at the start; `None` without a daemon.
+    #[serde(default)]
+    pub proof: Option<Proof>,
     /// How many bans stand.
     pub bans: usize,
     /// Of which are for ever.

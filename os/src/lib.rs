@@ -12,12 +12,14 @@
 //! | [`logs`] | files, journal, standard input |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
+//! | [`errors`] | an error with its causes, on one line |
 //! | [`privileges`] | who we are, what we may, who else is there |
 //! | [`process`] | children, and what the service manager is told |
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod block;
 pub mod clock;
+pub mod errors;
 pub mod flows;
 pub mod links;
 pub mod logs;

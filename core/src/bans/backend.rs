@@ -111,6 +111,31 @@ impl Facts {
     }
 }
 
+/// Names by which other tools' tables and chains are known, the beginning of each, and whose they are.
+const OWNERS: [(&str, &str); 16] = [
+    ("f2b-", "fail2ban"),
+    ("ufw-", "ufw"),
+    ("ufw6-", "ufw"),
+    ("firewalld", "firewalld"),
+    ("DOCKER", "docker"),
+    ("docker-bridges", "docker"),
+    ("LIBVIRT_", "libvirt"),
+    ("libvirt_network", "libvirt"),
+    ("sshguard", "sshguard"),
+    ("crowdsec", "crowdsec"),
+    ("KUBE-", "kubernetes"),
+    ("kube-proxy", "kubernetes"),
+    ("CNI-", "a container network (CNI)"),
+    ("netavark", "podman"),
+    ("nixos-fw", "the NixOS firewall"),
+    ("shorewall", "shorewall"),
+];
+
+/// Who makes tables and chains of such names, where it is known.
+pub fn owner_of(name: &str) -> Option<&'static str> {
+    OWNERS.iter().find(|(start, _)| name.starts_with(start)).map(|(_, owner)| *owner)
+}
+
 /// What was chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pick {
@@ -198,6 +223,13 @@ mod tests {
         );
         assert_eq!(host.next_best(Backend::Nftables), Some(Backend::Ipset));
         assert_eq!(host.next_best(Backend::Ipset), Some(Backend::Nftables));
+    }
+
+    #[test]
+    fn neighbours_are_known_by_their_names() {
+        assert_eq!(owner_of("DOCKER-USER"), Some("docker"));
+        assert_eq!(owner_of("f2b-sshd"), Some("fail2ban"));
+        assert_eq!(owner_of("INPUT"), None);
     }
 
     #[test]

@@ -5,5 +5,6 @@ pub mod backend;
 pub mod ban;
 pub mod order;
 pub mod plan;
+pub mod proof;
 pub mod table;
 pub mod wall;

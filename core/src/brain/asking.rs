@@ -76,6 +76,8 @@ impl Brain {
             }
         }
         Status {
+            chosen: self.chosen.clone(),
+            proof: self.proof.clone(),
             state: self.state(),
             backend: self.backend.clone(),
             bans: tally.bans,

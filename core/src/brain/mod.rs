@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::allow::{AllowList, Altered};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
+use crate::bans::proof::Proof;
 use crate::bans::table::BanTable;
 use crate::bans::wall::{Frame, Limits, Ports};
 use crate::config::Config;
@@ -65,6 +66,8 @@ pub struct Brain {
     backend: String,
     /// Whether the firewall can limit a ban to ports. One that cannot shuts out of all of them.
     ports: bool,
+    chosen: Option<String>,
+    proof: Option<Proof>,
     clock: clock::Steady,
     started: Stamp,
     allow: AllowList,
@@ -113,6 +116,8 @@ impl Brain {
             mode,
             backend: backend.to_owned(),
             ports: limits.ports,
+            chosen: None,
+            proof: None,
             clock: clock::Steady::new(now),
             started: now.stamp,
             orders: Orders::default(),
@@ -130,6 +135,12 @@ impl Brain {
         brain.restore(kept, now.stamp);
         brain.fit_ports(now.stamp);
         brain
+    }
+
+    /// Which firewall was chosen and why, and what was proven of it: for whoever asks how things are.
+    pub fn about_wall(&mut self, chosen: String, proof: Proof) {
+        self.chosen = Some(chosen);
+        self.proof = Some(proof);
     }
 
     /// Takes over what the store kept. A wall clock behind the latest kept moment counts as no time

@@ -1,7 +1,10 @@
 //! The firewalls, one file each, behind one trait.
 
+pub mod detect;
 pub mod memory;
+pub mod neighbours;
 pub mod nftables;
+pub mod proof;
 
 use std::os::fd::BorrowedFd;
 
@@ -74,7 +77,7 @@ pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocke
     Ok(match backend {
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
         Backend::Memory => Box::new(memory::Memory::new()),
-        other => return Err(BlockError::Unusable { what: format!("{other} {section:?}"), hint: String::new() }),
+        other => return Err(BlockError::Unusable { what: format!("{other} in {:?}", section.path), hint: String::new() }),
     })
 }
 
@@ -82,7 +85,7 @@ pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocke
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
     /// The kernel or tool lacks it, or we lack the right.
-    #[error("{what}: {hint}")]
+    #[error("{what}{}", if hint.is_empty() { String::new() } else { format!(": {hint}") })]
     Unusable {
         /// What was tried.
         what: String,

@@ -12,6 +12,7 @@
 pub mod batch;
 pub mod expr;
 mod reply;
+pub mod survey;
 
 pub use batch::{Batch, Element};
 pub use expr::{Expr, Verdict};

@@ -7,7 +7,7 @@
 //!  20 RTM_NEWADDR 21 DELADDR   ifaddrmsg  u8 family  u8 prefixlen  u8 flags  u8 scope  u32 link
 //!       1 IFA_ADDRESS   2 IFA_LOCAL
 //!  24 RTM_NEWROUTE             rtmsg      u8 family  u8 dst_len  u8 src_len  u8 tos  u8 table  u8 protocol  u8 scope  u8 type  u32 flags
-//!       1 RTA_DST   4 RTA_OIF
+//!       1 RTA_DST   4 RTA_OIF   5 RTA_GATEWAY
 //! ```
 //! Source: rtnetlink(7), linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/veth.h.
 
@@ -44,6 +44,7 @@ const NODAD: u8 = 2;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 /// `RT_TABLE_MAIN`, `RTPROT_STATIC`, `RT_SCOPE_LINK`, `RTN_UNICAST`.
 const ON_LINK: [u8; 4] = [254, 4, 253, 1];
 
@@ -99,16 +100,25 @@ impl Wiring {
 
     /// Says that `to` is found at the other end of this interface's cable.
     pub fn add_route(&mut self, to: Prefix, link: &str) -> Result<(), NetnsError> {
-        self.route(to, link).map_err(failed(format!("adding a route to {to} by {link}")))
+        self.route(to, None, link).map_err(failed(format!("adding a route to {to} by {link}")))
     }
 
-    fn route(&mut self, to: Prefix, link: &str) -> io::Result<()> {
+    /// Says that `to` is found by way of `gateway`, which is at the other end of this interface's cable.
+    pub fn add_route_by(&mut self, to: Prefix, gateway: Addr, link: &str) -> Result<(), NetnsError> {
+        self.route(to, Some(gateway), link).map_err(failed(format!("adding a route to {to} by {gateway}")))
+    }
+
+    fn route(&mut self, to: Prefix, gateway: Option<Addr>, link: &str) -> io::Result<()> {
         let index = self.index(link)?;
         let [table, protocol, scope, kind] = ON_LINK;
-        let scope = if to.family() == Family::V4 { scope } else { 0 }; // IPv6 routes have none
+        // IPv6 routes have no scope, and what is behind a gateway is not on the link (RT_SCOPE_UNIVERSE).
+        let scope = if to.family() == Family::V4 && gateway.is_none() { scope } else { 0 };
         let head = [family_byte(Some(to.family())), to.len(), 0, 0, table, protocol, scope, kind, 0, 0, 0, 0];
         self.ask(NEWROUTE, flag::CREATE | flag::EXCL, &head, |b| {
             b.attr(RTA_DST, &to.addr().octets()).attr(RTA_OIF, &index.to_ne_bytes());
+            if let Some(gateway) = gateway {
+                b.attr(RTA_GATEWAY, &gateway.octets());
+            }
         })
     }
 

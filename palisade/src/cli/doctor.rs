@@ -5,12 +5,15 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
+use palisade_core::bans::backend::Backend;
+use palisade_core::bans::proof::Proof;
 use palisade_core::brain::Mode;
 use palisade_core::config::{Config, Jail, Reads};
 use palisade_core::control::{Reply, Request, State};
 use palisade_core::net::Prefix;
 use palisade_core::scan;
 use palisade_os::block::Read;
+use palisade_os::block::detect::Look;
 use palisade_os::{clock, logs, privileges};
 use serde::Serialize;
 
@@ -19,6 +22,7 @@ use super::print::{self, Painted};
 use super::{Exit, Global};
 use crate::serve::client::Client;
 use crate::serve::open;
+use crate::serve::proof::{self, Proven};
 use crate::settings::Places;
 use crate::store::Store;
 
@@ -113,6 +117,10 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                     State::Observing => note("enforcement", what, "start it without --observe to enforce"),
                     State::Degraded => bad("enforcement", what, "see the problems below"),
                 }];
+                findings.extend(status.chosen.map(|chosen| ok("choice", chosen)));
+                if let Some(backend) = Backend::of_word(&status.backend).filter(|_| privileges::have_net_admin()) {
+                    findings.extend(proof_of(places, backend));
+                }
                 findings.extend(status.problems.into_iter().map(|p| as_told("problem", format!("{}: {}", p.about, p.what))));
                 findings
             }
@@ -129,22 +137,46 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                 "none runs: nothing is read, only bans made before stand",
                 "systemctl enable --now palisade, or palisade run",
             )];
-            findings.push(firewall(config));
+            findings.extend(firewall(places, config));
             findings
         }
         Err(error) => vec![note("daemon", format!("cannot be asked: {error}"), "run doctor as root or as a member of the group palisade")],
     }
 }
 
-fn firewall(config: &Config) -> Finding {
+/// Which firewall and why, whether ours stands whole, and whether it blocks.
+fn firewall(places: &Places, config: &Config) -> Vec<Finding> {
     if !privileges::have_net_admin() {
-        return note("firewall", "not looked at", "run doctor as root");
+        return vec![note("firewall", "not looked at", "run doctor as root")];
     }
-    match open::firewall(config, Mode::Enforce).and_then(|mut blocker| Ok((blocker.name(), blocker.read(Read::Frame)?.whole))) {
-        Ok((name, true)) => ok("firewall", format!("{name} works, and our table stands whole")),
-        Ok((name, false)) => note("firewall", format!("{name} works, but our table does not stand"), "palisade restore"),
-        Err(error) => as_told("firewall", format!("{error:#}")),
+    let opened = open::firewall(config, Mode::Enforce, Look::All)
+        .and_then(|mut wall| Ok((wall.backend, wall.chosen, wall.blocker.read(Read::Frame)?.whole)));
+    match opened {
+        Ok((backend, chosen, whole)) => {
+            let stands = if whole {
+                ok("firewall", format!("{backend} works, and what is ours stands whole"))
+            } else {
+                note("firewall", format!("{backend} works, but what is ours does not stand"), "palisade restore")
+            };
+            let mut findings = vec![ok("choice", chosen), stands];
+            findings.extend(proof_of(places, backend));
+            findings
+        }
+        Err(error) => vec![as_told("firewall", format!("{error:#}"))],
     }
+}
+
+/// What packets of a banned address meet, now.
+fn proof_of(places: &Places, backend: Backend) -> Vec<Finding> {
+    let Proven { proof, notes, .. } = proof::ask(places, backend);
+    let fix = "look at the rules that stand before ours (`nft list ruleset`, `iptables-save`), or choose another backend in [ban]";
+    let mut findings = vec![match &proof {
+        Proof::Proven { .. } => ok("proof", format!("{backend} {proof}")),
+        Proof::Failed { .. } => bad("proof", format!("{backend} {proof}"), fix),
+        Proof::Untried { .. } => note("proof", format!("{backend} {proof}"), "run doctor as root, outside a container"),
+    }];
+    findings.extend(notes.into_iter().map(|what| Finding { grade: Grade::Note, about: "neighbour", what, fix: None }));
+    findings
 }
 
 /// Bad, and the words for it already say what to do.

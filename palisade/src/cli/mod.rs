@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod events;
 pub mod list;
 pub mod print;
+pub mod prove;
 pub mod run;
 pub mod status;
 pub mod test;
@@ -143,6 +144,8 @@ pub enum Verb {
     Status(status::StatusArgs),
     /// Check this host and this config for everything that could keep a ban from working, with the fix for each
     Doctor(doctor::Doctor),
+    /// Prove that a ban blocks here: packets of a banned address, sent through a copy of this host's rules
+    Prove(prove::Prove),
     /// Check or show the config
     Config(config::ConfigArgs),
     /// Shut addresses out, now, for a while, and end their connections
@@ -186,6 +189,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Run(args) => args.run(global),
         Verb::Status(args) => args.run(global),
         Verb::Doctor(args) => args.run(global),
+        Verb::Prove(args) => args.run(global),
         Verb::Config(args) => args.run(global),
         Verb::Ban(args) => args.run(global),
         Verb::Unban(args) => args.run(global),

@@ -55,12 +55,14 @@ fn show(status: &Status) -> Result<()> {
         .since
         .map_or_else(|| "no daemon runs: nothing is read, bans stand".to_owned(), |since| format!("up {}", print::rough(now.since(since))));
     print::line(format_args!("palisade {}  {word}  {up}  {}", env!("CARGO_PKG_VERSION"), status.backend))?;
-    let mut rows = vec![
+    let mut rows = vec![];
+    rows.extend(status.proof.iter().map(|proof| vec!["proof".to_owned(), proof.to_string()]));
+    rows.extend([
         vec!["bans".to_owned(), format!("{} active, {} permanent", status.bans, status.permanent)],
         vec!["drift".to_owned(), format!("{} repaired", status.drift)],
         vec!["lines".to_owned(), format!("{} read, {} attacks, {} too long", status.lines, status.attacks, status.oversize)],
         vec!["tracked".to_owned(), format!("{} sources, {} forgotten for room", status.tracked, status.evicted)],
-    ];
+    ]);
     if !status.jails.is_empty() {
         let jails: Vec<String> = status.jails.iter().map(|(name, bans)| format!("{name} {bans}")).collect();
         rows.push(vec!["jails".to_owned(), jails.join("  ")]);

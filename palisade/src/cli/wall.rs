@@ -12,6 +12,7 @@ use palisade_core::bans::wall::Frame;
 use palisade_core::brain::Mode;
 use palisade_core::control::{Reply, Request};
 use palisade_core::time::Stamp;
+use palisade_os::block::detect::Look;
 use palisade_os::clock;
 use palisade_os::links::{Links, Paths};
 use serde_json::json;
@@ -44,7 +45,7 @@ impl Restore {
         let _lock = open::lock(&places)?;
         let config = places.config()?;
         let store = kept(&places.state)?;
-        let mut blocker = open::firewall(&config, Mode::Enforce)?;
+        let mut blocker = open::firewall(&config, Mode::Enforce, Look::First)?.blocker;
         let now = effective(&store)?;
         let frame = frame(&config, &store, now)?;
         drop(store);

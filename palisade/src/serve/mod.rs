@@ -26,6 +26,7 @@ pub(crate) mod keeper;
 pub(crate) mod killing;
 mod logging;
 pub(crate) mod open;
+pub(crate) mod proof;
 pub(crate) mod sources;
 pub(crate) mod wall;
 
@@ -37,9 +38,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use palisade_core::attack::JailName;
+use palisade_core::bans::backend::Backend;
 use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
+use palisade_os::block::detect::{self, Look};
 use palisade_os::privileges::{self, Cap};
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker, poll};
 use palisade_os::{clock, process};
@@ -119,7 +122,7 @@ impl House {
     fn build(places: &Places, mode: Mode, opened: Opened, signals: Signals) -> Result<Self> {
         let (outlet, inbox) = sync_channel(INBOX);
         let posts = Posts { wall: Mailbox::new()?, killing: Mailbox::new()?, keeper: Mailbox::new()?, control: Mailbox::new()? };
-        let Opened { lock, config, mut store, mut blocker, flows, mut links, brain, positions, .. } = opened;
+        let Opened { lock, config, mut store, mut blocker, backend, chosen, flows, mut links, brain, positions } = opened;
         let mut house = Self {
             places: places.clone(),
             brain,
@@ -143,6 +146,7 @@ impl House {
         };
         let first = host::first(&mut links);
         house.raise(first, blocker.as_mut(), &mut store)?;
+        house.prove(backend, &chosen)?;
         let listener = control::listen(&places.socket()).with_context(|| format!("cannot listen on {}", places.socket().display()))?;
         // Everything that needs more rights than enforcing does is open now.
         give_up_rights(&places.state);
@@ -183,6 +187,21 @@ impl House {
         actions.retain(|action| !matches!(action, Action::Order { .. } | Action::Rebuild { .. }));
         self.brain.raise(&mut actions);
         open::carry_out(actions, &mut self.brain, blocker, store)
+    }
+
+    /// Proves that what now stands blocks. A firewall that lets the banned pass is an error here and now; what
+    /// stands goes on standing.
+    fn prove(&mut self, backend: Backend, chosen: &str) -> Result<()> {
+        tracing::info!("firewall: {chosen}");
+        if self.mode == Mode::Observe {
+            return Ok(());
+        }
+        let proven = proof::ask(&self.places, backend);
+        proven.notes.iter().for_each(|note| tracing::info!("firewall: {note}"));
+        tracing::info!("{} {}", proven.backend, proven.proof);
+        proof::insist(&proven, || detect::look(self.config.backends(), Look::All).next_best(backend))?;
+        self.brain.about_wall(chosen.to_owned(), proven.proof);
+        Ok(())
     }
 
     /// Has the config's names resolved, and no longer those of the config before.

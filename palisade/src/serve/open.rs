@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use palisade_core::bans::backend::Backend;
+use palisade_core::bans::backend::{self, Backend};
 use palisade_core::bans::ban::{Ban, Origin};
 use palisade_core::brain::{Action, Brain, Event, Kept, Mode};
 use palisade_core::config::Config;
@@ -17,6 +17,7 @@ use palisade_core::event::{KillCount, Record};
 use palisade_core::judge::policy::Escalate;
 use palisade_core::net::Prefix;
 use palisade_core::time::{Span, Stamp, Until};
+use palisade_os::block::detect::{self, Look};
 use palisade_os::block::memory::Memory;
 use palisade_os::block::{self, Blocker, Read};
 use palisade_os::clock;
@@ -26,6 +27,7 @@ use palisade_os::privileges::{self, Lock, LockError};
 use palisade_os::wake::poll;
 
 use super::errors::chain;
+use super::proof;
 use crate::settings::Places;
 use crate::store::{Keep, Opening, Store};
 
@@ -44,6 +46,9 @@ pub(crate) struct Opened {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) blocker: Box<dyn Blocker>,
+    pub(crate) backend: Backend,
+    /// Why that firewall, and what was passed over.
+    pub(crate) chosen: String,
     pub(crate) flows: Box<dyn Flows>,
     pub(crate) links: Links,
     pub(crate) brain: Brain,
@@ -52,26 +57,26 @@ pub(crate) struct Opened {
 
 /// Opens everything for a brain that is to decide.
 pub(crate) fn all(places: &Places, mode: Mode) -> Result<Opened> {
-    house(places, mode, None)
+    house(places, mode, None, Look::All)
 }
 
 /// The same for one question about these prefixes: of the store only what overlaps them is read,
 /// unless the wall does not stand and all of it must be put up.
 pub(crate) fn around(places: &Places, prefixes: &[Prefix]) -> Result<Opened> {
-    house(places, Mode::Enforce, Some(prefixes))
+    house(places, Mode::Enforce, Some(prefixes), Look::First)
 }
 
-fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>) -> Result<Opened> {
+fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look) -> Result<Opened> {
     let lock = lock(places)?;
     let config = places.config()?;
-    let mut blocker = firewall(&config, mode)?;
+    let Wall { mut blocker, backend, chosen } = firewall(&config, mode, how)?;
     let about = match about {
         Some(prefixes) if blocker.read(Read::Frame)?.whole => Some(prefixes),
         _ => None,
     };
     let opened = if about.is_some() { Store::open_briefly(&places.state) } else { Store::open(&places.state) };
     let (store, opening) = opened.with_context(|| format!("the store in {}", places.state.display()))?;
-    let flows = killer(&config, mode)?;
+    let flows = flows::open(backend, config.backends()).context("connections could not be ended")?;
     let links = Links::open(Paths::default()).context("cannot read this host's addresses")?;
     let now = clock::now();
     let mut kept = match about {
@@ -84,7 +89,7 @@ fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>) -> Result<Opened
     }
     let positions = store.positions()?;
     let brain = Brain::new(config.clone(), mode, blocker.name(), blocker.limits(), kept, now);
-    let mut opened = Opened { lock, config, store, blocker, flows, links, brain, positions };
+    let mut opened = Opened { lock, config, store, blocker, backend, chosen, flows, links, brain, positions };
     if matches!(opening, Opening::SetAside { .. }) {
         let mut actions = Vec::new();
         opened.brain.handle(Event::Forgotten, now, &mut actions);
@@ -122,18 +127,29 @@ fn make_dir(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The firewall the config names, proven to be usable. Observing needs none.
-pub(crate) fn firewall(config: &Config, mode: Mode) -> Result<Box<dyn Blocker>> {
-    if mode == Mode::Observe {
-        return Ok(Box::new(Memory::new()));
-    }
-    let backend = config.ban().backend.unwrap_or(Backend::Nftables);
-    block::open(backend, config.backends()).context("nothing would be blocked")
+/// A firewall, open.
+pub(crate) struct Wall {
+    pub(crate) blocker: Box<dyn Blocker>,
+    pub(crate) backend: Backend,
+    pub(crate) chosen: String,
 }
 
-fn killer(config: &Config, mode: Mode) -> Result<Box<dyn Flows>> {
-    let backend = if mode == Mode::Observe { Backend::Memory } else { config.ban().backend.unwrap_or(Backend::Nftables) };
-    flows::open(backend, config.backends()).context("connections could not be ended")
+/// The firewall the config names, or the best there is; never another one instead. Observing needs none.
+pub(crate) fn firewall(config: &Config, mode: Mode, how: Look) -> Result<Wall> {
+    let section = config.backends();
+    if mode == Mode::Observe {
+        return Ok(Wall { blocker: Box::new(Memory::new()), backend: Backend::Memory, chosen: "none: only observing".to_owned() });
+    }
+    let (backend, chosen) = match config.ban().backend {
+        Some(named) => (named, format!("{named}: named in the config")),
+        None => {
+            let pick = backend::pick(&detect::look(section, how))?;
+            (pick.backend, pick.to_string())
+        }
+    };
+    let blocker =
+        block::open(backend, section).map_err(|error| proof::advise(error, detect::look(section, Look::First).next_best(backend)))?;
+    Ok(Wall { blocker, backend, chosen })
 }
 
 /// What the store kept about these prefixes.

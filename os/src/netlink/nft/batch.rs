@@ -227,6 +227,13 @@ pub fn list(b: &mut Builder, seq: u32, operation: u16, table: &str, set: Option<
     }
 }
 
+/// The request of `operation` (one of the `GET_*`) for what all tables of all families hold.
+pub fn list_all(seq: u32, operation: u16) -> Builder {
+    let mut b = Builder::new();
+    b.message(kind(operation), flag::REQUEST | flag::DUMP, seq, &nfgenmsg(0, 0));
+    b
+}
+
 /// Writes the request for one table by name, acknowledged.
 pub fn get_table(b: &mut Builder, seq: u32, table: &str) {
     b.message(kind(op::GET_TABLE), flag::REQUEST | flag::ACK, seq, &nfgenmsg(INET, 0)).attr_str(TABLE, table);

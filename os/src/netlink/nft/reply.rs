@@ -37,6 +37,11 @@ pub fn table_of(payload: &[u8]) -> Option<&str> {
     (*payload.first()? == INET).then(|| text(attrs(payload), TABLE))?
 }
 
+/// The name of the table a message is about, whatever its family.
+pub(super) fn text_of_table(payload: &[u8]) -> Option<&str> {
+    text(attrs(payload), TABLE)
+}
+
 /// Reads `NEWTABLE`.
 pub fn parse_table(payload: &[u8]) -> Option<Table> {
     let attrs = attrs(payload);

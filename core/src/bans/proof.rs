@@ -1,0 +1,152 @@
+//! Whether a ban was seen to block: packets of a banned address sent through a copy of the host's
+//! rules, and what is to be concluded from which of them arrived.
+//!
+//! Sending is the hands' work ([`Trial`]); what it proves is said here.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The way the probe's packets took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// To the host itself, IPv4.
+    In4,
+    /// To the host itself, IPv6.
+    In6,
+    /// Through the host to one behind it, IPv4.
+    Through4,
+    /// Through the host to one behind it, IPv6.
+    Through6,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::In4 => "to this host by IPv4",
+            Self::In6 => "to this host by IPv6",
+            Self::Through4 => "through this host by IPv4",
+            Self::Through6 => "through this host by IPv6",
+        })
+    }
+}
+
+/// What was seen of one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Which.
+    pub way: Way,
+    /// Whether the probe's packets arrived before it was banned.
+    pub before: bool,
+    /// Whether the ban was read back.
+    pub stands: bool,
+    /// Whether packets arrived while it was banned.
+    pub banned: bool,
+    /// How many packets the ban says it dropped; `None` where it does not count.
+    pub counted: Option<u64>,
+    /// Whether packets arrived after it was released.
+    pub after: bool,
+}
+
+/// What was proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "proof", rename_all = "kebab-case")]
+pub enum Proof {
+    /// A ban blocks here; says how that was seen.
+    Proven {
+        /// `packets of a banned address were dropped to this host by IPv4, ...`.
+        how: String,
+    },
+    /// A ban does not block here.
+    Failed {
+        /// What was seen instead.
+        what: String,
+    },
+    /// Nothing could be seen.
+    Untried {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proven { how } => write!(f, "proven: {how}"),
+            Self::Failed { what } => write!(f, "failed its proof: {what}"),
+            Self::Untried { why } => write!(f, "not proven by a packet: {why}"),
+        }
+    }
+}
+
+impl Trial {
+    /// What is wrong, if something is.
+    fn failure(&self) -> Option<&'static str> {
+        if !self.stands {
+            return Some("a ban that was put up cannot be read back");
+        }
+        if self.banned {
+            return Some("packets of a banned address still arrive");
+        }
+        (self.before && !self.after).then_some("packets of an address that was let go again do not arrive")
+    }
+
+    /// Whether it shows that the ban, and not something else, kept the packets out.
+    fn shows(&self) -> bool {
+        self.before || self.counted.is_some_and(|packets| packets > 0)
+    }
+}
+
+/// What these trials prove. One way that leaks is a failure, whatever the others show.
+pub fn judge(trials: &[Trial]) -> Proof {
+    let failures: Vec<String> = trials.iter().filter_map(|trial| Some(format!("{} {}", trial.failure()?, trial.way))).collect();
+    if !failures.is_empty() {
+        return Proof::Failed { what: failures.join("; ") };
+    }
+    let list = |shown: bool| trials.iter().filter(|t| t.shows() == shown).map(|t| t.way.to_string()).collect::<Vec<_>>().join(", ");
+    let (shown, not) = (list(true), list(false));
+    if shown.is_empty() {
+        let why = if not.is_empty() {
+            "no way for a packet could be tried".to_owned()
+        } else {
+            format!("other rules of this host drop the probe {not}, banned or not")
+        };
+        return Proof::Untried { why };
+    }
+    let rest = if not.is_empty() { String::new() } else { format!(" (other rules drop it {not}, banned or not)") };
+    Proof::Proven { how: format!("packets of a banned address were dropped {shown}{rest}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Trial = Trial { way: Way::In4, before: true, stands: true, banned: false, counted: Some(3), after: true };
+
+    #[test]
+    fn one_way_that_leaks_fails_the_whole() {
+        let leak = Trial { way: Way::Through6, banned: true, ..GOOD };
+        assert_eq!(
+            judge(&[GOOD, leak]).to_string(),
+            "failed its proof: packets of a banned address still arrive through this host by IPv6"
+        );
+        let ghost = Trial { stands: false, ..GOOD };
+        assert!(matches!(judge(&[ghost]), Proof::Failed { what } if what.contains("cannot be read back")));
+        let stuck = Trial { after: false, ..GOOD };
+        assert!(matches!(judge(&[stuck]), Proof::Failed { what } if what.contains("let go again")));
+    }
+
+    #[test]
+    fn packets_that_others_drop_prove_nothing_unless_the_ban_counted_them() {
+        let silent = Trial { before: false, after: false, counted: Some(0), ..GOOD };
+        assert!(matches!(judge(&[silent]), Proof::Untried { .. }));
+        assert!(matches!(judge(&[Trial { counted: None, ..silent }]), Proof::Untried { .. }));
+        assert!(matches!(judge(&[Trial { counted: Some(3), ..silent }]), Proof::Proven { .. }));
+        assert_eq!(
+            judge(&[GOOD, Trial { way: Way::In6, ..silent }]).to_string(),
+            "proven: packets of a banned address were dropped to this host by IPv4 (other rules drop it to this host by IPv6, banned or not)"
+        );
+        assert!(matches!(judge(&[]), Proof::Untried { .. }));
+    }
+}
