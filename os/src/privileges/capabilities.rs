@@ -25,6 +25,8 @@ pub enum Cap {
     DacReadSearch = 2,
     /// CAP_NET_ADMIN: firewall, connection tracking, routes.
     NetAdmin = 12,
+    /// CAP_NET_RAW: raw sockets, by which iptables speaks to its tables.
+    NetRaw = 13,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

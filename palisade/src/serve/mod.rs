@@ -149,7 +149,7 @@ impl House {
         house.prove(backend, &chosen)?;
         let listener = control::listen(&places.socket()).with_context(|| format!("cannot listen on {}", places.socket().display()))?;
         // Everything that needs more rights than enforcing does is open now.
-        give_up_rights(&places.state);
+        give_up_rights(&places.state, backend);
         let keep = open::keep_of(&house.config);
         let (out, inbox) = (
             wall::Outlets {
@@ -433,9 +433,19 @@ impl House {
 }
 
 /// Keeps of root's power what enforcing and reading logs need. Not where the store belongs to
-/// somebody else than root, whose files root could then not write.
-fn give_up_rights(state: &std::path::Path) {
+/// somebody else than root, whose files root could then not write; and not where the firewall is a file of
+/// somebody's or a program, which may need any of them.
+fn give_up_rights(state: &std::path::Path, backend: Backend) {
     use std::os::unix::fs::MetadataExt;
+    let keep: &[Cap] = match backend {
+        Backend::Nftables | Backend::Memory => &[Cap::NetAdmin, Cap::DacReadSearch],
+        // A raw socket is how iptables speaks to its tables (iptables/libiptc).
+        Backend::Ipset | Backend::Iptables => &[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch],
+        Backend::Pf | Backend::Ipfw | Backend::Hosts | Backend::Nginx | Backend::Command => {
+            tracing::info!("the firewall is {backend}: no rights are given up, as its programs and files may need any of them");
+            return;
+        }
+    };
     let foreign = std::fs::metadata(state).is_ok_and(|meta| meta.uid() != 0);
     if privileges::is_root() && foreign {
         tracing::warn!(
@@ -444,7 +454,7 @@ fn give_up_rights(state: &std::path::Path) {
         );
         return;
     }
-    if let Err(error) = privileges::drop_capabilities(&[Cap::NetAdmin, Cap::DacReadSearch]) {
+    if let Err(error) = privileges::drop_capabilities(keep) {
         tracing::warn!("rights could not be given up: {error}");
     }
 }
