@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `main` | the command line; its own world, gone with it |
-//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading` | a measurement each |
+//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `walls` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
 //! | `lab`, `process`, `bans` | namespaces, other programs, many bans |
 //! | `stats`, `report` | samples into tables, tables into the document |
@@ -20,6 +20,7 @@ mod reading;
 mod report;
 mod restore;
 mod stats;
+mod walls;
 
 use std::fs;
 use std::io::Write;
@@ -70,12 +71,14 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 5] = [
+const ALL: [(&str, Measurement); 7] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
     ("one-more", one_more::run),
     ("reading", reading::run),
+    ("walls", walls::loads),
+    ("packets", walls::packets),
 ];
 
 const DOCUMENT: &str = "docs/benchmarks.md";
