@@ -110,7 +110,7 @@ impl Place {
     /// What `palisade status` knows.
     pub(crate) fn status(&self) -> Result<Status> {
         match self.client()?.ask(&Request::Status)? {
-            Reply::Status(status) => Ok(status),
+            Reply::Status(status) => Ok(*status),
             other => bail!("status was answered with {other:?}"),
         }
     }

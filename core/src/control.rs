@@ -112,7 +112,7 @@ pub enum Whom {
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Reply {
     /// To `status`.
-    Status(Status),
+    Status(Box<Status>),
     /// To `ban`, one for each prefix asked for.
     Bans {
         /// In the order asked.

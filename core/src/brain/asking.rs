@@ -31,7 +31,7 @@ impl Brain {
             return self.out.push(Action::Answer { id, reply: Reply::Failed { exit: 1, message } });
         }
         let reply = match request {
-            Request::Status => Reply::Status(self.status(now.stamp)),
+            Request::Status => Reply::Status(Box::new(self.status(now.stamp))),
             Request::List => Reply::List { bans: self.table.iter().filter(|b| !b.until.over(now.stamp)).collect() },
             Request::Check { addr } => Reply::Check { bans: self.standing_bans(Prefix::host(addr), now.stamp) },
             Request::Why { prefix } => return self.why(id, prefix, now.stamp),

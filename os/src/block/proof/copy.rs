@@ -65,8 +65,8 @@ impl Copy {
     /// Sets that rules of iptables may match.
     fn ipset(&mut self, section: &BackendSection) {
         let Ok(tool) = Tool::find("ipset", &section.path) else { return };
-        let ours = format!("{}", section.ipset.name);
-        match text(&tool, &["save"], |line| !names_set(line, &ours)) {
+        let ours = &section.ipset.name;
+        match text(&tool, &["save"], |line| !names_set(line, ours)) {
             Ok(text) if text.is_empty() => {}
             Ok(text) => self.parts.push(Part { what: "ipset's sets".into(), reader: tool, arguments: &["restore", "-exist"], text }),
             // A kernel without sets has none to copy.
