@@ -465,17 +465,12 @@ fn a_firewall_without_ports_shuts_out_of_all_of_them_and_says_so() {
         reason: String::new(),
         offences: 1,
     };
-    let kept = Kept { bans: vec![limited.clone()], ..Kept::default() };
-    let mut lab = Lab::on(Limits { ports: false, ..LIMITS }, text, Mode::Enforce, kept);
+    let before = Kept { bans: vec![limited.clone()], ..Kept::default() };
+    let mut lab = Lab::on(Limits { ports: false, ..LIMITS }, text, Mode::Enforce, before);
     let changed = |record: &Record| {
         *record == Record::Unban(limited.key.clone()) || matches!(record, Record::Ban(ban) if ban.key == key("192.0.2.9"))
     };
-    assert_eq!(
-        crate::brain::tests::kept(&lab.actions).into_iter().flatten().filter(|record| changed(record)).count(),
-        2,
-        "{:?}",
-        lab.actions
-    );
+    assert_eq!(kept(&lab.actions).into_iter().flatten().filter(|record| changed(record)).count(), 2, "{:?}", lab.actions);
     assert!(told(&lab.actions).iter().any(|what| matches!(what, What::Daemon { what } if what.contains("knows no ports"))));
     let actions = lab.fail("203.0.113.5", 2);
     assert!(steps(&actions).iter().any(|step| matches!(step, Step::Block(entry) if entry.key == key("203.0.113.5"))), "{actions:?}");
