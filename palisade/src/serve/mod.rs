@@ -428,6 +428,9 @@ fn give_up_rights(state: &std::path::Path) {
     if let Err(error) = privileges::drop_capabilities(&[Cap::NetAdmin, Cap::DacReadSearch]) {
         tracing::warn!("rights could not be given up: {error}");
     }
+    if let Some(kept) = privileges::KEPT {
+        tracing::info!("{kept}");
+    }
 }
 
 fn signals_thread(signals: &Signals, stop: &Waker, brain: &SyncSender<Input>) -> std::io::Result<()> {

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::super::Take;
-use super::inotify::Inotify;
+use super::watcher::Watcher;
 use super::{FileSpec, Files};
 use crate::wake;
 
@@ -69,8 +69,8 @@ impl Scene {
     fn start(&mut self) {
         let spec = |(source, p): (usize, &String)| FileSpec { source, pattern: self.path(p).display().to_string() };
         let specs: Vec<FileSpec> = self.patterns.iter().enumerate().map(spec).collect();
-        let inotify = self.notify.then(|| Inotify::open().unwrap());
-        self.files = Some(Files::with(specs, self.positions.clone(), LINE_MAX, inotify).unwrap());
+        let watcher = self.notify.then(|| Watcher::open().unwrap());
+        self.files = Some(Files::with(specs, self.positions.clone(), LINE_MAX, watcher).unwrap());
         self.pump(usize::MAX);
     }
 
