@@ -4,15 +4,16 @@ use std::io;
 
 use palisade_core::time::{Now, Stamp, Tick};
 
-/// The clock that never steps and goes on during suspend. FreeBSD's clock of Linux's name is `CLOCK_UPTIME`,
-/// which stands still in between; the one that goes on is this (clock_gettime(2)).
+/// The clock that never steps. Linux's goes on during suspend; of FreeBSD's none did when this was written
+/// (sys/kern/kern_time.c: `CLOCK_MONOTONIC` and `CLOCK_UPTIME` are the same time), and this is the one that by
+/// its name may come to do so.
 #[cfg(target_os = "linux")]
 const BOOT: libc::clockid_t = libc::CLOCK_BOOTTIME;
 #[cfg(target_os = "freebsd")]
 const BOOT: libc::clockid_t = libc::CLOCK_MONOTONIC;
 
-/// This instant on both clocks: the wall clock (`CLOCK_REALTIME`), and time since boot (`CLOCK_BOOTTIME`
-/// or what does for it).
+/// This instant on both clocks: the wall clock (`CLOCK_REALTIME`), and time since boot (Linux: `CLOCK_BOOTTIME`,
+/// which never steps and goes on during suspend).
 pub fn now() -> Now {
     let wall = read(libc::CLOCK_REALTIME);
     let boot = read(BOOT);
