@@ -6,9 +6,10 @@
 #   bench     the benchmarks, each beside its rival; needs root (BENCH=--write: into docs/benchmarks.md too)
 #   vm-test   the units, journald, a reboot and Debian's own kernel, in a QEMU guest (about six minutes without KVM)
 #   deps      only install what the tests need
+#   freebsd-check  compile the program for FreeBSD, with Debian's compiler for web browsers; nothing is run
 #   lint      formatting, clippy, licences (where cargo-deny is installed)
 #   audit     known vulnerabilities of the dependencies; asks the network
-.PHONY: run test demo bench vm-test deps lint audit release
+.PHONY: run test demo bench vm-test deps lint freebsd-check audit release
 # Each step prints to the same screen and most share the same two locks (apt's and cargo's).
 .NOTPARALLEL:
 
@@ -19,7 +20,7 @@ run: release
 	$(SUDO) $(PALISADE) run
 
 # Lint first: it fails sooner, and the last line is then cargo test's own count.
-test: deps lint
+test: deps lint freebsd-check
 	cargo test --workspace --locked
 
 demo: release
@@ -40,6 +41,9 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline --locked check licenses bans sources; \
 	else echo "lint: cargo-deny is not installed, licences and sources were not checked"; fi
+
+freebsd-check:
+	tests/freebsd-check
 
 audit:
 	cargo deny --locked check advisories

@@ -4,15 +4,32 @@ use std::io;
 
 use palisade_core::time::{Now, Stamp, Tick};
 
-/// This instant on both clocks: the wall clock (`CLOCK_REALTIME`), and time since boot
-/// (`CLOCK_BOOTTIME`: never steps, goes on during suspend).
+/// The clock that never steps. Linux's goes on during suspend; of FreeBSD's none did when this was written
+/// (sys/kern/kern_time.c: `CLOCK_MONOTONIC` and `CLOCK_UPTIME` are the same time), and this is the one that by
+/// its name may come to do so.
+#[cfg(target_os = "linux")]
+const BOOT: libc::clockid_t = libc::CLOCK_BOOTTIME;
+#[cfg(target_os = "freebsd")]
+const BOOT: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+/// This instant on both clocks: the wall clock (`CLOCK_REALTIME`), and time since boot (Linux: `CLOCK_BOOTTIME`,
+/// which never steps and goes on during suspend).
 pub fn now() -> Now {
     let wall = read(libc::CLOCK_REALTIME);
-    let boot = read(libc::CLOCK_BOOTTIME);
+    let boot = read(BOOT);
     Now { stamp: Stamp(millis(wall)), tick: Tick(u64::try_from(millis(boot)).unwrap_or(0)) }
 }
 
+/// The kernel's random id of this boot, as text. [`Tick`]s of two boots must not be compared.
+#[cfg(target_os = "freebsd")]
+pub fn boot_id() -> io::Result<String> {
+    let mut id = [0; 16];
+    crate::bsd::sysctl::value(c"kern.boot_id", &mut id)?;
+    Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// The kernel's random id of this boot (RFC 4122 text). [`Tick`]s of two boots must not be compared.
+#[cfg(target_os = "linux")]
 pub fn boot_id() -> io::Result<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
@@ -26,7 +43,7 @@ fn millis(time: libc::timespec) -> i64 {
 fn read(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is live and ours; the kernel writes one timespec into it. It fails only for a
-    // clock the kernel does not know (both are older than Linux 2.6.39), and leaves zero then.
+    // clock the kernel does not know (both are older than Linux 2.6.39, and than FreeBSD 5), and leaves zero then.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time
 }

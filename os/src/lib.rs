@@ -4,26 +4,35 @@
 //!
 //! | room | what it holds |
 //! |---|---|
-//! | [`netlink`] | one socket, one codec; nf_tables, conntrack, sock_diag and rtnetlink on top |
+//! | [`netlink`] | Linux: one socket, one codec; nf_tables, conntrack, sock_diag and rtnetlink on top |
+//! | `bsd` | FreeBSD: kqueue and sysctl |
 //! | [`block`] | `trait Blocker`, one file a firewall |
 //! | [`flows`] | ending a prefix's connections |
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
-//! | [`netns`] | a small network of our own, for `palisade demo` and for tests |
+//! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
 //! | [`errors`] | an error with its causes, on one line |
 //! | [`privileges`] | who we are, what we may, who else is there |
 //! | [`process`] | children, and what the service manager is told |
+//!
+//! A room that needs the kernel's own ways has them in files named after the system or its interface
+//! (`linux`, `inotify`, `freebsd`, `kqueue`), of which it takes one, in one place: its first file or
+//! `platform.rs`. What crosses to the other rooms is the same on every system.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod block;
+#[cfg(target_os = "freebsd")]
+pub(crate) mod bsd;
 pub mod clock;
 pub mod errors;
 pub mod flows;
 pub mod links;
 pub mod logs;
+#[cfg(target_os = "linux")]
 pub mod netlink;
+#[cfg(target_os = "linux")]
 pub mod netns;
 pub mod privileges;
 pub mod process;

@@ -11,6 +11,37 @@ use palisade_core::scan;
 /// The largest config file that is read, in bytes: far beyond any written by hand.
 const CONFIG_MAX: u64 = 4 << 20;
 
+/// What differs from system to system in where things are and what to tell the operator; chosen here alone.
+#[cfg(target_os = "linux")]
+pub mod system {
+    /// The config, where none is named.
+    pub const CONFIG: &str = "/etc/palisade/palisade.toml";
+    /// The store's folder.
+    pub const STATE: &str = "/var/lib/palisade";
+    /// The folder of the control socket and the lock.
+    pub const RUN: &str = "/run/palisade";
+    /// How the daemon is started, now and at boot.
+    pub const START: &str = "systemctl enable --now palisade";
+    /// What changing the firewall takes.
+    pub const RIGHTS: &str = "CAP_NET_ADMIN";
+}
+
+/// What differs from system to system in where things are (hier(7)) and what to tell the operator; chosen here
+/// alone.
+#[cfg(target_os = "freebsd")]
+pub mod system {
+    /// The config, where none is named.
+    pub const CONFIG: &str = "/usr/local/etc/palisade/palisade.toml";
+    /// The store's folder.
+    pub const STATE: &str = "/var/db/palisade";
+    /// The folder of the control socket and the lock.
+    pub const RUN: &str = "/var/run/palisade";
+    /// How the daemon is started, now and at boot.
+    pub const START: &str = "sysrc palisade_enable=YES; service palisade start";
+    /// What changing the firewall takes.
+    pub const RIGHTS: &str = "root";
+}
+
 /// Where the config, the state and the socket are.
 #[derive(Clone, Debug)]
 pub struct Places {

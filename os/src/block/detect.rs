@@ -2,9 +2,8 @@
 
 use palisade_core::bans::backend::{Backend, CANDIDATES, Facts, Seen};
 use palisade_core::config::BackendSection;
-use palisade_core::ours::{NFT_PRIORITY, NFT_TABLE};
 
-use super::{BlockError, neighbours, open};
+use super::{BlockError, open};
 use crate::errors::chain;
 
 /// How much to look at.
@@ -31,7 +30,10 @@ pub fn look(section: &BackendSection, how: Look) -> Facts {
             return facts;
         }
     }
-    facts.beside = neighbours::look(NFT_TABLE, NFT_PRIORITY).names;
+    #[cfg(target_os = "linux")]
+    {
+        facts.beside = super::neighbours::look(palisade_core::ours::NFT_TABLE, palisade_core::ours::NFT_PRIORITY).names;
+    }
     facts
 }
 

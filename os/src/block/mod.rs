@@ -2,8 +2,11 @@
 
 pub mod detect;
 pub mod memory;
+#[cfg(target_os = "linux")]
 pub mod neighbours;
+#[cfg(target_os = "linux")]
 pub mod nftables;
+#[cfg(target_os = "linux")]
 pub mod proof;
 
 use std::os::fd::BorrowedFd;
@@ -75,10 +78,20 @@ pub trait Blocker: Send {
 /// [`BlockError::Unusable`] where the system lacks what it needs, with what to do about it.
 pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocker>, BlockError> {
     Ok(match backend {
+        #[cfg(target_os = "linux")]
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        #[cfg(not(target_os = "linux"))]
+        Backend::Nftables | Backend::Ipset | Backend::Iptables => return Err(linux_only(backend)),
         Backend::Memory => Box::new(memory::Memory::new()),
         other => return Err(BlockError::Unusable { what: format!("{other} in {:?}", section.path), hint: String::new() }),
     })
+}
+
+/// What is said of a firewall of Linux's on another system.
+#[cfg(not(target_os = "linux"))]
+fn linux_only(backend: Backend) -> BlockError {
+    let hint = "name one of this system in [ban] backend: pf or ipfw".to_owned();
+    BlockError::Unusable { what: format!("{backend} is a firewall of Linux's, and this is none"), hint }
 }
 
 /// Why a firewall did not do as it was told: what failed, and what to do about it.

@@ -3,6 +3,7 @@
 //! Called only once the block stands: states ended without a block in both directions come back
 //! with the next packet.
 
+#[cfg(target_os = "linux")]
 pub mod linux;
 pub mod memory;
 mod targets;
@@ -41,8 +42,18 @@ pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Flows>
     let _ = section;
     Ok(match backend {
         Backend::Memory => Box::new(memory::Memory::new(Vec::new())),
+        #[cfg(target_os = "linux")]
         _ => Box::new(linux::Linux::open()?),
+        #[cfg(not(target_os = "linux"))]
+        other => return Err(unknown(other)),
     })
+}
+
+/// What is said where nothing of this system ends the connections of that firewall.
+#[cfg(not(target_os = "linux"))]
+fn unknown(backend: Backend) -> FlowError {
+    let source = std::io::ErrorKind::Unsupported.into();
+    FlowError { what: format!("there is no way to end connections beside {backend} on this system"), killed: Killed::default(), source }
 }
 
 /// Why connections could not be ended.

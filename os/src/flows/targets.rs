@@ -6,6 +6,7 @@ use palisade_core::bans::wall::Ports;
 use palisade_core::net::{Addr, Family, Prefix};
 
 use super::Target;
+#[cfg(target_os = "linux")]
 use crate::netlink::conntrack::Tuple;
 
 /// Targets sorted for matching: the cost of one look grows with the number of distinct prefix
@@ -36,6 +37,23 @@ impl Targets {
         all
     }
 
+    /// Whether a connection with `remote` is meant. `port` is that of the other end, ours; `None` for
+    /// protocols other than TCP and UDP, which only a target of all ports takes.
+    pub(super) fn take(&self, remote: Addr, port: Option<u16>) -> bool {
+        let lens = match remote.family() {
+            Family::V4 => &self.ipv4,
+            Family::V6 => &self.ipv6,
+        };
+        lens.iter().filter_map(|len| self.ports.get(&Prefix::new(remote, *len)?)).any(|ports| match ports {
+            None => true,
+            Some(ports) => port.is_some_and(|port| ports.contains(&port)),
+        })
+    }
+}
+
+/// For listing the kernel's own connections and states.
+#[cfg(target_os = "linux")]
+impl Targets {
     pub(super) fn is_empty(&self) -> bool {
         self.ports.is_empty()
     }
@@ -52,19 +70,6 @@ impl Targets {
     /// The prefixes, where there are at most `most`.
     pub(super) fn few(&self, most: usize) -> Option<impl Iterator<Item = Prefix>> {
         (self.ports.len() <= most).then(|| self.ports.keys().copied())
-    }
-
-    /// Whether a connection with `remote` is meant. `port` is that of the other end, ours; `None` for
-    /// protocols other than TCP and UDP, which only a target of all ports takes.
-    pub(super) fn take(&self, remote: Addr, port: Option<u16>) -> bool {
-        let lens = match remote.family() {
-            Family::V4 => &self.ipv4,
-            Family::V6 => &self.ipv6,
-        };
-        lens.iter().filter_map(|len| self.ports.get(&Prefix::new(remote, *len)?)).any(|ports| match ports {
-            None => true,
-            Some(ports) => port.is_some_and(|port| ports.contains(&port)),
-        })
     }
 
     /// Whether packets of this direction come from a target or go to one. As at the wall, ours is

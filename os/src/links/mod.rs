@@ -3,15 +3,32 @@
 //!
 //! | file | what it reads |
 //! |---|---|
-//! | [`route`] | rtnetlink: addresses, default routes, what changed |
 //! | [`resolv`] | resolv.conf(5) |
+//! | `sshd`, `sshd_ports` | what an ssh server's processes look like, and where it listens |
+//! | `linux` | how the kernel is asked on Linux, with the next three |
+//! | [`route`] | rtnetlink: addresses, default routes, what changed |
 //! | [`utmp`] | utmp(5) |
 //! | [`sessions`] | who is logged in over ssh, and what counts as proof of it |
+//! | `freebsd` | the same on FreeBSD, with the next two |
+//! | `rtsock` | route(4) |
+//! | `processes` | processes and their sockets by sysctl(3) |
 
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(target_os = "freebsd", test))]
+mod processes;
 pub mod resolv;
+#[cfg(target_os = "linux")]
 pub mod route;
+#[cfg(any(target_os = "freebsd", test))]
+mod rtsock;
+#[cfg(target_os = "linux")]
 pub mod sessions;
+mod sshd;
 mod sshd_ports;
+#[cfg(target_os = "linux")]
 pub mod utmp;
 
 use std::collections::BTreeSet;
@@ -23,7 +40,10 @@ use std::time::SystemTime;
 
 use palisade_core::net::Addr;
 
-use crate::netlink::socket::{ROUTE, SOCK_DIAG, Socket};
+#[cfg(target_os = "freebsd")]
+use freebsd::{Kernel, default_paths};
+#[cfg(target_os = "linux")]
+use linux::{Kernel, default_paths};
 
 /// Where this host keeps what is read; tests put their own there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +51,11 @@ pub struct Paths {
     /// Files in the format of resolv.conf(5). The second by default: behind the stub resolver
     /// 127.0.0.53 of the first, systemd-resolved asks the servers named there.
     pub resolv_conf: Vec<PathBuf>,
-    /// procfs.
+    /// procfs; not read on FreeBSD.
     pub proc: PathBuf,
-    /// The database of logins.
+    /// The database of logins; on FreeBSD only when it changed is looked at.
     pub utmp: PathBuf,
-    /// logind's session files.
+    /// logind's session files; not read on FreeBSD.
     pub sessions: PathBuf,
     /// Where the user id of sshd's unprivileged process is looked up.
     pub passwd: PathBuf,
@@ -45,14 +65,7 @@ pub struct Paths {
 
 impl Default for Paths {
     fn default() -> Self {
-        Self {
-            resolv_conf: vec!["/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into()],
-            proc: "/proc".into(),
-            utmp: "/run/utmp".into(),
-            sessions: "/run/systemd/sessions".into(),
-            passwd: "/etc/passwd".into(),
-            sshd_config: "/etc/ssh/sshd_config".into(),
-        }
+        default_paths()
     }
 }
 
@@ -91,31 +104,19 @@ impl LinkError {
 #[derive(Debug)]
 pub struct Links {
     paths: Paths,
-    watch: Socket,
-    query: Socket,
-    diag: Socket,
+    kernel: Kernel,
 }
 
 impl Links {
     /// Opens its sockets in the calling thread's network namespace and begins to watch.
     pub fn open(paths: Paths) -> Result<Self, LinkError> {
-        let fail = |error| LinkError::new("open netlink to links and routes", error);
-        let watch = Socket::open(ROUTE).map_err(fail)?;
-        for group in route::GROUPS {
-            watch.join(group).map_err(fail)?;
-        }
-        Ok(Self {
-            paths,
-            watch,
-            query: Socket::open(ROUTE).map_err(fail)?,
-            diag: Socket::open(SOCK_DIAG).map_err(|e| LinkError::new("open netlink to the sockets (CONFIG_INET_DIAG)", e))?,
-        })
+        Ok(Self { paths, kernel: Kernel::open()? })
     }
 
     /// What surrounds us now. A resolver file that is not there has no resolvers.
     pub fn snapshot(&mut self) -> Result<Neighbourhood, LinkError> {
-        let own = route::addresses(&mut self.query).map_err(|e| LinkError::new("list own addresses", e))?;
-        let gateways = route::gateways(&mut self.query).map_err(|e| LinkError::new("list default routes", e))?;
+        let own = self.kernel.own().map_err(|e| LinkError::new("list own addresses", e))?;
+        let gateways = self.kernel.gateways().map_err(|e| LinkError::new("list default routes", e))?;
         let mut resolvers = BTreeSet::new();
         for path in &self.paths.resolv_conf {
             resolvers.extend(resolv::nameservers(&read_some(path, resolv::MOST_BYTES)?));
@@ -125,7 +126,7 @@ impl Links {
 
     /// Reads all waiting notifications: whether a new snapshot may differ. Never blocks.
     pub fn drain(&mut self) -> Result<bool, LinkError> {
-        route::drain(&mut self.watch).map_err(|e| LinkError::new("read notifications of links and routes", e))
+        self.kernel.changed().map_err(|e| LinkError::new("read notifications of links and routes", e))
     }
 
     /// When the databases of logins last changed (utmp, logind's sessions). Two `stat`s, where looking
@@ -135,7 +136,7 @@ impl Links {
     }
 
     /// The peers of live, *authenticated* ssh sessions on the ports that sshd's configuration names.
-    /// See [`sessions`] for what counts.
+    /// The system's own file (`sessions`, `freebsd`) says what counts.
     pub fn admin_sessions(&mut self) -> Result<BTreeSet<Addr>, LinkError> {
         let ports: Vec<u16> = sshd_ports::configured(&self.paths.sshd_config).into_iter().collect();
         self.admin_sessions_on(&ports)
@@ -143,13 +144,13 @@ impl Links {
 
     /// The same on these ports, and no others.
     pub fn admin_sessions_on(&mut self, ports: &[u16]) -> Result<BTreeSet<Addr>, LinkError> {
-        sessions::admins(&mut self.diag, &self.paths, ports)
+        self.kernel.admins(&self.paths, ports)
     }
 }
 
 impl AsFd for Links {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.watch.as_fd()
+        self.kernel.as_fd()
     }
 }
 

@@ -31,15 +31,10 @@ use std::path::Path;
 
 use palisade_core::net::{Addr, Family};
 
+use super::sshd::{SERVERS, is_session_title, privsep};
 use super::{LinkError, Paths, lenient_addr, read_some, utmp};
 use crate::netlink::sock_diag::{self, Protocol, Sock, state};
 use crate::netlink::socket::Socket;
-
-/// What an ssh server's processes are called: OpenSSH, OpenSSH since 9.8, dropbear.
-const SERVERS: [&str; 3] = ["sshd", "sshd-session", "dropbear"];
-
-/// The account of OpenSSH's unprivileged process (`SSH_PRIVSEP_USER`).
-const PRIVSEP: &str = "sshd";
 
 /// Most entries read of a directory: of /proc the limit is the kernel's (pid_max), of sessions and
 /// of a server's descriptors a few are usual.
@@ -49,9 +44,6 @@ const MOST_DESCRIPTORS: usize = 1024;
 
 /// Most bytes of one file in /proc or of logind.
 const MOST_BYTES: u64 = 64 * 1024;
-
-/// Most bytes of passwd(5).
-const MOST_PASSWD: u64 = 4 * 1024 * 1024;
 
 pub(super) fn admins(diag: &mut Socket, paths: &Paths, ports: &[u16]) -> Result<BTreeSet<Addr>, LinkError> {
     let open = connections(diag, ports).map_err(|e| LinkError::new("list connections to sshd", e))?;
@@ -136,7 +128,7 @@ fn utmp_logins(paths: &Paths) -> Result<HashSet<Addr>, LinkError> {
 /// The peers of those connections that a post-authentication process holds.
 fn holders(paths: &Paths, open: &[&Sock]) -> Result<BTreeSet<Addr>, LinkError> {
     let by_inode: HashMap<u32, Addr> = open.iter().filter(|s| s.inode != 0).map(|s| (s.inode, s.remote)).collect();
-    let privsep = account(&read_some(&paths.passwd, MOST_PASSWD)?, PRIVSEP);
+    let privsep = privsep(&paths.passwd)?;
     let processes = fs::read_dir(&paths.proc).map_err(|e| LinkError::new(format!("read {}", paths.proc.display()), e))?;
     let mut peers = BTreeSet::new();
     for process in processes.take(MOST_PROCESSES).flatten() {
@@ -165,29 +157,11 @@ fn user(status: &[u8]) -> Option<u32> {
     ids.split_first().filter(|(first, rest)| rest.len() == 3 && rest.iter().all(|id| id == *first)).map(|(first, _)| *first)
 }
 
-/// `sshd: NAME@TERMINAL`; nothing with spaces or brackets, and nothing behind it but the padding.
-fn is_session_title(cmdline: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(cmdline) else { return false };
-    let text = text.trim_end_matches(['\0', ' ']);
-    let title = text.strip_prefix("sshd: ").or_else(|| text.strip_prefix("sshd-session: "));
-    title.and_then(|title| title.split_once('@')).is_some_and(|(name, terminal)| {
-        !name.is_empty() && !terminal.is_empty() && !title.is_some_and(|t| t.contains([' ', '\0', '[', ']']))
-    })
-}
-
 /// The inodes of the sockets a process holds.
 fn sockets(process: &Path) -> impl Iterator<Item = u32> {
     fs::read_dir(process.join("fd")).into_iter().flatten().take(MOST_DESCRIPTORS).flatten().filter_map(|fd| {
         let link = fs::read_link(fd.path()).ok()?;
         link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-    })
-}
-
-/// The user id of an account in passwd(5).
-fn account(passwd: &[u8], name: &str) -> Option<u32> {
-    passwd.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = std::str::from_utf8(line).ok()?.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
     })
 }
 
@@ -198,27 +172,6 @@ mod tests {
     use proptest::prelude::*;
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::fs::symlink;
-
-    #[test]
-    fn titles_before_and_after_login() {
-        for title in ["sshd: root@pts/0\0\0", "sshd: root@notty\0", "sshd-session: root@pts/3,pts/4", "sshd: root@notty   \0"] {
-            assert!(is_session_title(title.as_bytes()), "{title}");
-        }
-        for title in [
-            "sshd: [accepted]",
-            "sshd: root [priv]",
-            "sshd: someone@example.org [priv]",
-            "sshd: unknown [net]",
-            "sshd: a@b [net]",
-            "sshd: /usr/sbin/sshd -D -f /etc/x@y [listener] 1 of 10-100 startups",
-            "/usr/sbin/sshd\0-D\0-R\0-oX=root@pts/0\0",
-            "sshd: root@",
-            "sshd: root@pts/0\0[net]",
-            "sshd: root",
-        ] {
-            assert!(!is_session_title(title.as_bytes()), "{title}");
-        }
-    }
 
     #[test]
     fn a_session_file_is_live_and_remote_or_nothing() {
@@ -240,8 +193,6 @@ mod tests {
         assert_eq!(user(b"Name:\tsshd\nUid:\t1000\t1000\t1000\t1000\nGid:\t0\t0\t0\t0\n"), Some(1000));
         assert_eq!(user(b"Uid:\t0\t1000\t0\t1000\n"), None, "the monitor reading the tried user's keys");
         assert_eq!(user(b"Uid:\t0\t0\t0\n"), None);
-        assert_eq!(account(b"root:x:0:0::/:\nsshd:x:103:65534::/run/sshd:/usr/sbin/nologin\n", "sshd"), Some(103));
-        assert_eq!(account(b"sshd\nsshdx:x:1:\n", "sshd"), None);
     }
 
     /// A made-up /proc and login databases around one real loopback connection.
@@ -341,7 +292,7 @@ mod tests {
         #[test]
         fn reading_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..300), lines in "(STATE=active\n|REMOTE=1\n|LEADER=[0-9]{0,12}\n|REMOTE_HOST=.{0,20}\n|Uid:.{0,40}\n|sshd:.{0,20}\n){0,8}") {
             for text in [&bytes[..], lines.as_bytes()] {
-                let _ = (session(text), user(text), is_session_title(text), account(text, "sshd"));
+                let _ = (session(text), user(text), is_session_title(text));
             }
         }
     }

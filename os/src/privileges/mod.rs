@@ -1,21 +1,22 @@
 //! Who we are, what we may do, who is at the other end.
 
 mod accounts;
-mod capabilities;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
 mod lock;
 
 pub use accounts::{Account, group, groups_of, user, user_name};
-pub use capabilities::{Cap, drop_capabilities, have, have_net_admin};
+#[cfg(target_os = "freebsd")]
+pub use freebsd::{KEPT, drop_capabilities, have, peer_credentials};
+#[cfg(target_os = "linux")]
+pub use linux::{KEPT, become_user, drop_capabilities, have, peer_credentials};
 pub use lock::{Lock, LockError, lock_file};
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, lchown};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-
-/// The groups that may read logs and journal on common systems; those that exist are joined.
-const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
 
 /// Who is at the other end of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,43 +29,28 @@ pub struct Peer {
     pub gid: u32,
 }
 
-/// Who connected (`SO_PEERCRED`, unix(7)): filled in by the kernel, cannot be forged.
-pub fn peer_credentials(stream: &UnixStream) -> io::Result<Peer> {
-    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).expect("12 bytes");
-    // SAFETY: `peer` and `len` are live and ours, `len` is the size of `peer`.
-    let rc = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut len) };
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(Peer { pid: peer.pid, uid: peer.uid, gid: peer.gid }) }
+/// A part of root's power we may keep. The numbers are those of Linux; where root is one whole, each is had by
+/// root alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Cap {
+    /// CAP_DAC_READ_SEARCH: read logs that are not for everybody.
+    DacReadSearch = 2,
+    /// CAP_NET_ADMIN: firewall, connection tracking, routes.
+    NetAdmin = 12,
+    /// CAP_NET_RAW: raw sockets, by which iptables speaks to its tables.
+    NetRaw = 13,
+}
+
+/// Whether the calling thread may change firewall and routes.
+pub fn have_net_admin() -> bool {
+    have(Cap::NetAdmin)
 }
 
 /// Whether we run as root.
 pub fn is_root() -> bool {
     // SAFETY: plain system call without pointers that cannot fail.
     unsafe { libc::geteuid() == 0 }
-}
-
-/// Becomes this user, with its own groups and those that may read logs, for good, keeping the
-/// capabilities (see [`drop_capabilities`], to be called next). Call it before any thread is started.
-pub fn become_user(name: &str) -> io::Result<()> {
-    let account = user(name)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no user `{name}`")))?;
-    let mut groups = groups_of(name)?;
-    for group_name in LOG_GROUPS {
-        groups.extend(group(group_name)?);
-    }
-    groups.push(account.gid);
-    groups.sort_unstable();
-    groups.dedup();
-    capabilities::keep_over_user_change(true)?;
-    let check = |rc: i32| if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
-    let (uid, gid) = (account.uid, account.gid);
-    // SAFETY: pointer and length are of a live vector that is only read.
-    check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
-    // SAFETY: plain system call without pointers.
-    check(unsafe { libc::setresgid(gid, gid, gid) })?;
-    // SAFETY: plain system call without pointers.
-    check(unsafe { libc::setresuid(uid, uid, uid) })?;
-    capabilities::keep_over_user_change(false)?;
-    capabilities::raise()
 }
 
 /// As root: gives a file to the owner of its directory, so that the daemon finds what root made.
@@ -96,8 +82,10 @@ pub(crate) fn run_test_as_nobody(test: &str, name: &str, value: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use super::linux::LOG_GROUPS;
     use super::*;
     use std::os::unix::fs::chown;
+    use std::os::unix::net::UnixStream;
     use std::process::Command;
 
     #[test]

@@ -1,13 +1,16 @@
 //! Children that speak to us through pipes, programs run to their end, and what the service manager is told.
 
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
 mod tool;
 
 pub use tool::{LONG, Ran, SOON, Tool, ToolError};
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
@@ -17,6 +20,10 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use palisade_core::time::Span;
 
 use crate::wake;
+#[cfg(target_os = "freebsd")]
+use freebsd::{abstract_address, end_of, end_with_parent};
+#[cfg(target_os = "linux")]
+use linux::{abstract_address, end_of, end_with_parent};
 
 /// How long a child that is dropped may take to stop before it is killed.
 const STOP: Span = Span::secs(1);
@@ -27,7 +34,7 @@ const STOP: Span = Span::secs(1);
 pub fn sd_notify(socket: Option<&OsStr>, state: &str) -> io::Result<bool> {
     let Some(name) = socket.filter(|name| !name.is_empty()) else { return Ok(false) };
     let address = match name.as_bytes().strip_prefix(b"@") {
-        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name)?,
+        Some(abstract_name) => abstract_address(abstract_name)?,
         None => SocketAddr::from_pathname(Path::new(name))?,
     };
     let datagram = UnixDatagram::unbound()?;
@@ -48,7 +55,7 @@ pub struct Piped {
 
 impl Piped {
     /// Starts `program` with these arguments: no shell, an empty environment, no input, no blocked
-    /// signals. It is told to stop when the calling thread ends.
+    /// signals. It is told to stop when the calling thread ends (FreeBSD: the process).
     pub fn spawn(program: &Path, arguments: &[OsString]) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().current_dir("/");
@@ -86,7 +93,7 @@ impl Piped {
         let pid = libc::pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
         // SAFETY: plain system call without pointers.
         unsafe { libc::kill(pid, libc::SIGTERM) };
-        let gone = pidfd(pid).and_then(|fd| wake::poll(&[fd.as_fd()], None, Some(within)));
+        let gone = end_of(pid).and_then(|fd| wake::poll(&[fd.as_fd()], None, Some(within)));
         if !gone.is_ok_and(|ready| ready.at(0)) {
             self.child.kill()?;
         }
@@ -109,10 +116,7 @@ fn prepare(parent: u32) -> io::Result<()> {
         libc::sigemptyset(&raw mut none);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
-    // SAFETY: plain system call without pointers.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    end_with_parent()?;
     // SAFETY: plain system call without pointers. A parent that died before the line above sends nothing.
     if u32::try_from(unsafe { libc::getppid() }) != Ok(parent) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
@@ -127,18 +131,11 @@ fn nonblocking(pipe: &impl AsFd) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
-    // SAFETY: plain system call without pointers; the result is checked.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the descriptor was just made, is open and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Read;
+    use std::os::linux::net::SocketAddrExt;
 
     #[test]
     fn the_service_manager_is_told_by_path_and_by_name() {

@@ -1,7 +1,17 @@
 //! Signals as something to poll, not as something that interrupts.
 
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+
+#[cfg(target_os = "freebsd")]
+use freebsd::Source;
+#[cfg(target_os = "linux")]
+use linux::Source;
 
 /// What we were told by signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +35,7 @@ const TAKEN: [(i32, Signal); 4] =
 /// The mask belongs to the process for good: dropping this leaves the signals blocked, so that
 /// none of them can end it half-way through an orderly stop.
 #[derive(Debug)]
-pub struct Signals(OwnedFd);
+pub struct Signals(Source);
 
 impl Signals {
     /// Blocks the signals in the calling thread and in all threads it starts from now on. Must
@@ -45,35 +55,18 @@ impl Signals {
         if rc != 0 {
             return Err(io::Error::from_raw_os_error(rc));
         }
-        // SAFETY: `set` is live and only read; -1 asks for a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made, is open and nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Source::open(&set).map(Self)
     }
 
     /// The next signal that came, if one did. Never blocks.
     pub fn next(&self) -> io::Result<Option<Signal>> {
-        loop {
-            // SAFETY: signalfd_siginfo is plain integers, all zero is a valid value of it.
-            let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
-            // SAFETY: `info` is live, ours and of the size given; the kernel fills it.
-            let got = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size_of_val(&info)) };
-            if got < 0 {
-                let error = io::Error::last_os_error();
-                match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(None),
-                    io::ErrorKind::Interrupted => continue,
-                    _ => return Err(error),
-                }
-            }
-            let known = TAKEN.iter().find(|(number, _)| u32::try_from(*number) == Ok(info.ssi_signo));
+        while let Some(number) = self.0.next()? {
+            let known = TAKEN.iter().find(|(taken, _)| *taken == number);
             if let Some((_, signal)) = known {
                 return Ok(Some(*signal));
             }
         }
+        Ok(None)
     }
 }
 

@@ -23,7 +23,7 @@ use super::{Exit, Global};
 use crate::serve::client::Client;
 use crate::serve::open;
 use crate::serve::proof::{self, Proven};
-use crate::settings::Places;
+use crate::settings::{Places, system};
 use crate::store::Store;
 
 /// Check everything.
@@ -97,7 +97,7 @@ fn show(finding: &Finding) -> Result<()> {
 
 fn rights() -> Finding {
     if privileges::have_net_admin() {
-        ok("rights", "may change the firewall (CAP_NET_ADMIN)")
+        ok("rights", format!("may change the firewall ({})", system::RIGHTS))
     } else {
         note("rights", "this command may not look into the firewall", "run doctor as root")
     }
@@ -135,7 +135,7 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
             let mut findings = vec![note(
                 "daemon",
                 "none runs: nothing is read, only bans made before stand",
-                "systemctl enable --now palisade, or palisade run",
+                format!("{}, or palisade run", system::START),
             )];
             findings.extend(firewall(places, config));
             findings

@@ -6,6 +6,7 @@ pub mod allow;
 pub mod ask;
 pub mod ban;
 pub mod config;
+#[cfg(target_os = "linux")]
 pub mod demo;
 pub mod docs;
 pub mod doctor;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
-use crate::settings::Places;
+use crate::settings::{Places, system};
 
 /// How a verb ended, as the shell sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub struct Global {
         global = true,
         value_name = "DIR",
         env = "PALISADE_STATE_DIR",
-        default_value = "/var/lib/palisade",
+        default_value = system::STATE,
         help_heading = "Global options"
     )]
     pub state_dir: PathBuf,
@@ -111,7 +112,7 @@ pub struct Global {
         global = true,
         value_name = "DIR",
         env = "PALISADE_RUN_DIR",
-        default_value = "/run/palisade",
+        default_value = system::RUN,
         help_heading = "Global options"
     )]
     pub run_dir: PathBuf,
@@ -127,7 +128,7 @@ impl Global {
     /// Where things are.
     pub fn places(&self) -> Places {
         Places {
-            config: self.config.clone().unwrap_or_else(|| PathBuf::from("/etc/palisade/palisade.toml")),
+            config: self.config.clone().unwrap_or_else(|| PathBuf::from(system::CONFIG)),
             config_named: self.config.is_some(),
             state: self.state_dir.clone(),
             run: self.run_dir.clone(),

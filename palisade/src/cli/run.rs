@@ -4,7 +4,9 @@ use anyhow::Result;
 use clap::Args;
 use palisade_core::brain::Mode;
 
-use super::{Exit, Global, demo};
+#[cfg(target_os = "linux")]
+use super::demo;
+use super::{Exit, Global};
 use crate::serve;
 
 /// Guard this host.
@@ -39,7 +41,15 @@ pub struct Demo {}
 
 impl Demo {
     /// Does it.
+    #[cfg(target_os = "linux")]
     pub fn run(self, global: &Global) -> Result<Exit> {
         demo::run(global.json)
+    }
+
+    /// Says why not.
+    #[cfg(not(target_os = "linux"))]
+    pub fn run(self, _: &Global) -> Result<Exit> {
+        super::print::say("palisade: the demo's network is made of Linux's namespaces, which this system has not; it is for Linux only");
+        Ok(Exit::No)
     }
 }

@@ -457,6 +457,9 @@ fn give_up_rights(state: &std::path::Path, backend: Backend) {
     if let Err(error) = privileges::drop_capabilities(keep) {
         tracing::warn!("rights could not be given up: {error}");
     }
+    if let Some(kept) = privileges::KEPT {
+        tracing::info!("{kept}");
+    }
 }
 
 fn signals_thread(signals: &Signals, stop: &Waker, brain: &SyncSender<Input>) -> std::io::Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use palisade_core::time::{Span, Tick};
 
 use super::Files;
-use super::inotify::{Event, next_event};
+use super::watcher::{Change, Told};
 
 /// How long a file born at a path is tracked to other names. Rotations that follow each other faster
 /// than we look are what it is for.
@@ -13,9 +13,6 @@ const BIRTH: Span = Span::secs(10);
 
 /// So many of them; more is no rotation but an attack on us.
 const BIRTHS_MAX: usize = 64;
-
-/// Notices are read in pieces of this size: a few hundred.
-const EVENTS: usize = 16 * 1024;
 
 /// A file that appeared at a followed path, and where it is now.
 #[derive(Clone, Debug)]
@@ -38,21 +35,10 @@ struct Changed {
 impl Files {
     /// Reads all notices and acts on them. Whether some were lost, so that all must be looked at.
     pub(super) fn drain_events(&mut self, now: Tick) -> bool {
-        let Some(inotify) = self.inotify.take() else { return false };
+        let Some(mut watcher) = self.watcher.take() else { return false };
         let mut changed = Changed::default();
-        let mut buffer = [0u8; EVENTS];
-        loop {
-            let len = inotify.read(&mut buffer);
-            let mut bytes = &buffer[..len];
-            while let Some((event, rest)) = next_event(bytes) {
-                self.notice(event, now, &mut changed);
-                bytes = rest;
-            }
-            if len == 0 {
-                break;
-            }
-        }
-        self.inotify = Some(inotify);
+        watcher.drain(&mut |told| self.notice(told, now, &mut changed));
+        self.watcher = Some(watcher);
         if changed.expand {
             self.expand();
             // A directory that is new may hold files already, one that went took them away.
@@ -67,46 +53,53 @@ impl Files {
         changed.all
     }
 
-    fn notice(&mut self, event: Event<'_>, now: Tick, changed: &mut Changed) {
-        if event.mask & libc::IN_Q_OVERFLOW != 0 {
-            changed.all = true;
-        } else if event.mask & libc::IN_IGNORED != 0 {
-            changed.expand |= self.dirs.remove(&event.watch).is_some();
-            self.tails.remove(&event.watch);
-        } else if let Some(key) = self.tails.get(&event.watch) {
-            let tails = self.follows.get_mut(key).map(|follow| follow.tails.iter_mut());
-            tails.into_iter().flatten().filter(|tail| tail.watch == Some(event.watch)).for_each(|tail| tail.dirty = true);
-        } else if event.name.is_empty() {
-            changed.expand |= event.mask & (libc::IN_DELETE_SELF | libc::IN_MOVE_SELF) != 0;
-        } else {
-            let dirs = self.dirs.get(&event.watch).cloned().unwrap_or_default();
-            for path in dirs.iter().map(|dir| dir.join(event.name)) {
-                self.name_changed(&path, event, now, changed);
+    fn notice(&mut self, told: Told<'_>, now: Tick, changed: &mut Changed) {
+        match told {
+            Told::Lost => changed.all = true,
+            Told::Over(watch) => {
+                changed.expand |= self.dirs.remove(&watch).is_some();
+                self.tails.remove(&watch);
+            }
+            Told::File { watch, moved } => {
+                let Some(key) = self.tails.get(&watch) else { return };
+                let tails = self.follows.get_mut(key).map(|follow| follow.tails.iter_mut());
+                tails.into_iter().flatten().filter(|tail| tail.watch == Some(watch)).for_each(|tail| tail.dirty = true);
+                changed.rechecks.extend(moved.then_some(*key));
+            }
+            Told::Dir => changed.expand = true,
+            Told::Name { watch, name, change } => {
+                let dirs = self.dirs.get(&watch).cloned().unwrap_or_default();
+                for path in dirs.iter().map(|dir| dir.join(name)) {
+                    self.name_changed(&path, change, now, changed);
+                }
             }
         }
     }
 
-    fn name_changed(&mut self, path: &Path, event: Event<'_>, now: Tick, changed: &mut Changed) {
+    fn name_changed(&mut self, path: &Path, change: Change, now: Tick, changed: &mut Changed) {
         let key = self.paths.get(path).copied();
         match key {
             Some(key) => changed.rechecks.push(key),
             None => changed.expand |= self.specs.iter().any(|spec| spec.pattern.touches(path)),
         }
-        if event.mask & libc::IN_DELETE != 0 {
-            self.births.retain(|birth| birth.at != path);
-        } else if event.mask & libc::IN_MOVED_FROM != 0 {
-            self.births.iter_mut().filter(|birth| birth.at == path).for_each(|birth| birth.cookie = Some(event.cookie));
-        } else if event.mask & libc::IN_MOVED_TO != 0 {
-            // What stood there is gone.
-            self.births.retain(|birth| birth.at != path || birth.cookie.is_some());
-            let moved = self.births.iter_mut().find(|birth| birth.cookie == Some(event.cookie));
-            if let Some(birth) = moved {
-                birth.at = path.to_owned();
-                birth.cookie = None;
-                return;
+        match change {
+            Change::Went => self.births.retain(|birth| birth.at != path),
+            Change::MovedAway(cookie) => {
+                self.births.iter_mut().filter(|birth| birth.at == path).for_each(|birth| birth.cookie = Some(cookie));
             }
+            Change::MovedHere(cookie) => {
+                // What stood there is gone.
+                self.births.retain(|birth| birth.at != path || birth.cookie.is_some());
+                let moved = self.births.iter_mut().find(|birth| birth.cookie == Some(cookie));
+                if let Some(birth) = moved {
+                    birth.at = path.to_owned();
+                    birth.cookie = None;
+                    return;
+                }
+            }
+            Change::Came | Change::Other => {}
         }
-        if let Some(key) = key.filter(|_| event.mask & (libc::IN_CREATE | libc::IN_MOVED_TO) != 0)
+        if let Some(key) = key.filter(|_| matches!(change, Change::Came | Change::MovedHere(_)))
             && self.births.len() < BIRTHS_MAX
         {
             self.births.push(Birth { key, at: path.to_owned(), cookie: None, until: now.plus(BIRTH) });

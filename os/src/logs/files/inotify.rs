@@ -16,6 +16,20 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::watcher::{Change, Told};
+
+/// Its name in problems.
+pub(super) const NAME: &str = "inotify";
+
+/// What to do when it watches no more.
+pub(super) const LIMITS: &str =
+    "no inotify watches are left: files are looked at every 250 ms; raise fs.inotify.max_user_watches and max_user_instances";
+
+/// Whether this error means that the limits are reached.
+pub(super) fn limit_reached(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOSPC)
+}
+
 /// What a directory tells: names that come, go or change their rights, and its own end.
 const DIR: u32 = libc::IN_CREATE
     | libc::IN_MOVED_FROM
@@ -32,13 +46,16 @@ const FILE: u32 = libc::IN_MODIFY;
 /// The size of an event without its name.
 const HEAD: usize = 16;
 
-/// One notice.
+/// Notices are read in pieces of this size: a few hundred.
+const EVENTS: usize = 16 * 1024;
+
+/// One notice, as it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Event<'a> {
-    pub(super) watch: i32,
-    pub(super) mask: u32,
-    pub(super) cookie: u32,
-    pub(super) name: &'a OsStr,
+struct Event<'a> {
+    watch: i32,
+    mask: u32,
+    cookie: u32,
+    name: &'a OsStr,
 }
 
 /// An inotify descriptor.
@@ -57,12 +74,12 @@ impl Inotify {
     }
 
     /// Watches a directory. The same directory gives the same watch again.
-    pub(super) fn dir(&self, path: &Path) -> io::Result<i32> {
+    pub(super) fn dir(&mut self, path: &Path) -> io::Result<i32> {
         self.add(path, DIR)
     }
 
     /// Watches the very file that is open, whatever its name is by now.
-    pub(super) fn file(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
+    pub(super) fn file(&mut self, file: BorrowedFd<'_>) -> io::Result<i32> {
         self.add(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), FILE)
     }
 
@@ -74,13 +91,32 @@ impl Inotify {
     }
 
     /// Ends a watch. One that ended by itself is no error.
-    pub(super) fn remove(&self, watch: i32) {
+    pub(super) fn remove(&mut self, watch: i32) {
         // SAFETY: plain system call without pointers.
         unsafe { libc::inotify_rm_watch(self.0.as_raw_fd(), watch) };
     }
 
+    /// Hands out all notices. Never blocks.
+    pub(super) fn drain(&mut self, take: &mut dyn FnMut(Told<'_>)) {
+        let mut buffer = [0u8; EVENTS];
+        loop {
+            let len = self.read(&mut buffer);
+            let mut bytes = &buffer[..len];
+            while let Some((event, rest)) = next_event(bytes) {
+                let told = told(event);
+                #[cfg(test)]
+                let told = if tests::WITHOUT_NAMES.get() { tests::without_name(told) } else { told };
+                take(told);
+                bytes = rest;
+            }
+            if len == 0 {
+                return;
+            }
+        }
+    }
+
     /// Reads what is there into `buffer`; 0 when nothing is. Never blocks.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> usize {
+    fn read(&self, buffer: &mut [u8]) -> usize {
         loop {
             // SAFETY: pointer and length are of a live slice of ours, which the kernel fills.
             let got = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
@@ -99,8 +135,32 @@ impl AsFd for Inotify {
     }
 }
 
+/// What an event means.
+fn told(event: Event<'_>) -> Told<'_> {
+    let Event { watch, mask, cookie, name } = event;
+    let has = |bits: u32| mask & bits != 0;
+    if has(libc::IN_Q_OVERFLOW) {
+        Told::Lost
+    } else if has(libc::IN_IGNORED) {
+        Told::Over(watch)
+    } else if !name.is_empty() {
+        let change = match () {
+            () if has(libc::IN_DELETE) => Change::Went,
+            () if has(libc::IN_MOVED_FROM) => Change::MovedAway(cookie),
+            () if has(libc::IN_MOVED_TO) => Change::MovedHere(cookie),
+            () if has(libc::IN_CREATE) => Change::Came,
+            () => Change::Other,
+        };
+        Told::Name { watch, name, change }
+    } else if has(libc::IN_DELETE_SELF | libc::IN_MOVE_SELF) {
+        Told::Dir
+    } else {
+        Told::File { watch, moved: false }
+    }
+}
+
 /// The first event in `bytes`, and the rest. Ends at anything cut short.
-pub(super) fn next_event(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
+fn next_event(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
     let (head, rest) = bytes.split_at_checked(HEAD)?;
     let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (name, rest) = rest.split_at_checked(usize::try_from(word(12)).ok()?)?;
@@ -109,14 +169,29 @@ pub(super) fn next_event(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::fs::{self, File};
+
+    thread_local! {
+        /// Whether notices come as kqueue's do.
+        pub(in super::super) static WITHOUT_NAMES: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// What kqueue would have told.
+    pub(super) fn without_name(told: Told<'_>) -> Told<'_> {
+        match told {
+            Told::Name { watch, change: Change::Other, .. } => Told::File { watch, moved: false },
+            Told::Name { .. } => Told::Dir,
+            other => other,
+        }
+    }
 
     #[test]
     fn tells_what_happens_in_a_directory_and_to_an_open_file() {
         let dir = tempfile::tempdir().unwrap();
-        let inotify = Inotify::open().unwrap();
+        let mut inotify = Inotify::open().unwrap();
         let watch = inotify.dir(dir.path()).unwrap();
         assert_eq!(inotify.dir(dir.path()).unwrap(), watch);
         let file = File::create(dir.path().join("a")).unwrap();

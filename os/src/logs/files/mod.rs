@@ -1,4 +1,4 @@
-//! Follows many log files on one inotify descriptor, in one thread, through every kind of rotation.
+//! Follows many log files on one descriptor for notices, in one thread, through every kind of rotation.
 //!
 //! | what happens | what is done |
 //! |---|---|
@@ -8,6 +8,9 @@
 //! | deleted, and back | the same, from its start |
 //! | rotated while we were not running | the old file is found by its inode in the same directory, its rest is read first |
 //!
+//! The second needs notices that tell names, which FreeBSD's do not: there, a file that was born and moved on
+//! between two looks is not found.
+//!
 //! What cannot be saved: lines that were truncated away before they were read; files that came and
 //! went through more than one rotation, or into another directory, while we were not running. A
 //! pattern should not match the copies that `copytruncate` leaves: they are new files to everybody.
@@ -15,12 +18,16 @@
 mod events;
 mod follow;
 mod glob;
+#[cfg(target_os = "linux")]
 mod inotify;
+#[cfg(any(target_os = "freebsd", test))]
+mod kqueue;
 mod paths;
 mod position;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod watcher;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,8 +39,8 @@ use super::{LogError, Take};
 use events::Birth;
 use follow::{Follow, Trouble};
 use glob::Pattern;
-use inotify::Inotify;
 use position::Mark;
+use watcher::Watcher;
 
 /// Everything is looked at this often although notices should tell: network file systems and some
 /// overlays do not notify, and a symbolic link above a file can change without notice.
@@ -83,7 +90,7 @@ pub struct Files {
     stored: HashMap<PathBuf, Vec<Mark>>,
     /// Files let go, and how far they were read: they may turn up under a name that a pattern matches.
     retired: VecDeque<Mark>,
-    inotify: Option<Inotify>,
+    watcher: Option<Watcher>,
     /// The kernel's limits do not let us watch everything.
     blind: bool,
     dirs: HashMap<i32, Vec<PathBuf>>,
@@ -104,14 +111,14 @@ impl Files {
     /// its end; one that appears later starts at its beginning. Lines over `line_max` bytes are
     /// dropped whole. Only a pattern that makes no sense is an error.
     pub fn open(specs: Vec<FileSpec>, positions: HashMap<PathBuf, String>, line_max: usize) -> Result<Self, LogError> {
-        Self::with(specs, positions, line_max, Inotify::open().ok())
+        Self::with(specs, positions, line_max, Watcher::open().ok())
     }
 
     fn with(
         specs: Vec<FileSpec>,
         positions: HashMap<PathBuf, String>,
         line_max: usize,
-        inotify: Option<Inotify>,
+        watcher: Option<Watcher>,
     ) -> Result<Self, LogError> {
         let spec = |s: FileSpec| Pattern::parse(&s.pattern).map(|pattern| Spec { source: s.source, pattern, trouble: None });
         let mut files = Self {
@@ -122,8 +129,8 @@ impl Files {
             next_key: 0,
             stored: positions.into_iter().filter_map(|(path, text)| Some((path, position::read(&text)?))).collect(),
             retired: VecDeque::new(),
-            blind: inotify.is_none(),
-            inotify,
+            blind: watcher.is_none(),
+            watcher,
             dirs: HashMap::new(),
             tails: HashMap::new(),
             births: Vec::new(),
@@ -142,9 +149,9 @@ impl Files {
         Ok(files)
     }
 
-    /// Becomes readable when there is something to pump. `None` without inotify: then deadlines do.
+    /// Becomes readable when there is something to pump. `None` without notices: then deadlines do.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inotify.as_ref().map(AsFd::as_fd)
+        self.watcher.as_ref().map(AsFd::as_fd)
     }
 
     /// When to pump even though nothing became readable.

@@ -13,6 +13,7 @@ use super::follow::{Follow, OLD_MAX, Trouble};
 use super::glob;
 use super::position::FileId;
 use super::tail::{self, Opened, Refused, Tail};
+use super::watcher::{LIMITS, NAME, limit_reached};
 use super::{Files, LOOK, LOOK_BLIND, Notice};
 
 /// A replaced file that has not grown for so long is let go. Daemons that are slow to reopen their
@@ -45,18 +46,18 @@ impl Files {
     /// Expands all patterns and watches the directories that matter.
     pub(super) fn expand(&mut self) {
         let mut dirs: HashMap<i32, Vec<PathBuf>> = HashMap::new();
-        let mut limit = self.inotify.is_none();
+        let mut limit = self.watcher.is_none();
         let mut wanted: BTreeMap<PathBuf, bool> = BTreeMap::new();
         let mut notices = Vec::new();
         for spec in &mut self.specs {
-            let mut found = spec.pattern.expand(&mut |dir| match self.inotify.as_ref().map(|inotify| inotify.dir(dir)) {
+            let mut found = spec.pattern.expand(&mut |dir| match self.watcher.as_mut().map(|watcher| watcher.dir(dir)) {
                 Some(Ok(watch)) => {
                     let names = dirs.entry(watch).or_default();
                     if !names.iter().any(|name| name == dir) {
                         names.push(dir.to_owned());
                     }
                 }
-                Some(Err(error)) => limit |= error.raw_os_error() == Some(libc::ENOSPC),
+                Some(Err(error)) => limit |= limit_reached(&error),
                 None => {}
             });
             let literal = spec.pattern.literal();
@@ -81,8 +82,8 @@ impl Files {
 
     fn watch_only(&mut self, dirs: HashMap<i32, Vec<PathBuf>>) {
         let old = std::mem::replace(&mut self.dirs, dirs);
-        if let Some(inotify) = &self.inotify {
-            old.keys().filter(|watch| !self.dirs.contains_key(watch)).for_each(|watch| inotify.remove(*watch));
+        if let Some(watcher) = &mut self.watcher {
+            old.keys().filter(|watch| !self.dirs.contains_key(watch)).for_each(|watch| watcher.remove(*watch));
         }
     }
 
@@ -90,11 +91,9 @@ impl Files {
         // Told once, at the start or when it happens; solved only by a restart.
         if limit && (!self.blind || self.opening) {
             self.blind = true;
-            let what =
-                "no inotify watches are left: files are looked at every 250 ms; raise fs.inotify.max_user_watches and max_user_instances";
-            let trouble = Some(Trouble { what: what.to_owned(), soft: true });
+            let trouble = Some(Trouble { what: LIMITS.to_owned(), soft: true });
             let source = self.specs.first().map_or(0, |spec| spec.source);
-            self.notices.push(Notice { source, about: "inotify".to_owned(), trouble });
+            self.notices.push(Notice { source, about: NAME.to_owned(), trouble });
         }
     }
 
@@ -289,7 +288,7 @@ impl Files {
 
     fn push(&mut self, key: u64, mut tail: Tail, now: Tick, newest: bool) {
         let Some(follow) = self.follows.get_mut(&key) else { return };
-        match self.inotify.as_ref().map(|inotify| inotify.file(tail.file().as_fd())) {
+        match self.watcher.as_mut().map(|watcher| watcher.file(tail.file().as_fd())) {
             Some(Ok(watch)) => {
                 tail.watch = Some(watch);
                 self.tails.insert(watch, key);
@@ -336,8 +335,8 @@ impl Files {
         follow.moved = true;
         if let Some(watch) = tail.watch {
             self.tails.remove(&watch);
-            if let Some(inotify) = &self.inotify {
-                inotify.remove(watch);
+            if let Some(watcher) = &mut self.watcher {
+                watcher.remove(watch);
             }
         }
         self.retired.push_back(tail.mark());

@@ -70,7 +70,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refused> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Refused::Missing,
         io::ErrorKind::PermissionDenied => Refused::Denied(id, size),
-        _ if error.raw_os_error() == Some(libc::ELOOP) => Refused::Kind("a symbolic link"),
+        // By O_NOFOLLOW; the latter is FreeBSD's (open(2)).
+        _ if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EMLINK)) => Refused::Kind("a symbolic link"),
         _ => Refused::System(error),
     })?;
     let meta = file.metadata().map_err(Refused::System)?;

@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::super::Take;
-use super::inotify::Inotify;
+use super::inotify::tests::WITHOUT_NAMES;
+use super::watcher::Watcher;
 use super::{FileSpec, Files};
 use crate::wake;
 
@@ -69,8 +70,8 @@ impl Scene {
     fn start(&mut self) {
         let spec = |(source, p): (usize, &String)| FileSpec { source, pattern: self.path(p).display().to_string() };
         let specs: Vec<FileSpec> = self.patterns.iter().enumerate().map(spec).collect();
-        let inotify = self.notify.then(|| Inotify::open().unwrap());
-        self.files = Some(Files::with(specs, self.positions.clone(), LINE_MAX, inotify).unwrap());
+        let watcher = self.notify.then(|| Watcher::open().unwrap());
+        self.files = Some(Files::with(specs, self.positions.clone(), LINE_MAX, watcher).unwrap());
         self.pump(usize::MAX);
     }
 
@@ -475,6 +476,28 @@ fn without_inotify_looking_does_it() {
     scene.write("log", "3\n");
     scene.later(Span::millis(250));
     assert_eq!(scene.lines(), ["2", "3"]);
+}
+
+/// FreeBSD's way: a directory says only that something in it is another.
+#[test]
+fn without_names_in_the_notices_files_are_followed_all_the_same() {
+    WITHOUT_NAMES.set(true);
+    for test in [
+        one_written_line_makes_the_descriptor_ready_and_one_pump_reads_it,
+        renamed_and_created_anew_nothing_is_lost,
+        the_line_begun_in_the_old_file_is_completed_there,
+        copied_and_truncated,
+        late_files_late_directories_and_returns,
+        patterns_are_expanded_live,
+        a_pattern_that_matches_rotated_names_reads_nothing_twice,
+        rotated_while_away_the_rest_comes_first,
+        a_followed_log_replaced_by_a_link_is_refused,
+        a_linked_directory_above_is_fine,
+        lost_notices_mean_looking_at_everything,
+    ] {
+        test();
+    }
+    WITHOUT_NAMES.set(false);
 }
 
 #[test]

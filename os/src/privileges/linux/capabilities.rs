@@ -11,23 +11,13 @@
 
 use std::io;
 
+use crate::privileges::Cap;
+
 /// `_LINUX_CAPABILITY_VERSION_3`: 64 capabilities.
 const VERSION_3: u32 = 0x2008_0522;
 
 /// More capabilities than any kernel has; the bounding set is dropped up to the first unknown one.
 const CAPS_MAX: u32 = 64;
-
-/// A part of root's power we may keep. The numbers are the kernel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Cap {
-    /// CAP_DAC_READ_SEARCH: read logs that are not for everybody.
-    DacReadSearch = 2,
-    /// CAP_NET_ADMIN: firewall, connection tracking, routes.
-    NetAdmin = 12,
-    /// CAP_NET_RAW: raw sockets, by which iptables speaks to its tables.
-    NetRaw = 13,
-}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -92,11 +82,6 @@ pub fn drop_capabilities(keep: &[Cap]) -> io::Result<()> {
 pub(super) fn raise() -> io::Result<()> {
     let halves = get()?;
     set(halves.map(|half| Half { effective: half.permitted, ..half }))
-}
-
-/// Whether the calling thread may change firewall and routes.
-pub fn have_net_admin() -> bool {
-    have(Cap::NetAdmin)
 }
 
 /// Whether the calling thread has it in effect.
