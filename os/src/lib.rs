@@ -18,9 +18,12 @@
 //! | [`process`] | children, and what the service manager is told |
 //!
 //! A room that needs the kernel's own ways has them in files named after the system or its interface
-//! (`linux`, `inotify`, `freebsd`, `kqueue`), of which it takes one, in one place: its first file or
-//! `platform.rs`. What crosses to the other rooms is the same on every system.
+//! (`linux`, `inotify`, `freebsd`, `kqueue`), of which it takes one, in one place: its first file, or
+//! `logs/files/watcher.rs`. What crosses to the other rooms is the same on every system.
 #![deny(unsafe_op_in_unsafe_fn)]
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+compile_error!("Palisade's hands know Linux and FreeBSD; for another system, give each room that has a file for these one for it too");
 
 pub mod block;
 #[cfg(target_os = "freebsd")]
