@@ -147,9 +147,9 @@ impl Row {
 
     /// A bound on its bytes in a request.
     pub fn bytes(&self) -> usize {
-        // 160 for names, numbers, prefix and times; six a port; a byte of text may become six in JSON.
+        // 200 for names, numbers, prefix and times; six a port; a byte of text may become six in JSON.
         let ports = if let Ports::Only(ports) = &self.ports { 6 * ports.len() } else { 0 };
-        160 + ports + 6 * self.reason.len()
+        200 + ports + 6 * self.reason.len()
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use palisade_core::allow::AllowList;
+use palisade_core::attack::excerpt;
 use palisade_core::bans::ban::Origin;
 use palisade_core::control::{Imported, KillCount, Member, PREFIXES_A_REQUEST, ROWS_A_REQUEST, Reply, Request};
 use palisade_core::net::{Addr, Prefix};
@@ -128,6 +129,7 @@ impl ImportArgs {
         }
         job.send()?;
         job.progress.end();
+        job.notes.sort_by_key(|note| note.line);
         if global.json {
             print::json(&job.document(&self))?;
         } else {
@@ -231,6 +233,8 @@ struct Job<'a> {
     args: &'a ImportArgs,
     global: &'a Global,
     now: Stamp,
+    /// For rows that have none, of bounded length.
+    reason: String,
     session: Session,
     /// Who is protected, where nothing is to be done and nobody else looks.
     guess: Option<Guess>,
@@ -287,6 +291,7 @@ impl<'a> Job<'a> {
             args,
             global,
             now: clock::now().stamp,
+            reason: excerpt(args.reason.as_bytes()),
             session: Session::default(),
             guess: if args.dry_run && !args.allow { Guess::ask(global) } else { None },
             rows: Vec::new(),
@@ -412,7 +417,7 @@ impl<'a> Job<'a> {
         let request = Request::Import {
             rows,
             term: self.args.term(),
-            reason: self.args.reason.clone(),
+            reason: self.reason.clone(),
             origin: Origin::Import(self.args.format.name().into()),
             asker: asker(),
         };
