@@ -423,23 +423,22 @@ fn sshguards_lists_and_a_table_from_a_pipe() {
 }
 
 #[test]
-fn tens_of_thousands_of_rows_come_in_through_the_daemon_and_alone() {
+fn more_rows_than_a_request_takes_come_in_through_the_daemon_and_alone() {
     let Some(lab) = Lab::new() else { return };
     let other = Lab::new().unwrap();
     let mut served = House::new(&lab, "");
     served.start();
     let alone = House::new(&other, "");
-    let text: String = (0..60_000).map(|n| format!("10.{}.{}.{}={}\n", n / 65_536, n / 256 % 256, n % 256, now() + 7200)).collect();
+    let text: String = (0..12_000).map(|n| format!("10.{}.{}.{}={}\n", n / 65_536, n / 256 % 256, n % 256, now() + 7200)).collect();
     let path = file(&lab, "many", &text);
     for house in [&served, &alone] {
         let said = import(house, 0, &format!("ban-hammer {path}")).err;
-        assert_eq!(said, "imported 60000 of 60000 rows; 60000 new\n");
-        assert_eq!(house.json("list")["bans"].as_array().unwrap().len(), 60_000);
-        assert_eq!(exported(house, &lab.path("again")), 60_000);
+        assert_eq!(said, "imported 12000 of 12000 rows; 12000 new\n");
+        assert_eq!(house.json("list")["bans"].as_array().unwrap().len(), 12_000);
+        assert_eq!(exported(house, &lab.path("again")), 12_000);
     }
-    for space in [&lab.victim, &other.victim] {
-        let element = space.sh("nft get element inet palisade $(nft list sets | grep -o 'ban4_32[^ ]*' | head -1) '{ 10.0.234.95 }'");
-        assert!(element.contains("10.0.234.95"), "{element}");
+    for house in [&served, &alone] {
+        assert_eq!(house.kernel().len(), 12_000);
     }
 }
 

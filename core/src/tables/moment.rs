@@ -13,7 +13,7 @@
 //!
 //! A zero is refused: some tools mean "for ever" by it and some "at once".
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
 use super::words::number;
@@ -35,6 +35,9 @@ pub(super) fn read(bytes: &[u8], now: Stamp) -> Option<End> {
         return of_number(number, now);
     }
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= LONGEST)?;
+    if bytes.get(4) == Some(&b'-') {
+        return at(text).map(|at| End::At(at.0));
+    }
     if let Some((whole, fraction)) = text.split_once('.')
         && let (Some(whole), Some(_)) = (number(whole.as_bytes()), number(fraction.as_bytes()))
     {
@@ -43,23 +46,21 @@ pub(super) fn read(bytes: &[u8], now: Stamp) -> Option<End> {
     if text.eq_ignore_ascii_case("never") {
         return Some(End::Forever);
     }
-    match text.parse::<Term>() {
-        Ok(Term::Forever) => return Some(End::Forever),
-        Ok(Term::For(span)) if span > Span::ZERO => return Some(End::At(now.plus(span).0)),
-        Ok(Term::For(_)) => return None,
-        Err(_) => {}
+    match text.parse::<Term>().ok()? {
+        Term::Forever => Some(End::Forever),
+        Term::For(Span::ZERO) => None,
+        Term::For(span) => Some(End::At(now.plus(span).0)),
     }
-    at(text).map(|at| End::At(at.0))
 }
 
 /// A moment in one of the three ways to write one.
 pub(super) fn at(text: &str) -> Option<Stamp> {
     let utc = |at: DateTime| at.to_zoned(TimeZone::UTC).ok().map(|at| Stamp(at.timestamp().as_millisecond()));
-    let date_only = || text.parse::<Date>().ok().filter(|_| text.len() == "2026-12-01".len());
-    if let Some(date) = date_only() {
-        return utc(date.to_datetime(jiff::civil::Time::midnight()));
+    match text.len() {
+        0..10 => None,
+        10 => text.parse::<Date>().ok().and_then(|date| utc(date.to_datetime(Time::midnight()))),
+        _ => Stamp::parse(text).or_else(|| text.parse::<DateTime>().ok().and_then(utc)),
     }
-    Stamp::parse(text).or_else(|| text.parse::<DateTime>().ok().and_then(utc))
 }
 
 /// What a bare number means.

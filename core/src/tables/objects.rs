@@ -48,6 +48,34 @@ enum Last {
     Value,
 }
 
+/// What cannot stand where it stands. Small, for it is looked at after every byte.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Brace,
+    Bracket,
+    CloseBrace,
+    CloseBracket,
+    Newline,
+    Scalar,
+    Text,
+    Deep,
+}
+
+impl Wrong {
+    fn told(self) -> String {
+        match self {
+            Self::Brace => "expected `,` or the end of the object or list before `{`".to_owned(),
+            Self::Bracket => "expected `,` or the end of the object or list before `[`".to_owned(),
+            Self::CloseBrace => "expected no `}` here".to_owned(),
+            Self::CloseBracket => "expected no `]` here".to_owned(),
+            Self::Newline => "expected the end of the text on its line".to_owned(),
+            Self::Scalar => "expected an object, found a value".to_owned(),
+            Self::Text => "expected an object, found a text".to_owned(),
+            Self::Deep => format!("expected at most {DEEPEST} levels of objects and lists"),
+        }
+    }
+}
+
 /// Cuts objects out.
 #[derive(Debug)]
 pub(super) struct Objects {
@@ -113,7 +141,7 @@ impl Objects {
                     self.cut(&bytes[start..=at], line, take, read);
                 }
                 Err(what) => {
-                    take(self.row.map_or(self.lines + 1, |(line, _)| line), Item::Bad(what));
+                    take(self.row.map_or(self.lines + 1, |(line, _)| line), Item::Bad(what.told()));
                     self.recover();
                     // A line that begins an object may be whole itself.
                     if std::mem::take(&mut self.fresh) && byte == b'{' {
@@ -154,7 +182,8 @@ impl Objects {
     }
 
     /// Takes one byte. Whether a row ends with it.
-    fn step(&mut self, byte: u8) -> Result<bool, String> {
+    #[inline]
+    fn step(&mut self, byte: u8) -> Result<bool, Wrong> {
         if self.skipping {
             self.skipping = byte != b'\n';
             return Ok(false);
@@ -165,21 +194,21 @@ impl Objects {
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' => {}
             b'"' => {
-                self.value("a text")?;
+                self.value(Wrong::Text)?;
                 (self.in_text, self.name_len) = (true, 0);
             }
             b'{' => {
                 if self.row_may_begin() {
                     self.row = Some((self.lines + 1, self.levels.len()));
                 } else if self.last == Last::Value {
-                    return Err("expected `,` or the end of the object or list before `{`".to_owned());
+                    return Err(Wrong::Brace);
                 }
                 self.open(Level::Object)?;
             }
             b'[' => {
                 let level = if self.rows_begin() { Level::Rows } else { Level::List };
                 if self.last == Last::Value {
-                    return Err("expected `,` or the end of the object or list before `[`".to_owned());
+                    return Err(Wrong::Bracket);
                 }
                 self.open(level)?;
             }
@@ -188,12 +217,12 @@ impl Objects {
             b',' => self.last = Last::Open,
             b':' => self.last = Last::Colon,
             _ if self.lines == 0 && BOM.contains(&byte) => {}
-            _ => self.value("a value")?,
+            _ => self.value(Wrong::Scalar)?,
         }
         Ok(false)
     }
 
-    fn text(&mut self, byte: u8) -> Result<bool, String> {
+    fn text(&mut self, byte: u8) -> Result<bool, Wrong> {
         match byte {
             _ if std::mem::take(&mut self.escaped) => {}
             b'\\' => {
@@ -202,16 +231,16 @@ impl Objects {
                 self.name_len = NAME;
             }
             b'"' => (self.in_text, self.last) = (false, Last::Value),
-            b'\n' => return Err("expected the end of the text on its line".to_owned()),
+            b'\n' => return Err(Wrong::Newline),
             _ => {}
         }
         Ok(false)
     }
 
     /// A text, number or word stands here: not where only rows may.
-    fn value(&mut self, what: &str) -> Result<(), String> {
+    fn value(&mut self, what: Wrong) -> Result<(), Wrong> {
         if matches!(self.levels.last(), None | Some(Level::Rows)) {
-            return Err(format!("expected an object, found {what}"));
+            return Err(what);
         }
         self.last = Last::Value;
         Ok(())
@@ -237,19 +266,19 @@ impl Objects {
         so
     }
 
-    fn open(&mut self, level: Level) -> Result<(), String> {
+    fn open(&mut self, level: Level) -> Result<(), Wrong> {
         if self.levels.len() >= DEEPEST {
-            return Err(format!("expected at most {DEEPEST} levels of objects and lists"));
+            return Err(Wrong::Deep);
         }
         self.levels.push(level);
         self.last = Last::Open;
         Ok(())
     }
 
-    fn close(&mut self, level: Level) -> Result<bool, String> {
+    fn close(&mut self, level: Level) -> Result<bool, Wrong> {
         let fits = self.levels.last().is_some_and(|here| (*here == Level::Object) == (level == Level::Object));
         if !fits {
-            return Err(format!("expected no `{}` here", if level == Level::Object { '}' } else { ']' }));
+            return Err(if level == Level::Object { Wrong::CloseBrace } else { Wrong::CloseBracket });
         }
         self.levels.pop();
         self.last = Last::Value;

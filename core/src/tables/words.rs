@@ -20,6 +20,13 @@ pub(super) fn reason(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return String::new();
     }
+    // Nearly all are printable ASCII of little length, which is what it would become.
+    if bytes.len() <= REASON_MAX
+        && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return text.to_owned();
+    }
     let mut text = excerpt(&bytes[..bytes.len().min(REASON_MAX)]);
     // Escapes make a text longer.
     let end = (0..=REASON_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
