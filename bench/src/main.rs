@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `main` | the command line; its own world, gone with it |
-//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `walls` | a measurement each |
+//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
 //! | `lab`, `process`, `bans` | namespaces, other programs, many bans |
 //! | `stats`, `report` | samples into tables, tables into the document |
@@ -20,6 +20,7 @@ mod reading;
 mod report;
 mod restore;
 mod stats;
+mod tables;
 mod walls;
 
 use std::fs;
@@ -71,12 +72,13 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 7] = [
+const ALL: [(&str, Measurement); 8] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
     ("one-more", one_more::run),
     ("reading", reading::run),
+    ("tables", tables::run),
     ("walls", walls::loads),
     ("packets", walls::packets),
 ];

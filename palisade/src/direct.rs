@@ -1,4 +1,5 @@
-//! The house without a daemon: the same brain on store and kernel, for one question, with the lock held.
+//! The house without a daemon: the same brain on store and kernel, for one question or the parts of
+//! one, with the lock held.
 
 use anyhow::Result;
 use palisade_core::bans::wall::Key;
@@ -21,7 +22,7 @@ use crate::store::Store;
 /// bans in one go is cheaper than looking each up.
 const FEW: usize = 256;
 
-/// Store and kernel, held for one question.
+/// Store and kernel, held for one question or the parts of one.
 pub struct Direct {
     brain: Brain,
     store: Store,
@@ -59,7 +60,7 @@ impl Direct {
     }
 
     /// Asks, and does what follows.
-    pub fn ask(mut self, request: Request, now: Now) -> Result<Reply> {
+    pub fn ask(&mut self, request: Request, now: Now) -> Result<Reply> {
         if let Request::Events { since, about, .. } = &request {
             let notices = self.store.notices(*since, about.as_ref(), keeper::EVENTS)?;
             return Ok(Reply::Events { notices });

@@ -7,6 +7,8 @@ use crate::event::KillCount;
 use crate::net::Addr;
 use crate::time::{Term, Until};
 
+mod importing;
+
 const LIMITS: Limits = Limits { bans: 1_000_000, ports: true, timeouts: true, counters: true };
 
 /// A brain with a clock of its own and a wall that does as it is told.

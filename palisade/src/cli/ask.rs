@@ -27,20 +27,39 @@ pub struct Refused {
 
 /// Asks the daemon where one runs; else works on store and kernel directly, with the lock held.
 pub fn ask(global: &Global, request: Request) -> Result<Reply> {
-    let places = global.places();
-    if let Some(reply) = served(&places, &request)? {
-        return answered(reply);
+    Session::default().ask(global, request)
+}
+
+/// A question in parts: without a daemon store and kernel are opened once for all of them.
+#[derive(Default)]
+pub struct Session(Option<Direct>);
+
+impl Session {
+    /// Whether it is known that no daemon answers, and store and kernel are open.
+    pub const fn alone(&self) -> bool {
+        self.0.is_some()
     }
-    let direct = match Direct::open(&places, &request) {
-        Ok(direct) => direct,
-        // Whoever held the lock may have been a daemon on its way up.
-        Err(error) => return served(&places, &request)?.map_or_else(|| Err(without_rights(&places, error)), answered),
-    };
-    answered(direct.ask(request, clock::now())?)
+
+    /// Asks as [`ask`] does. All parts must be requests of the same kind.
+    pub fn ask(&mut self, global: &Global, request: Request) -> Result<Reply> {
+        if let Some(direct) = &mut self.0 {
+            return answered(direct.ask(request, clock::now())?);
+        }
+        let places = global.places();
+        if let Some(reply) = served(&places, &request)? {
+            return answered(reply);
+        }
+        let direct = match Direct::open(&places, &request) {
+            Ok(direct) => direct,
+            // Whoever held the lock may have been a daemon on its way up.
+            Err(error) => return served(&places, &request)?.map_or_else(|| Err(without_rights(&places, error)), answered),
+        };
+        answered(self.0.insert(direct).ask(request, clock::now())?)
+    }
 }
 
 /// The daemon's answer; `None` where no daemon runs.
-fn served(places: &Places, request: &Request) -> Result<Option<Reply>> {
+pub(super) fn served(places: &Places, request: &Request) -> Result<Option<Reply>> {
     match Client::connect(&places.socket()) {
         Ok(mut client) => client.ask(request).map(Some),
         Err(error) if nobody_listens(&error) => Ok(None),

@@ -1,19 +1,19 @@
 //! `palisade list`, `check`.
 
-use std::io::{BufWriter, Write};
-
 use anyhow::Result;
 use clap::Args;
 use palisade_core::bans::ban::Ban;
 use palisade_core::bans::wall::Ports;
 use palisade_core::control::{Reply, Request};
 use palisade_core::net::Addr;
+use palisade_core::tables::write::{Form, Sizes};
 use palisade_core::time::Stamp;
 use palisade_os::clock;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ask::{ask, unexpected};
+use super::export::Table;
 use super::print;
 use super::{Exit, Global};
 
@@ -40,19 +40,13 @@ impl List {
     }
 }
 
-/// The document other programs build on, written as a stream so that a million bans need no second copy.
+/// The document other programs build on, which is also what `palisade export json` writes.
 fn write_json(bans: &[Ban]) -> Result<()> {
+    let mut table = Table::new(Form::Json, Sizes::default(), clock::now().stamp);
     print::out(|out| {
-        let mut out = BufWriter::new(out);
-        out.write_all(br#"{"v":1,"bans":["#)?;
-        for (n, ban) in bans.iter().enumerate() {
-            if n > 0 {
-                out.write_all(b",")?;
-            }
-            serde_json::to_writer(&mut out, &ban_json(ban))?;
-        }
-        out.write_all(b"]}\n")?;
-        out.flush()
+        table.begin(out)?;
+        bans.iter().try_for_each(|ban| table.write(ban, out))?;
+        table.finish(out)
     })
 }
 

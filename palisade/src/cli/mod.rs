@@ -11,9 +11,12 @@ pub mod demo;
 pub mod docs;
 pub mod doctor;
 pub mod events;
+pub mod export;
+pub mod import;
 pub mod list;
 pub mod print;
 pub mod prove;
+mod progress;
 pub mod run;
 pub mod status;
 pub mod test;
@@ -168,6 +171,10 @@ pub enum Verb {
     Restore(wall::Restore),
     /// Take the wall down. The store keeps the bans; `palisade restore` or `run` puts them back
     Flush(wall::Flush),
+    /// Ban whom a table of another tool lists
+    Import(import::ImportArgs),
+    /// The bans as a table for another tool, to standard output
+    Export(export::ExportArgs),
     /// Hold lines against signatures and see which match
     Test(test::Test),
     /// Attack signatures that ship, with their examples
@@ -201,6 +208,8 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Kill(args) => args.run(global),
         Verb::Restore(args) => args.run(global),
         Verb::Flush(args) => args.run(global),
+        Verb::Import(args) => args.run(global),
+        Verb::Export(args) => args.run(global),
         Verb::Test(args) => args.run(global),
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),
