@@ -1,7 +1,12 @@
 //! The firewalls, one file each, behind one trait.
 
+pub mod command;
+mod file;
+pub mod hosts;
+mod listed;
 pub mod memory;
 pub mod nftables;
+pub mod nginx;
 
 use std::os::fd::BorrowedFd;
 
@@ -73,6 +78,9 @@ pub trait Blocker: Send {
 pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocker>, BlockError> {
     Ok(match backend {
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        Backend::Hosts => Box::new(hosts::Hosts::open(&section.hosts)?),
+        Backend::Nginx => Box::new(nginx::Nginx::open(&section.nginx)?),
+        Backend::Command => Box::new(command::Command::open(&section.command)?),
         Backend::Memory => Box::new(memory::Memory::new()),
         other => return Err(BlockError::Unusable { what: format!("{other} {section:?}"), hint: String::new() }),
     })
@@ -109,6 +117,26 @@ pub enum BlockError {
         #[source]
         source: ToolError,
     },
+}
+
+impl BlockError {
+    /// All of it on one line, down to its cause.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+
+    /// The report of so many steps that failed by this, all of them.
+    pub(crate) fn all_failed(&self, steps: usize) -> Report {
+        let why = self.chain();
+        Report { done: 0, failed: (0..steps).map(|index| (index, why.clone())).collect() }
+    }
 }
 
 fn hinted(hint: &str) -> String {

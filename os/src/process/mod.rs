@@ -1,7 +1,9 @@
-//! Children that speak to us through pipes, programs run to their end, and what the service manager is told.
+//! Children that speak to us through pipes or listen to us, programs run to their end, and what the service manager is told.
 
+mod fed;
 mod tool;
 
+pub use fed::{Fed, Told};
 pub use tool::{LONG, Ran, SOON, Tool, ToolError};
 
 use std::ffi::{OsStr, OsString};
