@@ -29,8 +29,10 @@
 //! the program's rules is not seen. There are no ports, no ends and no counts in it, and no allow list;
 //! the sets and rules of `sshg-fw-*` see what comes to this host, not what it forwards.
 //!
-//! `sshg-fw-nft-sets` adds its rule each time it starts, `sshg-fw-iptables` needs a chain `sshguard` that
-//! somebody else made and jumps to; a program run for each ban takes milliseconds for each.
+//! `sshg-fw-nft-sets` adds its rule each time it starts. `sshg-fw-hosts` empties its block when it starts:
+//! there alone a restart opens the wall, until all is told again (the backend `hosts` has no such moment).
+//! `sshg-fw-iptables` and `sshg-fw-ipset` need a chain or rules that somebody else made. A program run for
+//! each ban takes milliseconds for each.
 
 mod ledger;
 #[cfg(test)]

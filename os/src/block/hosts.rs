@@ -12,6 +12,8 @@
 //! by a libwrap with the options language (Debian's, FreeBSD's); one without would take it for a
 //! shell command and let the client in, so `hosts.deny` is the default.
 //!
+//! (A foreign last line without its end makes libwrap deny everybody, with our block or without it.)
+//!
 //! What it cannot do: it is asked only by services that use libwrap, when a connection is made; ports
 //! are no matter to it; forced bans stand first but are otherwise like the rest, as the allow list is
 //! not expressed (see [`super::listed`]).

@@ -265,7 +265,7 @@ fn sshguards_hosts_are_told() {
     assert!(text().contains("192.0.2.7") && text().contains("sshd : 198.51.100.1"), "{}", text());
     did(&mut wall, &[Step::Block(entry("192.0.2.8/32")), Step::Release(key("192.0.2.7/32"))]);
     assert!(text().contains("192.0.2.8") && !text().contains("192.0.2.7"), "{}", text());
-    // It takes its block away when it starts, so a restart is told everything.
+    // It empties its block when it starts, so a restart is told everything.
     kill(wall.running.as_ref().unwrap().pid(), libc::SIGKILL);
     everything(&mut wall);
     assert!(text().contains("192.0.2.8"), "{}", text());
@@ -354,7 +354,7 @@ fn a_program_that_cannot_start_is_an_error_that_says_so() {
     assert!(Command::open(&section(&record, &[])).is_err());
     assert!(Command::open(&section(Path::new("/proc/nothing/record"), &["/bin/sh"])).unwrap_err().chain().contains("`record`"));
 
-    // iptables that has not the right: an empty network namespace in a user namespace would do, a PATH without iptables too.
+    // No iptables where it looks for one.
     let sshguard = format!("{SSHGUARD}/sshg-fw-iptables");
     let empty = dir.path().join("empty");
     fs::create_dir(&empty).unwrap();

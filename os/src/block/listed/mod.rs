@@ -42,6 +42,8 @@ pub(super) struct Listed<S> {
     bans: Option<BTreeSet<Key>>,
     /// The file as we last left it or looked at it.
     seen: Option<Seen>,
+    /// What was last told of the file, so that it is told once.
+    told: Drift,
 }
 
 impl<S: Syntax> Listed<S> {
@@ -50,7 +52,7 @@ impl<S: Syntax> Listed<S> {
     /// # Errors
     /// Where the file cannot be read, or another be put in its place.
     pub(super) fn open(name: &'static str, path: &str, syntax: S) -> Result<Self, BlockError> {
-        let mut listed = Self { name, path: path.into(), syntax, bans: None, seen: None };
+        let mut listed = Self { name, path: path.into(), syntax, bans: None, seen: None, told: Drift::None };
         let unusable = |error: io::Error| BlockError::Unusable {
             what: format!("{name}: {path} cannot be rewritten: {error}"),
             hint: format!(
@@ -146,7 +148,11 @@ impl<S: Syntax> Listed<S> {
                 }
             }
         };
-        self.seen = Some(seen); // told once
+        self.seen = Some(seen);
+        if drift == self.told {
+            return Ok(Drift::None);
+        }
+        self.told = drift.clone();
         Ok(drift)
     }
 
@@ -154,7 +160,7 @@ impl<S: Syntax> Listed<S> {
         for _ in 0..TRIES {
             let changed = self.try_write(bans.as_ref()).map_err(self.failed("rewriting"))?;
             if let Some(changed) = changed {
-                self.bans = bans;
+                (self.bans, self.told) = (bans, Drift::None);
                 return Ok(changed);
             }
         }
