@@ -21,6 +21,7 @@ use palisade_core::net::{Family, Prefix};
 
 use super::super::file;
 use crate::clock;
+use crate::privileges;
 
 /// From so many lines that say nothing any more on, the file is written anew.
 const STALE_MAX: usize = 1024;
@@ -169,7 +170,9 @@ impl Ledger {
         self.file = None;
         let (_, seen) = file::read(&self.path)?;
         let written = file::write(&self.path, text.as_bytes(), &seen)?;
-        written.map(|_| ()).ok_or_else(|| io::Error::other("somebody else writes it too"))
+        written.ok_or_else(|| io::Error::other("somebody else writes it too"))?;
+        // What root makes, by a verb, the daemon must find and go on with.
+        privileges::own_like_dir(&self.path)
     }
 }
 
