@@ -266,6 +266,16 @@ mod tests {
     }
 
     #[test]
+    fn it_never_sees_its_input_end() {
+        let mut fed = sh("while read -r line; do :; done; sleep 600");
+        assert_eq!(fed.tell(b"one\n", SOON).unwrap(), Told::Taken(String::new()));
+        let fds = fs::read_dir(format!("/proc/{}/fd", fed.pid())).unwrap();
+        let pipes: Vec<_> = fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).collect();
+        let own = fs::read_link(format!("/proc/{}/fd/0", fed.pid())).unwrap();
+        assert_eq!(pipes.iter().filter(|pipe| **pipe == own).count(), 2, "both ends of it: {pipes:?}");
+    }
+
+    #[test]
     fn it_ends_without_a_farewell_when_its_feeder_does() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("farewell");
