@@ -26,7 +26,7 @@ pub(super) const HOSTS_KEYS: &[&str] = &["file"];
 /// Keys of `[backend.nginx]`.
 pub(super) const NGINX_KEYS: &[&str] = &["file", "reload"];
 /// Keys of `[backend.command]`.
-pub(super) const COMMAND_KEYS: &[&str] = &["run"];
+pub(super) const COMMAND_KEYS: &[&str] = &["run", "record"];
 /// Words of `variant`.
 pub(super) const VARIANTS: &[&str] = &["auto", "nft", "legacy"];
 
@@ -133,10 +133,13 @@ pub struct NginxSection {
 }
 
 /// `[backend.command]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandSection {
     /// The program, absolute, and its arguments. Empty where none was named.
     pub run: Vec<String>,
+    /// The file in which stands what the program was told. It must live as long as what the program
+    /// made of it: until the next boot.
+    pub record: String,
 }
 
 impl Default for BackendSection {
@@ -153,7 +156,7 @@ impl Default for BackendSection {
                 file: "/etc/nginx/conf.d/palisade-deny.conf".into(),
                 reload: texts(&["/usr/sbin/nginx", "-s", "reload"]),
             },
-            command: CommandSection::default(),
+            command: CommandSection { run: Vec::new(), record: "/run/palisade/command.record".into() },
         }
     }
 }
@@ -175,6 +178,7 @@ pub(super) enum Setting {
     NginxFile(String),
     NginxReload(Vec<String>),
     CommandRun(Vec<String>),
+    CommandRecord(String),
 }
 
 impl BackendSection {
@@ -197,6 +201,7 @@ impl BackendSection {
                 Setting::NginxFile(file) => section.nginx.file = file,
                 Setting::NginxReload(reload) => section.nginx.reload = reload,
                 Setting::CommandRun(run) => section.command.run = run,
+                Setting::CommandRecord(record) => section.command.record = record,
             }
         }
         section
@@ -250,6 +255,7 @@ impl Reading<'_> {
             (Backend::Hosts, _) => Setting::HostsFile(self.typed(key, value, file)?),
             (Backend::Nginx, "file") => Setting::NginxFile(self.typed(key, value, file)?),
             (Backend::Nginx, _) => Setting::NginxReload(self.command(key, value)?),
+            (Backend::Command, "record") => Setting::CommandRecord(self.typed(key, value, file)?),
             _ => Setting::CommandRun(self.command(key, value)?),
         })
     }
@@ -389,5 +395,6 @@ pub(super) fn show(out: &mut String, section: &BackendSection) {
     if !section.command.run.is_empty() {
         out.push_str("\n[backend.command]\n");
         line(out, "run", list(&section.command.run));
+        line(out, "record", quoted(&section.command.record));
     }
 }

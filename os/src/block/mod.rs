@@ -1,11 +1,16 @@
 //! The firewalls, one file each, behind one trait.
 
+pub mod command;
 pub mod detect;
+mod file;
+pub mod hosts;
+mod listed;
 pub mod memory;
 #[cfg(target_os = "linux")]
 pub mod neighbours;
 #[cfg(target_os = "linux")]
 pub mod nftables;
+pub mod nginx;
 #[cfg(target_os = "linux")]
 pub mod proof;
 
@@ -80,6 +85,9 @@ pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocke
     Ok(match backend {
         #[cfg(target_os = "linux")]
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        Backend::Hosts => Box::new(hosts::Hosts::open(&section.hosts)?),
+        Backend::Nginx => Box::new(nginx::Nginx::open(&section.nginx)?),
+        Backend::Command => Box::new(command::Command::open(&section.command)?),
         #[cfg(not(target_os = "linux"))]
         Backend::Nftables | Backend::Ipset | Backend::Iptables => return Err(linux_only(backend)),
         Backend::Memory => Box::new(memory::Memory::new()),
@@ -125,6 +133,26 @@ pub enum BlockError {
         #[source]
         source: ToolError,
     },
+}
+
+impl BlockError {
+    /// All of it on one line, down to its cause.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+
+    /// The report of so many steps that failed by this, all of them.
+    pub(crate) fn all_failed(&self, steps: usize) -> Report {
+        let why = self.chain();
+        Report { done: 0, failed: (0..steps).map(|index| (index, why.clone())).collect() }
+    }
 }
 
 fn hinted(hint: &str) -> String {

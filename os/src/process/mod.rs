@@ -1,11 +1,13 @@
-//! Children that speak to us through pipes, programs run to their end, and what the service manager is told.
+//! Children that speak to us through pipes or listen to us, programs run to their end, and what the service manager is told.
 
+mod fed;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
 mod tool;
 
+pub use fed::{Fed, Told};
 pub use tool::{LONG, Ran, SOON, Tool, ToolError};
 
 use std::ffi::{OsStr, OsString};

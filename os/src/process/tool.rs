@@ -24,7 +24,7 @@ use crate::wake::poll;
 const OUTPUT_MAX: usize = 64 * 1024;
 
 /// How much of what a program complained is told: the first lines say it.
-const COMPLAINT_MAX: usize = 600;
+pub(super) const COMPLAINT_MAX: usize = 600;
 
 /// One read of a pipe (pipe(7): its capacity).
 const PIECE: usize = 64 * 1024;
@@ -221,9 +221,7 @@ impl Tool {
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
-        let mut command = Command::new(&self.path);
-        // Messages are matched on in places: they must not be translated.
-        command.args(arguments).env_clear().env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        let mut command = bare(&self.path, arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let parent = std::process::id();
         // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe
@@ -232,10 +230,19 @@ impl Tool {
         command
     }
 
-    fn call<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
+    /// Program and arguments, for messages.
+    pub(crate) fn call<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
         let words = [self.path.as_os_str()].into_iter().chain(arguments.iter().map(AsRef::as_ref));
         printable(words.collect::<Vec<_>>().join(OsStr::new(" ")).as_encoded_bytes())
     }
+}
+
+/// A program in the environment every program of ours gets.
+pub(super) fn bare<A: AsRef<OsStr>>(program: &Path, arguments: &[A]) -> Command {
+    let mut command = Command::new(program);
+    // Messages are matched on in places: they must not be translated.
+    command.args(arguments).env_clear().env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command
 }
 
 impl fmt::Display for Tool {
@@ -306,7 +313,7 @@ fn listen(
 }
 
 /// On one line, without what could drive a terminal.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(COMPLAINT_MAX)]);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("; ").chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
