@@ -1,7 +1,10 @@
 //! The firewalls, one file each, behind one trait.
 
+pub mod ipset;
+pub mod iptables;
 pub mod memory;
 pub mod nftables;
+pub mod xtables;
 
 use std::os::fd::BorrowedFd;
 
@@ -73,6 +76,8 @@ pub trait Blocker: Send {
 pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocker>, BlockError> {
     Ok(match backend {
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        Backend::Ipset => Box::new(ipset::Ipset::open(section)?),
+        Backend::Iptables => Box::new(iptables::Iptables::open(section)?),
         Backend::Memory => Box::new(memory::Memory::new()),
         other => return Err(BlockError::Unusable { what: format!("{other} {section:?}"), hint: String::new() }),
     })
@@ -113,4 +118,10 @@ pub enum BlockError {
 
 fn hinted(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!(" ({hint})") }
+}
+
+/// An error with everything behind it, on one line: what a [`Report`] says of a step.
+fn whole_story(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }

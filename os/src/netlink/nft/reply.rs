@@ -37,6 +37,11 @@ pub fn table_of(payload: &[u8]) -> Option<&str> {
     (*payload.first()? == INET).then(|| text(attrs(payload), TABLE))?
 }
 
+/// Which table of which family (`NFPROTO_*`) a message is about, whatever its operation.
+pub fn named_table(payload: &[u8]) -> Option<(u8, &str)> {
+    Some((*payload.first()?, text(attrs(payload), TABLE)?))
+}
+
 /// Reads `NEWTABLE`.
 pub fn parse_table(payload: &[u8]) -> Option<Table> {
     let attrs = attrs(payload);
