@@ -133,8 +133,9 @@ impl Ipset {
         };
         self.add_sets(&mut fresh, kinds(&allowed), false)?;
         let members = allowed.iter().flat_map(|prefix| Kind::members(*prefix).map(|member| (Kind::allow(prefix), member)));
-        let changes: Vec<_> =
-            members.filter_map(|(kind, member)| Some(Change { set: *fresh.places.get(&kind)?, member, end: End::Never, index: 0 })).collect();
+        let changes: Vec<_> = members
+            .filter_map(|(kind, member)| Some(Change { set: *fresh.places.get(&kind)?, member, end: End::Never, index: 0 }))
+            .collect();
         if let Some((_, why)) = self.write_to(&mut fresh, &changes)?.pop() {
             return Err(BlockError::Unusable { what: "ipset: filling the allow list".to_owned(), hint: why });
         }

@@ -178,7 +178,9 @@ impl Names {
         };
         let (rest, everybody) = rest.strip_suffix('w').map_or((rest, false), |rest| (rest, true));
         let (letter, family) = match rest.as_bytes() {
-            [letter @ (b'a' | b'b' | b'f'), digit @ (b'4' | b'6')] => (char::from(*letter), if *digit == b'4' { Family::V4 } else { Family::V6 }),
+            [letter @ (b'a' | b'b' | b'f'), digit @ (b'4' | b'6')] => {
+                (char::from(*letter), if *digit == b'4' { Family::V4 } else { Family::V6 })
+            }
             _ => return None,
         };
         let told = Told { letter, family, everybody, list, generation };
@@ -332,7 +334,11 @@ mod tests {
 
     fn layout() -> Layout {
         let mut layout = Layout::new(Family::V4, 3, Refusal::Drop);
-        let key = |text: &str, ports: &[u16], forced| Key { prefix: text.parse().unwrap(), ports: Ports::only(ports.iter().copied()).unwrap(), forced };
+        let key = |text: &str, ports: &[u16], forced| Key {
+            prefix: text.parse().unwrap(),
+            ports: Ports::only(ports.iter().copied()).unwrap(),
+            forced,
+        };
         let many: Vec<u16> = (1..=20).collect();
         for key in [key("192.0.2.1/32", &[], false), key("192.0.2.0/24", &many, false), key("0.0.0.0/0", &[22], true)] {
             layout.add(Kind::of(&key)).unwrap();
@@ -344,17 +350,20 @@ mod tests {
     #[test]
     fn the_order_is_forced_allowed_banned() {
         let shape = layout().shape(&Names::new("pal"));
-        assert_eq!(shape.chains["pal-src"], [
-            "-i lo -j RETURN",
-            "-p tcp -m multiport --dports 22 -m set --match-set pal-f4wp2.3 src -j DROP",
-            "-p udp -m multiport --dports 22 -m set --match-set pal-f4wp2.3 src -j DROP",
-            "-m set --match-set pal-a4.3 src -j RETURN",
-            "-m set --match-set pal-b4.3 src -j DROP",
-            "-p tcp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 -m set --match-set pal-b4p1.3 src -j DROP",
-            "-p tcp -m multiport --dports 16,17,18,19,20 -m set --match-set pal-b4p1.3 src -j DROP",
-            "-p udp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 -m set --match-set pal-b4p1.3 src -j DROP",
-            "-p udp -m multiport --dports 16,17,18,19,20 -m set --match-set pal-b4p1.3 src -j DROP",
-        ]);
+        assert_eq!(
+            shape.chains["pal-src"],
+            [
+                "-i lo -j RETURN",
+                "-p tcp -m multiport --dports 22 -m set --match-set pal-f4wp2.3 src -j DROP",
+                "-p udp -m multiport --dports 22 -m set --match-set pal-f4wp2.3 src -j DROP",
+                "-m set --match-set pal-a4.3 src -j RETURN",
+                "-m set --match-set pal-b4.3 src -j DROP",
+                "-p tcp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 -m set --match-set pal-b4p1.3 src -j DROP",
+                "-p tcp -m multiport --dports 16,17,18,19,20 -m set --match-set pal-b4p1.3 src -j DROP",
+                "-p udp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 -m set --match-set pal-b4p1.3 src -j DROP",
+                "-p udp -m multiport --dports 16,17,18,19,20 -m set --match-set pal-b4p1.3 src -j DROP",
+            ]
+        );
         assert_eq!(shape.chains["pal-dst"][2], "-m set --match-set pal-a4.3 dst -j RETURN");
         assert_eq!(shape.chains["pal-dst"][0], "-p tcp -m multiport --sports 22 -m set --match-set pal-f4wp2.3 dst -j DROP");
     }
@@ -366,7 +375,8 @@ mod tests {
             let layout = Layout { refusal, ..layout() };
             assert_eq!(Layout::of(&names, Family::V4, &layout.shape(&names).chains), layout);
         }
-        let torn: Chains = [("pal-src".to_owned(), vec!["-m set --match-set pal-b4p7 src -j DROP".to_owned(), "--match-set".to_owned()])].into();
+        let torn: Chains =
+            [("pal-src".to_owned(), vec!["-m set --match-set pal-b4p7 src -j DROP".to_owned(), "--match-set".to_owned()])].into();
         assert_eq!(Layout::of(&names, Family::V4, &torn).kinds, BTreeSet::new());
     }
 

@@ -76,9 +76,9 @@ pub struct Ipset {
     look_at: Tick,
     began: Instant,
     /// [`COUNTED`], smaller in tests.
-    counted: usize,
+    pub(super) counted: usize,
     /// [`ROOM`], smaller in tests.
-    room: usize,
+    pub(super) room: usize,
 }
 
 fn failed(what: &'static str) -> impl FnOnce(ToolError) -> BlockError {
@@ -125,7 +125,10 @@ impl Ipset {
                 asked.map_err(|error| self.tables.failed("a rule cannot ask a set", family, error))
             });
             // What was not made need not be taken away.
-            let gone = self.tables.restore(family, &script(&format!("-X {name}\n"))).map_err(|error| self.tables.failed("cleaning up", family, error));
+            let gone = self
+                .tables
+                .restore(family, &script(&format!("-X {name}\n")))
+                .map_err(|error| self.tables.failed("cleaning up", family, error));
             let gone = gone.and(self.sets.destroy(&name).map_err(failed("cleaning up")));
             tried.and(gone)?;
         }
@@ -365,7 +368,8 @@ impl Blocker for Ipset {
     }
 
     fn drift(&mut self) -> Result<Drift, BlockError> {
-        let due = self.tables.due().map_err(|source| BlockError::Kernel { what: "ipset: listening for what others do".to_owned(), source })?;
+        let due =
+            self.tables.due().map_err(|source| BlockError::Kernel { what: "ipset: listening for what others do".to_owned(), source })?;
         if due && self.seen.is_none() {
             self.seen = self.rules_amiss()?;
         }

@@ -176,10 +176,14 @@ impl Sets {
 
     fn listing(&self, arguments: &[&str], mut each: impl FnMut(&str)) -> Result<(), ToolError> {
         let mut lines = Lines::default();
-        let ran = self.0.stream(arguments, |_| Ok(()), |piece| {
-            lines.take(piece, &mut each);
-            Ok(())
-        })?;
+        let ran = self.0.stream(
+            arguments,
+            |_| Ok(()),
+            |piece| {
+                lines.take(piece, &mut each);
+                Ok(())
+            },
+        )?;
         self.ended(arguments, ran)
     }
 
@@ -212,7 +216,8 @@ impl Sets {
                 Ok(_) => break,
                 Err(error) => {
                     let told = blamed(error.complaint()).map(|(line, why)| (line, why.to_owned()));
-                    let Some((line, why)) = told.filter(|(line, why)| (1..=left.len()).contains(line) && !why.contains("does not exist")) else {
+                    let Some((line, why)) = told.filter(|(line, why)| (1..=left.len()).contains(line) && !why.contains("does not exist"))
+                    else {
                         return Err(error);
                     };
                     if bad.len() >= BLAMED {
@@ -233,14 +238,18 @@ impl Sets {
         let (mut lines, mut waiting, mut failed) = (Lines::default(), Vec::new(), None);
         let begin = format!("add {from} ");
         let arguments = ["save", from];
-        let ran = self.0.stream(&arguments, |_| Ok(()), |piece| {
-            lines.take(piece, |line| waiting.extend(line.strip_prefix(&begin).map(|member| format!("add {to} {member}"))));
-            if waiting.len() >= piece_of {
-                let done = self.restore(&std::mem::take(&mut waiting));
-                done.map_err(|error| failed.insert(error)).map_err(|_| io::Error::other("the copy could not be written"))?;
-            }
-            Ok(())
-        });
+        let ran = self.0.stream(
+            &arguments,
+            |_| Ok(()),
+            |piece| {
+                lines.take(piece, |line| waiting.extend(line.strip_prefix(&begin).map(|member| format!("add {to} {member}"))));
+                if waiting.len() >= piece_of {
+                    let done = self.restore(&std::mem::take(&mut waiting));
+                    done.map_err(|error| failed.insert(error)).map_err(|_| io::Error::other("the copy could not be written"))?;
+                }
+                Ok(())
+            },
+        );
         match (failed, ran) {
             (Some(error), _) | (None, Err(error)) => Err(error),
             (None, Ok(ran)) => {
@@ -319,7 +328,10 @@ mod tests {
 
     #[test]
     fn the_line_to_blame_is_read() {
-        assert_eq!(blamed("ipset v7.17: Error in line 4: Hash is full, cannot add more elements"), Some((4, "Hash is full, cannot add more elements")));
+        assert_eq!(
+            blamed("ipset v7.17: Error in line 4: Hash is full, cannot add more elements"),
+            Some((4, "Hash is full, cannot add more elements"))
+        );
         assert_eq!(blamed("ipset v7.17: Error in line x: y"), None);
         assert_eq!(blamed("Kernel error received: Operation not permitted"), None);
     }

@@ -97,21 +97,27 @@ impl Iptables {
     }
 
     /// Takes Block and Release steps, for each family in one transaction. Which could not be taken, and why.
-    fn take(&mut self, steps: &[Step], base: usize, now: Stamp) -> Result<Vec<(usize, String)>, BlockError> {
+    ///
+    /// # Errors
+    /// Whatever goes wrong, unless this is the `last` try: then it is told of the steps it is about.
+    fn take(&mut self, steps: &[Step], base: usize, now: Stamp, last: bool) -> Result<Vec<(usize, String)>, BlockError> {
         let (mut sides, whole) = self.standing()?;
-        let mut failed = Vec::new();
+        let (mut failed, mut done) = (Vec::new(), true);
         let mut count: usize = sides.iter().map(|side| side.bans.len()).sum();
-        let mut results = Vec::new();
         for side in &mut sides {
             let changes = changes(side, steps, base, now, &mut count, &mut failed);
-            results.push(self.change(side, &changes, whole).map(|()| changes));
-        }
-        for result in results {
-            if let Err(error) = result {
-                return Err(error);
+            match self.change(side, &changes, whole) {
+                Err(error) if last => {
+                    let why = whole_story(&error);
+                    let mine = steps.iter().enumerate().filter(|(_, step)| family(step) == Some(side.family));
+                    failed.retain(|(index, _)| family(&steps[index - base]) != Some(side.family));
+                    failed.extend(mine.map(|(at, _)| (base + at, why.clone())));
+                    done = false;
+                }
+                result => result?,
             }
         }
-        self.known = Some(sides);
+        self.known = done.then_some(sides);
         Ok(failed)
     }
 
@@ -121,7 +127,7 @@ impl Iptables {
         if changes.is_empty() && whole || adds().next().is_none() && !whole && side.bans.is_empty() {
             return Ok(());
         }
-        let few = deletes().count() < DELETED && adds().all(|key| side.can_take(key));
+        let few = deletes().count() < DELETED && deletes().all(|key| !side.has_like(key)) && adds().all(|key| side.can_take(key));
         let script = (whole && few).then(|| side.script(adds(), deletes()));
         for key in adds() {
             side.bans.insert(key.clone());
@@ -151,6 +157,14 @@ impl Iptables {
         }
         self.known = Some(sides);
         Ok(())
+    }
+}
+
+fn family(step: &Step) -> Option<Family> {
+    match step {
+        Step::Block(entry) => Some(entry.key.prefix.family()),
+        Step::Release(key) => Some(key.prefix.family()),
+        Step::Frame(_) => None,
     }
 }
 
@@ -232,12 +246,12 @@ impl Blocker for Iptables {
         while let Some(step) = steps.get(base) {
             let rest = &steps[base..];
             let run = rest.iter().position(|step| matches!(step, Step::Frame(_))).unwrap_or(rest.len()).max(1);
-            let work = |iptables: &mut Self| match step {
+            let work = |iptables: &mut Self, last| match step {
                 Step::Frame(frame) => iptables.set_frame(frame).map(|()| Vec::new()),
-                _ => iptables.take(&rest[..run], base, now),
+                _ => iptables.take(&rest[..run], base, now, last),
             };
             // Refused, it looks whether all still is as it was believed to be, and tries once more.
-            match work(self).or_else(|_| work(self)) {
+            match work(self, false).or_else(|_| work(self, true)) {
                 Ok(bad) => failed.extend(bad),
                 Err(error) => failed.extend((base..base + run).map(|index| (index, whole_story(&error)))),
             }

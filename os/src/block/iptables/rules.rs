@@ -78,6 +78,16 @@ impl Side {
         }
     }
 
+    /// Whether a ban stands that differs from this one by nothing but the prefix's length. ip6tables-nft
+    /// takes one for the other when it is to delete a rule: up to 1.8.9 at least it compares addresses
+    /// without their masks (`nft_ipv6_is_same`, iptables/nft-ipv6.c).
+    pub fn has_like(&self, key: &Key) -> bool {
+        let addr = key.prefix.addr();
+        let likes = (0..=addr.family().bits()).filter_map(|len| Prefix::new(addr, len));
+        let mut others = likes.filter(|prefix| prefix.addr() == addr && *prefix != key.prefix);
+        others.any(|prefix| self.bans.contains(&Key { prefix, ..key.clone() }))
+    }
+
     /// Numbers the port lists in use anew where one is missing; forgets those that are not in use.
     pub fn number_lists(&mut self) {
         let used: BTreeSet<&Arc<[u16]>> = self.bans.iter().filter_map(|key| list(&key.ports)).collect();
@@ -178,7 +188,9 @@ impl Side {
                 Some(there) if name == chain => {
                     let fixed = 2 + side.allow.len();
                     let sorted: BTreeSet<&String> = there.iter().take(fixed).collect();
-                    there.len() == wanted.len() && wanted.iter().take(2).eq(there.iter().take(2)) && sorted == wanted.iter().take(fixed).collect()
+                    there.len() == wanted.len()
+                        && wanted.iter().take(2).eq(there.iter().take(2))
+                        && sorted == wanted.iter().take(fixed).collect()
                 }
                 Some(there) if *name == forced => there.len() == wanted.len(),
                 Some(there) => there == wanted,
@@ -274,14 +286,17 @@ mod tests {
     #[test]
     fn a_rule_a_ban_behind_the_allow_list() {
         let shape = side(Refusal::Drop).shape();
-        assert_eq!(shape.chains["IP4BAN"], [
-            "-i lo -j RETURN",
-            "-j IP4BAN-f",
-            "-s 198.51.100.0/24 -j RETURN",
-            "-j DROP",
-            "-s 192.0.2.7/32 -j DROP",
-            "-s 192.0.2.7/32 -j IP4BAN-p2",
-        ]);
+        assert_eq!(
+            shape.chains["IP4BAN"],
+            [
+                "-i lo -j RETURN",
+                "-j IP4BAN-f",
+                "-s 198.51.100.0/24 -j RETURN",
+                "-j DROP",
+                "-s 192.0.2.7/32 -j DROP",
+                "-s 192.0.2.7/32 -j IP4BAN-p2",
+            ]
+        );
         assert_eq!(shape.chains["IP4BAN-f"], ["-s 192.0.2.7/32 -j DROP", "-s 192.0.2.7/32 -j IP4BAN-p1"]);
         assert_eq!(shape.chains["IP4BAN-p1"][1], "-p tcp -m multiport --dports 16,17 -j DROP");
         assert_eq!(shape.jumps.len(), 2);

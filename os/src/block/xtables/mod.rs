@@ -67,7 +67,8 @@ impl Xtables {
             }
             Err(other) => return Err(other),
         };
-        let watch = Watch::open(kind).map_err(|source| BlockError::Kernel { what: format!("{who}: watching the filter tables"), source })?;
+        let watch =
+            Watch::open(kind).map_err(|source| BlockError::Kernel { what: format!("{who}: watching the filter tables"), source })?;
         Ok(Self { who, kind, v4, v6, watch })
     }
 

@@ -63,8 +63,8 @@ impl Programs {
         let mut snapshot = Snapshot::default();
         let mut incompatible = None;
         self.listing(&["-t", "filter"], |line| {
-            // Printed instead of a table with rules that only nft(8) can write.
-            if line.starts_with("# Table `filter' is incompatible") {
+            // `is incompatible`, `contains incompatible base-chains`: printed where something is that only nft(8) can write.
+            if line.starts_with("# Table `filter' ") && line.contains("incompatible") {
                 incompatible = Some(line.to_owned());
             }
             snapshot.take(line, &ours);
@@ -87,10 +87,14 @@ impl Programs {
 
     fn listing(&self, arguments: &[&str], mut each: impl FnMut(&str)) -> Result<(), ToolError> {
         let mut lines = Lines::default();
-        let ran = self.save.stream(arguments, |_| Ok(()), |piece| {
-            lines.take(piece, &mut each);
-            Ok(())
-        })?;
+        let ran = self.save.stream(
+            arguments,
+            |_| Ok(()),
+            |piece| {
+                lines.take(piece, &mut each);
+                Ok(())
+            },
+        )?;
         if ran.status.success() {
             return Ok(());
         }

@@ -158,7 +158,11 @@ mod tests {
         assert_eq!(snapshot(WHOLE).amiss(&shape()), None);
         for (from, to, what) in [
             ("-A INPUT -j our-a\n", "", "the jump from INPUT to our-a is gone"),
-            ("-A INPUT -j our-a\n", "-A INPUT -s 192.0.2.1/32 -j ACCEPT\n-A INPUT -j our-a\n", "the jump to our-a is not the first rule of INPUT"),
+            (
+                "-A INPUT -j our-a\n",
+                "-A INPUT -s 192.0.2.1/32 -j ACCEPT\n-A INPUT -j our-a\n",
+                "the jump to our-a is not the first rule of INPUT",
+            ),
             ("-A INPUT -j our-a\n", "-A INPUT -j our-a\n-A INPUT -j our-a\n", "INPUT jumps to our-a twice"),
             ("-A INPUT -j ACCEPT\n", "-A OUTPUT -j our-b\n", "OUTPUT jumps to a chain of ours"),
             ("-A our-b -j DROP\n", "", "the rules of the chain our-b were changed"),
@@ -178,7 +182,10 @@ mod tests {
             "*filter\n:our-a - [0:0]\n:our-b - [0:0]\n:our-c - [0:0]\n-A our-a -i lo -j RETURN\n-A our-a -j our-b\n-A our-b -j DROP\n\
              -D INPUT -j our-a\n-I INPUT 1 -j our-a\n-D OUTPUT -j our-a\n-X our-c\nCOMMIT\n"
         );
-        assert_eq!(snapshot(WHOLE).script(&Shape::default()), "*filter\n:our-a - [0:0]\n:our-b - [0:0]\n-D INPUT -j our-a\n-X our-a\n-X our-b\nCOMMIT\n");
+        assert_eq!(
+            snapshot(WHOLE).script(&Shape::default()),
+            "*filter\n:our-a - [0:0]\n:our-b - [0:0]\n-D INPUT -j our-a\n-X our-a\n-X our-b\nCOMMIT\n"
+        );
         assert!(snapshot("nonsense\n-A\n-A INPUT\n:\n").is_empty());
     }
 }

@@ -70,7 +70,11 @@ fn walk(which: Which, states: Vec<(Wanted, bool, bool)>) {
 fn whatever_stood_before_what_is_wanted_stands_after(which: Which) {
     let config = ProptestConfig { cases: 8, max_shrink_iters: 30, failure_persistence: None, ..ProptestConfig::default() };
     let states = vec((any_wanted(), any::<bool>(), prop::bool::weighted(0.2)), 1..8);
-    TestRunner::new(config).run(&states, |states| Ok(alone(move || walk(which, states)))).unwrap();
+    let walked = TestRunner::new(config).run(&states, |states| {
+        alone(move || walk(which, states));
+        Ok(())
+    });
+    walked.unwrap();
 }
 
 over_all!(whatever_stood_before_what_is_wanted_stands_after);
