@@ -34,8 +34,9 @@ pub(super) const VARIANTS: &[&str] = &["auto", "nft", "legacy"];
 const WORDS_MAX: usize = 64;
 /// A word of a command is at most this long: far above what anyone writes.
 const WORD_MAX: usize = 4096;
-/// xt_get_chain_name: XT_TABLE_MAXNAMELEN is 32, iptables(8) takes 28 characters.
-const CHAIN_MAX: usize = 28;
+/// iptables(8) takes 28 characters (XT_EXTENSION_MAXNAMELEN is 29 with its NUL); ours for a list of ports
+/// end in `-p` and up to five digits, and one character is spare.
+const CHAIN_MAX: usize = 20;
 /// IPSET_MAXNAMELEN is 32 with its NUL; family, prefix length, port list and generation follow the name.
 const SET_MAX: usize = 12;
 /// PF_TABLE_NAME_SIZE is 32 with its NUL (pfvar.h), and so is ipfw's table name less (64).

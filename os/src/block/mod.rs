@@ -4,6 +4,10 @@ pub mod command;
 pub mod detect;
 mod file;
 pub mod hosts;
+#[cfg(target_os = "linux")]
+pub mod ipset;
+#[cfg(target_os = "linux")]
+pub mod iptables;
 mod listed;
 pub mod memory;
 #[cfg(target_os = "linux")]
@@ -13,6 +17,8 @@ pub mod nftables;
 pub mod nginx;
 #[cfg(target_os = "linux")]
 pub mod proof;
+#[cfg(target_os = "linux")]
+pub mod xtables;
 
 use std::os::fd::BorrowedFd;
 
@@ -85,6 +91,10 @@ pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocke
     Ok(match backend {
         #[cfg(target_os = "linux")]
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        #[cfg(target_os = "linux")]
+        Backend::Ipset => Box::new(ipset::Ipset::open(section)?),
+        #[cfg(target_os = "linux")]
+        Backend::Iptables => Box::new(iptables::Iptables::open(section)?),
         Backend::Hosts => Box::new(hosts::Hosts::open(&section.hosts)?),
         Backend::Nginx => Box::new(nginx::Nginx::open(&section.nginx)?),
         Backend::Command => Box::new(command::Command::open(&section.command)?),
@@ -157,4 +167,10 @@ impl BlockError {
 
 fn hinted(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!(" ({hint})") }
+}
+
+/// An error with everything behind it, on one line: what a [`Report`] says of a step.
+fn whole_story(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }

@@ -18,7 +18,7 @@ mod port;
 mod probe;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeSet;
 use std::io;

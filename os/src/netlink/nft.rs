@@ -17,7 +17,7 @@ pub mod survey;
 pub use batch::{Batch, Element};
 pub use expr::{Expr, Verdict};
 pub use reply::{ElementList, Elements, Generation, StoredElement, Table};
-pub use reply::{parse_chain, parse_elements, parse_generation, parse_rule, parse_set, parse_table, table_of};
+pub use reply::{named_table, parse_chain, parse_elements, parse_generation, parse_rule, parse_set, parse_table, table_of};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub const SUBSYSTEM: u16 = 10;

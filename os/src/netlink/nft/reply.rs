@@ -37,9 +37,9 @@ pub fn table_of(payload: &[u8]) -> Option<&str> {
     (*payload.first()? == INET).then(|| text(attrs(payload), TABLE))?
 }
 
-/// The name of the table a message is about, whatever its family.
-pub(super) fn text_of_table(payload: &[u8]) -> Option<&str> {
-    text(attrs(payload), TABLE)
+/// Which table of which family (`NFPROTO_*`) a message is about, whatever its operation.
+pub fn named_table(payload: &[u8]) -> Option<(u8, &str)> {
+    Some((*payload.first()?, text(attrs(payload), TABLE)?))
 }
 
 /// Reads `NEWTABLE`.

@@ -3,8 +3,7 @@
 use std::io;
 
 use super::batch::list_all;
-use super::reply::text_of_table;
-use super::{Chain, op, parse_chain};
+use super::{Chain, named_table, op, parse_chain};
 use crate::netlink::socket::{NETFILTER, Next, Socket};
 
 /// How many chains are taken in: a host of many containers has some thousands.
@@ -40,13 +39,14 @@ pub const fn family_name(family: u8) -> &'static str {
 /// Every chain of the calling thread's network namespace.
 pub fn chains() -> io::Result<Vec<Placed>> {
     survey(op::GET_CHAIN, |payload| {
-        Some(Placed { family: *payload.first()?, table: text_of_table(payload)?.to_owned(), chain: parse_chain(payload)? })
+        let (family, table) = named_table(payload)?;
+        Some(Placed { family, table: table.to_owned(), chain: parse_chain(payload)? })
     })
 }
 
 /// Every table, as family and name.
 pub fn tables() -> io::Result<Vec<(u8, String)>> {
-    survey(op::GET_TABLE, |payload| Some((*payload.first()?, text_of_table(payload)?.to_owned())))
+    survey(op::GET_TABLE, |payload| named_table(payload).map(|(family, table)| (family, table.to_owned())))
 }
 
 fn survey<T>(operation: u16, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Vec<T>> {

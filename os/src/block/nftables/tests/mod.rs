@@ -3,8 +3,8 @@
 mod codec;
 mod drift;
 mod idempotence;
-mod namespace;
-mod packets;
+pub(in crate::block) mod namespace;
+pub(in crate::block) mod packets;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};

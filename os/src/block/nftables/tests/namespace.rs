@@ -16,7 +16,7 @@ fn unshare() {
 }
 
 /// Runs `work` in a namespace of its own.
-pub(super) fn alone<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(in crate::block) fn alone<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
         unshare();
         work()
@@ -26,21 +26,21 @@ pub(super) fn alone<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 
 /// Runs a shell script here, which must succeed; its output.
 #[track_caller]
-pub(super) fn sh(script: &str) -> String {
+pub(in crate::block) fn sh(script: &str) -> String {
     let out = Command::new("sh").args(["-ec", script]).output().unwrap();
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
 
 /// A thread in another namespace that does what it is told.
-pub(super) struct Peer {
+pub(in crate::block) struct Peer {
     work: Option<Sender<Box<dyn FnOnce() + Send>>>,
     thread: Option<JoinHandle<()>>,
     path: String,
 }
 
 impl Peer {
-    pub(super) fn new() -> Self {
+    pub(in crate::block) fn new() -> Self {
         let (work, told) = channel::<Box<dyn FnOnce() + Send>>();
         let (say, heard) = channel();
         let thread = std::thread::spawn(move || {
@@ -54,14 +54,14 @@ impl Peer {
     }
 
     /// Runs `work` over there and waits for it.
-    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(in crate::block) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (say, heard) = channel();
         self.start(move || _ = say.send(work()));
         heard.recv().expect("the work over there panicked")
     }
 
     /// Runs it and does not wait.
-    pub(super) fn start(&self, work: impl FnOnce() + Send + 'static) {
+    pub(in crate::block) fn start(&self, work: impl FnOnce() + Send + 'static) {
         self.work.as_ref().unwrap().send(Box::new(work)).unwrap();
     }
 }
@@ -74,15 +74,15 @@ impl Drop for Peer {
 }
 
 /// The wall's side of the cable, and two hosts and two of the other family on the far side.
-pub(super) const WALL4: &str = "192.0.2.1";
-pub(super) const BAD4: &str = "192.0.2.10";
-pub(super) const GOOD4: &str = "192.0.2.20";
-pub(super) const WALL6: &str = "2001:db8::1";
-pub(super) const BAD6: &str = "2001:db8:0:1::10";
-pub(super) const GOOD6: &str = "2001:db8:0:1::20";
+pub(in crate::block) const WALL4: &str = "192.0.2.1";
+pub(in crate::block) const BAD4: &str = "192.0.2.10";
+pub(in crate::block) const GOOD4: &str = "192.0.2.20";
+pub(in crate::block) const WALL6: &str = "2001:db8::1";
+pub(in crate::block) const BAD6: &str = "2001:db8:0:1::10";
+pub(in crate::block) const GOOD6: &str = "2001:db8:0:1::20";
 
 /// Lays a cable from this namespace to a new one.
-pub(super) fn cable() -> Peer {
+pub(in crate::block) fn cable() -> Peer {
     let peer = Peer::new();
     sh(&format!("ip link add w0 type veth peer name c0 netns {}", peer.path));
     sh(&format!("ip addr add {WALL4}/24 dev w0; ip addr add {WALL6}/32 dev w0 nodad; ip link set w0 up"));
@@ -98,14 +98,14 @@ pub(super) fn cable() -> Peer {
 }
 
 /// The gateway's addresses towards the server behind it, and the server's.
-pub(super) const INNER4: &str = "198.51.100.1";
-pub(super) const SERVER4: &str = "198.51.100.2";
-pub(super) const INNER6: &str = "2001:db8:2::1";
-pub(super) const SERVER6: &str = "2001:db8:2::2";
+pub(in crate::block) const INNER4: &str = "198.51.100.1";
+pub(in crate::block) const SERVER4: &str = "198.51.100.2";
+pub(in crate::block) const INNER6: &str = "2001:db8:2::1";
+pub(in crate::block) const SERVER6: &str = "2001:db8:2::2";
 
 /// Makes this namespace, with a [`cable`] to the outside, a gateway: what comes to port 80 goes to
 /// port 8080 of a server behind, and connections are tracked. The outside, and the server.
-pub(super) fn gateway() -> (Peer, Peer) {
+pub(in crate::block) fn gateway() -> (Peer, Peer) {
     let (outside, server) = (cable(), Peer::new());
     sh(&format!("ip link add w1 type veth peer name s0 netns {}", server.path));
     sh(&format!("ip addr add {INNER4}/24 dev w1; ip addr add {INNER6}/48 dev w1 nodad; ip link set w1 up"));
@@ -127,7 +127,7 @@ pub(super) fn gateway() -> (Peer, Peer) {
 }
 
 /// An ICMP echo there and back (RFC 792, RFC 4443), from one of several own addresses.
-pub(super) fn ping(from: &str, to: &str) -> bool {
+pub(in crate::block) fn ping(from: &str, to: &str) -> bool {
     // type, code, checksum, id, sequence; the kernel fills in ICMPv6's checksum, for ICMP it is done here.
     let (protocol, request, reply, skip) = if to.contains(':') { (58, 128, 129, 0) } else { (1, 8, 0, 20) };
     let checksum = if to.contains(':') { [0, 0] } else { (!0x0800u16).wrapping_sub(0x1234 + 1).to_be_bytes() };
@@ -184,7 +184,7 @@ fn raw(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
 }
 
 /// Connects from one of several own addresses, within a second.
-pub(super) fn connect(from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
+pub(in crate::block) fn connect(from: &str, to: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::from(bound(from, libc::SOCK_STREAM, 0)?);
     stream.set_write_timeout(Some(Duration::from_secs(1)))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;

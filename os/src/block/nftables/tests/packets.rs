@@ -15,17 +15,17 @@ use crate::block::nftables::Nftables;
 use crate::block::{Blocker, Read};
 
 /// How long a packet that does come takes at most; one that does not is waited for as long.
-const SOON: Duration = Duration::from_millis(300);
+pub(in crate::block) const SOON: Duration = Duration::from_millis(300);
 
 /// An open TCP connection and a UDP pair, from `from` over there to `to` here.
-struct Talk {
-    here: (TcpStream, UdpSocket),
-    there: (TcpStream, UdpSocket),
+pub(in crate::block) struct Talk {
+    pub(in crate::block) here: (TcpStream, UdpSocket),
+    pub(in crate::block) there: (TcpStream, UdpSocket),
     round: u8,
 }
 
 impl Talk {
-    fn open(peer: &Peer, from: &'static str, to: &'static str, port: u16) -> Self {
+    pub(in crate::block) fn open(peer: &Peer, from: &'static str, to: &'static str, port: u16) -> Self {
         let listener = TcpListener::bind((to, port)).unwrap();
         let udp = UdpSocket::bind((to, port)).unwrap();
         let there = peer.run(move || {
@@ -45,7 +45,7 @@ impl Talk {
 
     /// What gets through of a byte sent each way: TCP in, TCP out, UDP in, UDP out. Each time another
     /// byte: TCP may deliver an older one late.
-    fn carries(&mut self) -> [bool; 4] {
+    pub(in crate::block) fn carries(&mut self) -> [bool; 4] {
         self.round += 1;
         let round = self.round;
         let udp = |from: &UdpSocket, to: &UdpSocket| from.send(b"u").is_ok() && to.recv(&mut [0; 9]).is_ok();
@@ -134,7 +134,7 @@ fn what_a_gateway_passes_on_is_cut_too() {
 }
 
 /// Whether a byte said on one end of a connection comes out of the other, behind what came late.
-fn says(from: &mut TcpStream, to: &mut TcpStream, byte: u8) -> bool {
+pub(in crate::block) fn says(from: &mut TcpStream, to: &mut TcpStream, byte: u8) -> bool {
     let mut got = [0];
     from.write_all(&[byte]).is_ok()
         && std::iter::repeat_with(|| to.read_exact(&mut got).map(|()| got)).map_while(Result::ok).any(|got| got == [byte])
