@@ -1,7 +1,9 @@
 //! The firewalls, one file each, behind one trait.
 
+pub mod ipfw;
 pub mod memory;
 pub mod nftables;
+pub mod pf;
 
 use std::os::fd::BorrowedFd;
 
@@ -73,6 +75,8 @@ pub trait Blocker: Send {
 pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocker>, BlockError> {
     Ok(match backend {
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        Backend::Pf => Box::new(pf::Pf::open(section)?),
+        Backend::Ipfw => Box::new(ipfw::Ipfw::open(section)?),
         Backend::Memory => Box::new(memory::Memory::new()),
         other => return Err(BlockError::Unusable { what: format!("{other} {section:?}"), hint: String::new() }),
     })

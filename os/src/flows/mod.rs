@@ -3,9 +3,12 @@
 //! Called only once the block stands: states ended without a block in both directions come back
 //! with the next packet.
 
+pub mod ipfw;
 pub mod linux;
 pub mod memory;
+pub mod pf;
 mod targets;
+mod tcpdrop;
 
 use palisade_core::bans::backend::Backend;
 use palisade_core::bans::wall::Ports;
@@ -38,8 +41,9 @@ pub trait Flows: Send {
 
 /// Opens what ends connections where this firewall blocks, in the calling thread's network namespace.
 pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Flows>, FlowError> {
-    let _ = section;
     Ok(match backend {
+        Backend::Pf => Box::new(pf::Pf::open(section)?),
+        Backend::Ipfw => Box::new(ipfw::Ipfw::open(section)),
         Backend::Memory => Box::new(memory::Memory::new(Vec::new())),
         _ => Box::new(linux::Linux::open()?),
     })

@@ -1,5 +1,6 @@
 //! Children that speak to us through pipes, programs run to their end, and what the service manager is told.
 
+mod lines;
 mod tool;
 
 pub use tool::{LONG, Ran, SOON, Tool, ToolError};
