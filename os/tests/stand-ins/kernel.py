@@ -1,14 +1,16 @@
 """What stands behind the stand-ins: the part of a BSD kernel that pfctl(8) and ipfw(8) talk to.
 
-Kept in one file, `state.json`, beside the program that was called (not beside the file it is a link to),
+Kept in one file, `state`, beside the program that was called (not beside the file it is a link to),
 so that a test links the programs into a folder of its own and has a firewall of its own.
 
 Sources are FreeBSD's, as `file: function`, read at main of 2025 unless a year is given.
+
+Only modules written in C are imported: a test runs these programs by the hundred, and starting is what they take.
 """
 
+import _socket
 import fcntl
-import ipaddress
-import json
+import marshal
 import os
 import sys
 
@@ -48,19 +50,20 @@ class World:
     def __enter__(self):
         self.lock = open(os.path.join(HERE, "state.lock"), "a")
         fcntl.flock(self.lock, fcntl.LOCK_EX)
-        self.path = os.path.join(HERE, "state.json")
+        self.path = os.path.join(HERE, "state")
         try:
-            with open(self.path) as file:
-                self.all = json.load(file)
+            with open(self.path, "rb") as file:
+                before = file.read()
         except FileNotFoundError:
-            self.all = json.loads(json.dumps(FRESH))
+            before = marshal.dumps(FRESH)
+        self.all = marshal.loads(before)
         return self.all
 
     def __exit__(self, kind, error, trace):
         # A program that ends by `sys.exit` has done what it did before; one that broke has not.
         if kind in (None, SystemExit):
-            with open(self.path + ".new", "w") as file:
-                json.dump(self.all, file)
+            with open(self.path + ".new", "wb") as file:
+                marshal.dump(self.all, file)
             os.rename(self.path + ".new", self.path)
         self.lock.close()
 
@@ -70,22 +73,48 @@ def say(text):
     sys.stderr.write(text + "\n")
 
 
+def split(text):
+    """Address as a number, prefix length, and how many bits the family has. ValueError for what is no prefix."""
+    addr, slash, length = text.partition("/")
+    bits, family = (128, _socket.AF_INET6) if ":" in addr else (32, _socket.AF_INET)
+    try:
+        number = int.from_bytes(_socket.inet_pton(family, addr), "big")
+    except OSError:
+        raise ValueError(text) from None
+    length = int(length) if slash else bits
+    if not 0 <= length <= bits:
+        raise ValueError(text)
+    return number, length, bits
+
+
+def join(number, length, bits):
+    family = _socket.AF_INET6 if bits == 128 else _socket.AF_INET
+    number = number >> (bits - length) << (bits - length)
+    return "%s/%d" % (_socket.inet_ntop(family, number.to_bytes(bits // 8, "big")), length)
+
+
 def network(text):
     """A prefix; host bits are masked away, as both kernels do when an address is stored."""
-    return ipaddress.ip_network(text, strict=False)
+    return join(*split(text))
 
 
 def inside(addr, prefix):
-    net = ipaddress.ip_network(prefix)
-    addr = ipaddress.ip_address(addr)
-    return addr.version == net.version and addr in net
+    number, _, bits = split(addr)
+    net, length, width = split(prefix)
+    return bits == width and number >> (bits - length) == net >> (bits - length)
 
 
 def best(addr, prefixes):
     """The most specific of the prefixes that holds the address, as a radix tree finds it; None for none."""
-    addr = ipaddress.ip_address(addr)
-    for length in range(addr.max_prefixlen, -1, -1):
-        text = str(ipaddress.ip_network((addr, length), strict=False))
+    number, _, bits = split(addr)
+    for length in range(bits, -1, -1):
+        text = join(number, length, bits)
         if text in prefixes:
             return text
     return None
+
+
+def host_or_net(text):
+    """`203.0.113.7` of `203.0.113.7/32`, everything else as it is."""
+    _, length, bits = split(text)
+    return text.partition("/")[0] if length == bits else text

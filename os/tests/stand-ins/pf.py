@@ -1,8 +1,5 @@
 """PF's rules and states: enough of pf.conf(5) for anchors, tables and a plain host or gateway."""
 
-import re
-import shlex
-
 from kernel import best, inside, network
 
 SERVICES = {"22": "ssh", "25": "smtp", "80": "http", "443": "https"}
@@ -15,9 +12,8 @@ class Syntax(Exception):
 
 def words_of(line):
     line = line.replace("{", " { ").replace("}", " } ").replace(",", " , ")
-    line = re.sub(r"!\s*(?=[<\w])", "!", line)
-    # posix=False keeps the quotes, so that a label is told from a word.
-    return shlex.split(line, posix=False)
+    # Labels and names of ours have no blanks in them.
+    return line.replace("! ", "!").split()
 
 
 def braces(words):
@@ -36,7 +32,7 @@ def host(words, rule, side):
         raise Syntax
     text = hosts[0]
     if text != "any" and not text.lstrip("!").startswith("<"):
-        text = str(network(text)) if "/" in text else text
+        text = network(text) if "/" in text else text
         rule["af"] = "inet6" if ":" in text else "inet"
     rule[side] = text
     ports = [None]
@@ -148,7 +144,7 @@ def is_host(pf, anchor, text, addr, count):
     if text.startswith("<"):
         found = in_table(pf, anchor, text.strip("<>"), addr, None if negated else count)
     else:
-        found = inside(addr, text if "/" in text else str(network(text)))
+        found = inside(addr, text)
     return found != negated
 
 

@@ -173,7 +173,7 @@ fn entry(line: &str) -> Option<Listed> {
     Some(Listed { prefix: text.trim_end().parse().ok()?, negated, blocked: None })
 }
 
-/// `	In/Block:    [ Packets: 3                  Bytes: 180                ]`
+/// `In/Block:    [ Packets: 3                  Bytes: 180                ]`
 fn blocked(line: &str) -> Option<(u64, u64)> {
     match line.split_whitespace().collect::<Vec<_>>()[..] {
         ["In/Block:" | "Out/Block:", "[", "Packets:", packets, "Bytes:", bytes, "]"] => Some((packets.parse().ok()?, bytes.parse().ok()?)),
