@@ -199,21 +199,30 @@ impl Ipfw {
                 Step::Frame(_) => {}
             }
         }
-        if let Err(error) = self.ensure(None) {
-            let why = told(&explained("ipfw: rules and tables could not be made", error));
-            return failed.extend(last.values().map(|(_, at)| (*at, why.clone())));
-        }
+        // To let go takes no rules: where there is no wall none is put up for it.
+        let blocks = last.values().any(|(block, _)| *block);
+        let ready = if blocks { self.ensure(None) } else { Ok(()) };
+        let there = match ready.and_then(|()| self.counts()) {
+            Ok(there) => there,
+            Err(error) => {
+                let why = told(&explained("ipfw: rules and tables could not be made", error));
+                return failed.extend(last.values().map(|(_, at)| (*at, why.clone())));
+            }
+        };
         // All blocks come first: a wider ban stands before a narrower one is let go.
         let mut work: BTreeMap<(bool, Table), Vec<(usize, &Prefix)>> = BTreeMap::new();
         for (key, (block, at)) in last {
-            work.entry((!block, Table::of(key))).or_default().push((at, &key.prefix));
+            if there.contains_key(&Table::of(key).name(&self.base)) {
+                work.entry((!block, Table::of(key))).or_default().push((at, &key.prefix));
+            }
         }
         for ((release, table), entries) in work {
             self.take_some(&table.name(&self.base), !release, &entries, failed);
         }
-        let refusal = self.known.take().map(|known| known.refusal).unwrap_or_default();
-        // What cannot be read back now is read before the next change.
-        let _ = self.remember(refusal);
+        if let Some(known) = self.known.take() {
+            // What cannot be read back now is read before the next change.
+            let _ = self.remember(known.refusal);
+        }
     }
 
     /// Refused as a whole, halves are tried down to the first that is to blame; what is behind it is given up.
@@ -385,7 +394,9 @@ impl Blocker for Ipfw {
             .map(|(number, _)| number)
             .collect();
         let mut commands: Vec<String> = ours.iter().map(|number| format!("delete {number}")).collect();
-        commands.extend(self.counts().map_err(failed)?.keys().map(|name| format!("table {name} destroy")));
+        let tables = self.program.tables().map_err(failed)?;
+        let names = TABLES.iter().map(|table| table.name(&self.base)).flat_map(|name| [program::spare(&name), name]);
+        commands.extend(names.filter(|name| tables.contains_key(name)).map(|name| format!("table {name} destroy")));
         if commands.is_empty() { Ok(()) } else { self.program.commands(&commands).map_err(failed) }
     }
 

@@ -69,6 +69,8 @@ struct Known {
     allow: BTreeSet<Prefix>,
     /// How many entries each table has.
     counts: BTreeMap<String, u64>,
+    /// Whether the rules and tables are all there.
+    whole: bool,
 }
 
 impl Pf {
@@ -87,13 +89,12 @@ impl Pf {
     fn know(&mut self) -> Result<&mut Known, ToolError> {
         let known = match self.known.take() {
             Some(known) => known,
-            None => self.read_anchor()?.0,
+            None => self.read_anchor()?,
         };
         Ok(self.known.insert(known))
     }
 
-    /// What stands, and whether it is whole.
-    fn read_anchor(&self) -> Result<(Known, bool), ToolError> {
+    fn read_anchor(&self) -> Result<Known, ToolError> {
         let printed = self.pfctl.rules()?;
         let (layout, whole) = Layout::read(&self.base, &printed);
         let counts = self.pfctl.tables()?;
@@ -102,7 +103,7 @@ impl Pf {
         if counts.contains_key(&self.base) {
             self.pfctl.show(&self.base, |entry| allow.extend(entry.negated.then_some(entry.prefix)))?;
         }
-        Ok((Known { layout, printed, allow, counts }, whole))
+        Ok(Known { layout, printed, allow, counts, whole })
     }
 
     /// Loads the rules of `layout` and remembers how they are printed. A table that had no rules begins with the allow
@@ -118,21 +119,16 @@ impl Pf {
         let mut counts = self.pfctl.tables()?;
         counts.retain(|table, _| layout.tables.values().any(|wanted| wanted == table));
         let printed = self.pfctl.rules()?;
-        self.known = Some(Known { layout: layout.clone(), printed, allow, counts });
+        self.known = Some(Known { layout: layout.clone(), printed, allow, counts, whole: true });
         Ok(())
     }
 
     /// Makes sure that there are rules and tables for bans of these kinds.
     fn ensure(&mut self, kinds: &BTreeSet<Kind>) -> Result<&mut Known, ToolError> {
-        let mut whole = true;
-        if self.known.is_none() {
-            let (known, found) = self.read_anchor()?;
-            (self.known, whole) = (Some(known), found);
-        }
         let known = self.know()?;
         let mut layout = known.layout.clone();
         kinds.iter().for_each(|kind| _ = layout.table(kind.clone()));
-        if layout != known.layout || !whole {
+        if layout != known.layout || !known.whole {
             self.load(&layout)?;
         }
         self.know()
@@ -182,8 +178,10 @@ impl Pf {
                 Step::Frame(_) => {}
             }
         }
-        let kinds = last.iter().filter(|(_, (block, _))| *block).map(|(key, _)| Kind::of(key)).collect();
-        let known = match self.ensure(&kinds) {
+        let kinds: BTreeSet<Kind> = last.iter().filter(|(_, (block, _))| *block).map(|(key, _)| Kind::of(key)).collect();
+        // To let go takes no rules: where there is no wall none is put up for it.
+        let known = if kinds.is_empty() { self.know() } else { self.ensure(&kinds) };
+        let known = match known {
             Ok(known) => known,
             Err(error) => {
                 let why = told(&explained("PF: the rules could not be loaded", error));
@@ -194,7 +192,7 @@ impl Pf {
         for (key, (block, at)) in last {
             if block && let Some(allowed) = covering(&known.allow, key) {
                 failed.push((at, on_the_list(key, &allowed)));
-            } else if let Some(table) = known.layout.tables.get(&Kind::of(key)) {
+            } else if let Some(table) = known.layout.tables.get(&Kind::of(key)).filter(|table| known.counts.contains_key(*table)) {
                 // Where no table is for such bans there is none to release.
                 work.entry((!block, table.clone())).or_default().push((at, &key.prefix));
             }
@@ -325,9 +323,9 @@ impl Blocker for Pf {
     fn read(&mut self, what: Read<'_>) -> Result<Found, BlockError> {
         let failed = |source| explained("PF: what stands could not be read", source);
         let filters = standing::stands(&self.pfctl).is_ok();
-        let (known, whole) = self.read_anchor().map_err(failed)?;
+        let known = self.read_anchor().map_err(failed)?;
         let frame = Frame { allow: known.allow, refusal: known.layout.refusal };
-        let mut found = Found { whole: whole && filters, frame: Some(frame), bans: BTreeMap::new() };
+        let mut found = Found { whole: known.whole && filters, frame: Some(frame), bans: BTreeMap::new() };
         let asked: Option<BTreeSet<&Key>> = match what {
             Read::Frame => return Ok(found),
             Read::Keys(keys) => Some(keys.iter().collect()),

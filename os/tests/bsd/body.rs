@@ -313,6 +313,10 @@ fn nothing_is_left_and_nothing_of_others_is_touched() {
         };
         assert_eq!(left, serde_json::json!({}));
         assert!(!house.wall.read(Read::Frame).unwrap().whole);
+        house.apply(&[Step::Release(key(IT.0))]);
+        house.restart();
+        house.apply(&[Step::Release(key(IT.0))]);
+        assert!(!house.wall.read(Read::Frame).unwrap().whole, "letting go puts no wall up");
         house.ban(&key(IT.0));
         assert!(!house.passes(Packet::syn(IT, US)), "a step alone builds what it needs");
     });
