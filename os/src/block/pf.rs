@@ -294,8 +294,8 @@ fn on_the_list(key: &Key, allowed: &Prefix) -> String {
     format!("{} lies in {allowed}, which is on the allow list", key.prefix)
 }
 
-/// How many bans fit: what the tables of all of PF may hold, and what FreeBSD takes in one call, as a table is
-/// replaced in one. Room for the allow list in each table is left to the margin between the two.
+/// How many bans fit: what the tables of all of PF may hold, or what FreeBSD takes in one call, as a table is
+/// replaced in one; less a sixteenth, for the allow list that stands in each table beside them.
 fn room(pfctl: &Pfctl, section: &BackendSection) -> Result<usize, BlockError> {
     let mut entries = ENTRIES_MAX;
     pfctl
@@ -308,7 +308,8 @@ fn room(pfctl: &Pfctl, section: &BackendSection) -> Result<usize, BlockError> {
     // Without sysctl, and where it does not know the name (OpenBSD has no such limit), the default is safe.
     let asked = Tool::find("sysctl", &section.path).and_then(|sysctl| sysctl.run(&["-n", "net.pf.request_maxcount"]));
     let request = asked.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(REQUEST_MAX);
-    Ok(entries.min(request))
+    let least = entries.min(request);
+    Ok(least - least / 16)
 }
 
 impl Blocker for Pf {

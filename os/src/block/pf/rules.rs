@@ -17,7 +17,8 @@
 //! PF knows no "leave this anchor". It stands in the tables as negated entries: of a wider ban they are the
 //! exception, because the most specific entry decides (`pf_table.c`: `pfr_match_addr`).
 //!
-//! The labels say which ports a table is for, so that a new process can read what an old one built; pfctl prints
+//! The labels keep pfctl's optimizer from joining and reordering the rules (`pfctl_optimize.c`: a label is a barrier; pf.conf(5),
+//! `set ruleset-optimization`). And they say which ports a table is for, so that a new process can read what an old one built; pfctl prints
 //! ports by their names in /etc/services, which we need not understand so. A label is 63 bytes at most
 //! (`pfvar.h`: `PF_RULE_LABEL_SIZE`).
 
