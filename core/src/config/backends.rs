@@ -39,10 +39,14 @@ const WORD_MAX: usize = 4096;
 const CHAIN_MAX: usize = 20;
 /// IPSET_MAXNAMELEN is 32 with its NUL; family, prefix length, port list and generation follow the name.
 const SET_MAX: usize = 12;
-/// PF_TABLE_NAME_SIZE is 32 with its NUL (pfvar.h), and so is ipfw's table name less (64).
-const TABLE_MAX: usize = 31;
+/// PF_TABLE_NAME_SIZE is 32 with its NUL (pfvar.h); what a table is for follows the name: `_f12345`.
+const PF_TABLE_MAX: usize = 24;
+/// ipfw's table names are 63 at most (ip_fw.h: `struct _ipfw_obj_ntlv`); two characters of ours follow.
+const IPFW_TABLE_MAX: usize = 31;
 /// An anchor's path is at most MAXPATHLEN (1024) less one component (64) and a slash (pfvar.h).
 const ANCHOR_MAX: usize = 512;
+/// PF_ANCHOR_NAME_SIZE is 64 with its NUL (pfvar.h).
+const ANCHOR_NAME_MAX: usize = 63;
 /// ipfw's last rule is 65535, the default one, which cannot be ours (ipfw(8)).
 const RULE: Bounds = Bounds { low: 1, high: 65_533, why: "ipfw numbers its rules so, its last is its own, and two are ours" };
 
@@ -250,9 +254,9 @@ impl Reading<'_> {
             (Backend::Iptables, "ipv4_chain") => Setting::Ipv4Chain(self.name(key, value, CHAIN_MAX)?),
             (Backend::Iptables, _) => Setting::Ipv6Chain(self.name(key, value, CHAIN_MAX)?),
             (Backend::Pf, "anchor") => Setting::PfAnchor(self.typed(key, value, anchor)?),
-            (Backend::Pf, _) => Setting::PfTable(self.name(key, value, TABLE_MAX)?),
+            (Backend::Pf, _) => Setting::PfTable(self.name(key, value, PF_TABLE_MAX)?),
             (Backend::Ipfw, "rule") => Setting::IpfwRule(self.number::<u16>(key, value, RULE)?.value),
-            (Backend::Ipfw, _) => Setting::IpfwTable(self.name(key, value, TABLE_MAX)?),
+            (Backend::Ipfw, _) => Setting::IpfwTable(self.name(key, value, IPFW_TABLE_MAX)?),
             (Backend::Hosts, _) => Setting::HostsFile(self.typed(key, value, file)?),
             (Backend::Nginx, "file") => Setting::NginxFile(self.typed(key, value, file)?),
             (Backend::Nginx, _) => Setting::NginxReload(self.command(key, value)?),
@@ -352,7 +356,7 @@ fn object_name(text: &str, most: usize) -> Result<String, Wrong> {
 
 /// Components like [`object_name`]s, with `/` between.
 fn anchor(text: &str) -> Result<String, Wrong> {
-    if text.len() <= ANCHOR_MAX && text.split('/').all(|part| object_name(part, TABLE_MAX).is_ok()) {
+    if text.len() <= ANCHOR_MAX && text.split('/').all(|part| object_name(part, ANCHOR_NAME_MAX).is_ok()) {
         return Ok(text.to_owned());
     }
     Err((format!("`{}` is no anchor: names with `/` between, without one at its ends", shown(text)), None))

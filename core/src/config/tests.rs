@@ -372,6 +372,12 @@ fn the_defaults_guard_a_host_with_and_without_log_files() {
 }
 
 #[test]
+fn the_sample_for_freebsd_is_a_good_config() {
+    let config = good(include_str!("../../../etc/freebsd/palisade.toml"));
+    assert_eq!((config.ban().backend, config.backends()), (Some(Backend::Pf), &BackendSection::default()));
+}
+
+#[test]
 fn the_example_holds_every_key_with_its_default() {
     assert_eq!(good(EXAMPLE), Config::builtin());
     for (place, text) in [("the example", EXAMPLE), ("the man page", MAN_PAGE)] {

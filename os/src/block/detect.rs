@@ -15,10 +15,19 @@ pub enum Look {
     All,
 }
 
+/// Whether this system can have it at all. What it cannot have is not worth a word.
+const fn here(backend: Backend) -> bool {
+    match backend {
+        Backend::Nftables | Backend::Ipset | Backend::Iptables => cfg!(target_os = "linux"),
+        Backend::Pf | Backend::Ipfw => cfg!(not(target_os = "linux")),
+        _ => true,
+    }
+}
+
 /// Looks, by opening each: what opens has found all it needs. Nothing is changed.
 pub fn look(section: &BackendSection, how: Look) -> Facts {
     let mut facts = Facts::default();
-    for backend in CANDIDATES {
+    for backend in CANDIDATES.into_iter().filter(|backend| here(*backend)) {
         let seen = match open(backend, section) {
             Ok(_) => Seen::Usable(words(backend).to_owned()),
             Err(BlockError::Unusable { what, hint }) => Seen::Unusable { why: unnamed(backend, &what), fix: hint },

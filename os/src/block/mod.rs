@@ -4,6 +4,7 @@ pub mod command;
 pub mod detect;
 mod file;
 pub mod hosts;
+pub mod ipfw;
 #[cfg(target_os = "linux")]
 pub mod ipset;
 #[cfg(target_os = "linux")]
@@ -15,6 +16,7 @@ pub mod neighbours;
 #[cfg(target_os = "linux")]
 pub mod nftables;
 pub mod nginx;
+pub mod pf;
 #[cfg(target_os = "linux")]
 pub mod proof;
 #[cfg(target_os = "linux")]
@@ -91,6 +93,8 @@ pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocke
     Ok(match backend {
         #[cfg(target_os = "linux")]
         Backend::Nftables => Box::new(nftables::Nftables::open()?),
+        Backend::Pf => Box::new(pf::Pf::open(section)?),
+        Backend::Ipfw => Box::new(ipfw::Ipfw::open(section)?),
         #[cfg(target_os = "linux")]
         Backend::Ipset => Box::new(ipset::Ipset::open(section)?),
         #[cfg(target_os = "linux")]
@@ -101,7 +105,6 @@ pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Blocke
         #[cfg(not(target_os = "linux"))]
         Backend::Nftables | Backend::Ipset | Backend::Iptables => return Err(linux_only(backend)),
         Backend::Memory => Box::new(memory::Memory::new()),
-        other => return Err(BlockError::Unusable { what: format!("{other} in {:?}", section.path), hint: String::new() }),
     })
 }
 

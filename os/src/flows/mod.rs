@@ -3,10 +3,13 @@
 //! Called only once the block stands: states ended without a block in both directions come back
 //! with the next packet.
 
+pub mod ipfw;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod memory;
+pub mod pf;
 mod targets;
+mod tcpdrop;
 
 use palisade_core::bans::backend::Backend;
 use palisade_core::bans::wall::Ports;
@@ -39,21 +42,16 @@ pub trait Flows: Send {
 
 /// Opens what ends connections where this firewall blocks, in the calling thread's network namespace.
 pub fn open(backend: Backend, section: &BackendSection) -> Result<Box<dyn Flows>, FlowError> {
-    let _ = section;
     Ok(match backend {
+        Backend::Pf => Box::new(pf::Pf::open(section)?),
+        Backend::Ipfw => Box::new(ipfw::Ipfw::open(section)),
         Backend::Memory => Box::new(memory::Memory::new(Vec::new())),
         #[cfg(target_os = "linux")]
         _ => Box::new(linux::Linux::open()?),
+        // Whatever keeps packets out there: the host's own sockets can be ended.
         #[cfg(not(target_os = "linux"))]
-        other => return Err(unknown(other)),
+        _ => Box::new(ipfw::Ipfw::open(section)),
     })
-}
-
-/// What is said where nothing of this system ends the connections of that firewall.
-#[cfg(not(target_os = "linux"))]
-fn unknown(backend: Backend) -> FlowError {
-    let source = std::io::ErrorKind::Unsupported.into();
-    FlowError { what: format!("there is no way to end connections beside {backend} on this system"), killed: Killed::default(), source }
 }
 
 /// Why connections could not be ended.

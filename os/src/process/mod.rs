@@ -3,6 +3,7 @@
 mod fed;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
+mod lines;
 #[cfg(target_os = "linux")]
 mod linux;
 mod tool;
