@@ -8,8 +8,8 @@
 //!   does. Always by SIGKILL, which no program can answer with cleaning up.
 //! * Nothing in such a protocol says that a line was carried out. What can be seen is that the pipe
 //!   is empty, and that the program waits, without a child of its own at work: then it waits for
-//!   more input. (`/proc/PID/stat` field 3, `/proc/PID/task/PID/children`: proc(5). Where they are
-//!   not to be had, the empty pipe must do.)
+//!   more input. (`State` and the counts of context switches in `/proc/PID/task/PID/status`, and
+//!   `/proc/PID/task/PID/children`: proc(5). Where they are not to be had, the empty pipe must do.)
 
 use std::ffi::OsStr;
 use std::fs;
@@ -189,10 +189,12 @@ impl Fed {
     /// for a child at work.
     fn waits(&mut self, busy_since: &mut Option<Tick>) -> bool {
         let pid = self.pid();
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-        // The state follows the name, which is in brackets and may hold anything, brackets too.
-        let sleeps = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'));
+        let Ok(before) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/status")) else { return true };
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let after = fs::read_to_string(format!("/proc/{pid}/task/{pid}/status")).unwrap_or_default();
+        // Only if it did not run in between were those its children while it slept: else it may have had one before and
+        // another after the look at them.
+        let sleeps = sleep(&before).is_some_and(|sleep_before| sleep(&after) == Some(sleep_before));
         let busy = children.split_ascii_whitespace().any(|child| !self.staying.iter().any(|stays| stays == child));
         if !sleeps || !busy {
             *busy_since = None;
@@ -205,6 +207,12 @@ impl Fed {
         self.staying = children.split_ascii_whitespace().map(str::to_owned).collect();
         true
     }
+}
+
+/// How often a sleeping task had stopped running, by itself and not; `None` for one that does not sleep.
+fn sleep(status: &str) -> Option<Vec<&str>> {
+    let of = |name: &'static str| status.lines().filter(move |line| line.starts_with(name));
+    of("State:").any(|line| line.contains("S (sleeping)")).then(|| of("voluntary_ctxt").chain(of("nonvoluntary_ctxt")).collect())
 }
 
 impl Drop for Fed {
@@ -232,6 +240,19 @@ mod tests {
         let mut fed = sh(&format!("while read -r line; do sleep 0.2; echo \"$line\" >>{}; done", path.display()));
         assert_eq!(fed.tell(b"one\ntwo\n", SOON).unwrap(), Told::Taken(String::new()));
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn one_child_after_another_is_not_mistaken_for_none() {
+        // Many short ones: the moments between them are many.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("done");
+        let child = "/bin/true;".repeat(40);
+        let mut fed = sh(&format!("while read -r line; do {child} echo \"$line\" >{}; done", path.display()));
+        for n in 0..40 {
+            assert_eq!(fed.tell(format!("{n}\n").as_bytes(), SOON).unwrap(), Told::Taken(String::new()));
+            assert_eq!(fs::read_to_string(&path).unwrap_or_default(), format!("{n}\n"));
+        }
     }
 
     #[test]

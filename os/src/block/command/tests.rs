@@ -142,7 +142,9 @@ impl Wire {
     #[track_caller]
     fn shut(&self, shut: &[&str]) {
         for (host, _) in &self.senders {
-            assert_eq!(self.carries(host), !shut.contains(host), "{host}; to be shut out: {shut:?}");
+            // One packet that comes through is one too many; one that is late on a busy machine is none.
+            let carried = if shut.contains(host) { self.carries(host) } else { (0..20).any(|_| self.carries(host)) };
+            assert_eq!(carried, !shut.contains(host), "{host}; to be shut out: {shut:?}");
         }
     }
 }
