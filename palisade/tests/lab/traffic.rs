@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 use super::space::{Space, enter};
 
@@ -17,7 +17,8 @@ pub fn tcp(space: &Space, from: &str, to: &str) -> std::io::Result<TcpStream> {
     let (from, to): (SocketAddr, SocketAddr) = (SocketAddr::new(from.parse().unwrap(), 0), to.parse().unwrap());
     space.within(|| {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let stream = TcpStream::from(socket(family, SocketType::STREAM, None)?);
+        // Not for children: one that another test starts meanwhile would hold the stream open, and go on knocking.
+        let stream = TcpStream::from(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?);
         // Gives up after 2 s in place of 2 minutes.
         stream.set_write_timeout(Some(Duration::from_secs(2)))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
