@@ -10,7 +10,7 @@ use palisade_core::time::{Now, Stamp, Tick};
 
 fuzz_target!(|bytes: &[u8]| {
     let now = Now { stamp: Stamp(1_795_366_800_000), tick: Tick(1) };
-    let limits = Limits { bans: 1000, ports: true, timeouts: true, counters: true };
+    let limits = Limits { bans: 1000, ports: true, timeouts: true, counters: true, lasting: false };
     let mut brain = Brain::new(Config::builtin(), Mode::Enforce, "memory", limits, Kept::default(), now);
     let mut actions = Vec::new();
     for line in bytes.split(|b| *b == b'\n') {

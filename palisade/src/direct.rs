@@ -54,7 +54,10 @@ impl Direct {
             if !blocker.read(Read::Frame)?.whole {
                 actions.retain(|action| matches!(action, Action::Keep(_)));
             }
-            open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
+            let kills = open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
+            let mut direct = Self { brain, store, blocker, flows, _lock: lock };
+            direct.act_all(kills, &mut None)?;
+            return Ok(direct);
         }
         Ok(Self { brain, store, blocker, flows, _lock: lock })
     }
@@ -73,11 +76,7 @@ impl Direct {
         let who = "the command line".to_owned();
         self.brain.handle(Event::Asked { id: 0, who, request }, now, &mut actions);
         let mut answer = None;
-        while !actions.is_empty() {
-            for action in std::mem::take(&mut actions) {
-                self.act(action, &mut actions, &mut answer)?;
-            }
-        }
+        self.act_all(actions, &mut answer)?;
         Ok(match answer {
             Some(Reply::Status(mut status)) => {
                 status.since = None;
@@ -91,6 +90,16 @@ impl Direct {
             Some(reply) => reply,
             None => Reply::Failed { exit: 70, message: "there was no answer; this is a bug".to_owned() },
         })
+    }
+
+    /// Does these and what follows from them.
+    fn act_all(&mut self, mut actions: Vec<Action>, answer: &mut Option<Reply>) -> Result<()> {
+        while !actions.is_empty() {
+            for action in std::mem::take(&mut actions) {
+                self.act(action, &mut actions, answer)?;
+            }
+        }
+        Ok(())
     }
 
     fn act(&mut self, action: Action, more: &mut Vec<Action>, answer: &mut Option<Reply>) -> Result<()> {

@@ -110,7 +110,7 @@ mod tests {
     use crate::time::Span;
 
     const NOW: Stamp = Stamp(1_000_000);
-    const ABLE: Limits = Limits { bans: 1000, ports: true, timeouts: true, counters: true };
+    const ABLE: Limits = Limits { bans: 1000, ports: true, timeouts: true, counters: true, lasting: false };
 
     fn prefix(n: u8) -> Prefix {
         Prefix::host(Ipv4Addr::new(192, 0, 2, n).into())
@@ -182,7 +182,13 @@ mod tests {
     }
 
     fn limits() -> impl Strategy<Value = Limits> {
-        (0usize..20, any::<bool>(), any::<bool>()).prop_map(|(bans, ports, timeouts)| Limits { bans, ports, timeouts, counters: false })
+        (0usize..20, any::<bool>(), any::<bool>()).prop_map(|(bans, ports, timeouts)| Limits {
+            bans,
+            ports,
+            timeouts,
+            counters: false,
+            lasting: false,
+        })
     }
 
     proptest! {

@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::backend::Backend;
+
 /// The way the probe's packets took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -81,6 +83,12 @@ impl fmt::Display for Proof {
 }
 
 impl Trial {
+    /// Whether packets went through the host, and the firewall is a program that shuts out of the host alone. Which
+    /// of the two a program does is its own business (sshguard's do the host), and is told.
+    fn excused(&self, backend: Backend) -> bool {
+        backend == Backend::Command && matches!(self.way, Way::Through4 | Way::Through6) && self.stands && self.banned
+    }
+
     /// What is wrong, if something is.
     fn failure(&self) -> Option<&'static str> {
         if !self.stands {
@@ -99,7 +107,8 @@ impl Trial {
 }
 
 /// What these trials prove. One way that leaks is a failure, whatever the others show.
-pub fn judge(trials: &[Trial]) -> Proof {
+pub fn judge(backend: Backend, trials: &[Trial]) -> Proof {
+    let (open, trials): (Vec<Trial>, Vec<Trial>) = trials.iter().partition(|trial| trial.excused(backend));
     let failures: Vec<String> = trials.iter().filter_map(|trial| Some(format!("{} {}", trial.failure()?, trial.way))).collect();
     if !failures.is_empty() {
         return Proof::Failed { what: failures.join("; ") };
@@ -115,12 +124,19 @@ pub fn judge(trials: &[Trial]) -> Proof {
         return Proof::Untried { why };
     }
     let rest = if not.is_empty() { String::new() } else { format!(" (other rules drop it {not}, banned or not)") };
-    Proof::Proven { how: format!("packets of a banned address were dropped {shown}{rest}") }
+    let open: Vec<String> = open.iter().map(|trial| trial.way.to_string()).collect();
+    let open =
+        if open.is_empty() { String::new() } else { format!("; they still pass {}, which the program does not guard", open.join(", ")) };
+    Proof::Proven { how: format!("packets of a banned address were dropped {shown}{rest}{open}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judge(trials: &[Trial]) -> Proof {
+        super::judge(Backend::Nftables, trials)
+    }
 
     const GOOD: Trial = Trial { way: Way::In4, before: true, stands: true, banned: false, counted: Some(3), after: true };
 
@@ -135,6 +151,18 @@ mod tests {
         assert!(matches!(judge(&[ghost]), Proof::Failed { what } if what.contains("cannot be read back")));
         let stuck = Trial { after: false, ..GOOD };
         assert!(matches!(judge(&[stuck]), Proof::Failed { what } if what.contains("let go again")));
+    }
+
+    #[test]
+    fn a_program_may_guard_the_host_alone_and_that_is_told() {
+        let leak = Trial { way: Way::Through4, banned: true, ..GOOD };
+        assert_eq!(
+            super::judge(Backend::Command, &[GOOD, leak]).to_string(),
+            "proven: packets of a banned address were dropped to this host by IPv4; they still pass through this host by IPv4, \
+             which the program does not guard"
+        );
+        let open = Trial { way: Way::In6, ..leak };
+        assert!(matches!(super::judge(Backend::Command, &[GOOD, open]), Proof::Failed { .. }));
     }
 
     #[test]

@@ -160,6 +160,9 @@ pub struct Limits {
     pub timeouts: bool,
     /// Whether it counts what each ban drops, of a wall that is not too long for that.
     pub counters: bool,
+    /// Whether a connection that is open already goes on past a ban. Then those of all bans are ended after the wall
+    /// was built anew, for who came in while it was down.
+    pub lasting: bool,
 }
 
 /// How far an element's remaining time may be from what is wanted before it counts as wrong.

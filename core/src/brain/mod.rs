@@ -68,6 +68,8 @@ pub struct Brain {
     backend: String,
     /// Whether the firewall can limit a ban to ports. One that cannot shuts out of all of them.
     ports: bool,
+    /// Whether open connections go on past a ban there.
+    lasting: bool,
     chosen: Option<String>,
     proof: Option<Proof>,
     clock: clock::Steady,
@@ -118,6 +120,7 @@ impl Brain {
             mode,
             backend: backend.to_owned(),
             ports: limits.ports,
+            lasting: limits.lasting,
             chosen: None,
             proof: None,
             clock: clock::Steady::new(now),

@@ -9,7 +9,7 @@ use crate::time::{Term, Until};
 
 mod importing;
 
-const LIMITS: Limits = Limits { bans: 1_000_000, ports: true, timeouts: true, counters: true };
+const LIMITS: Limits = Limits { bans: 1_000_000, ports: true, timeouts: true, counters: true, lasting: false };
 
 /// A brain with a clock of its own and a wall that does as it is told.
 struct Lab {
@@ -480,4 +480,19 @@ fn a_firewall_without_ports_shuts_out_of_all_of_them_and_says_so() {
     let mut lab = Lab::new(text);
     let actions = lab.fail("203.0.113.5", 2);
     assert!(steps(&actions).iter().any(|step| matches!(step, Step::Block(entry) if entry.key.ports == Ports::only([22]).unwrap())));
+}
+
+#[test]
+fn where_open_connections_go_on_past_a_ban_a_wall_built_anew_ends_them() {
+    for lasting in [true, false] {
+        let mut lab = Lab::on(Limits { lasting, ..LIMITS }, "", Mode::Enforce, Kept::default());
+        lab.ban("203.0.113.5", false);
+        let actions = lab.play(Event::Drifted { keys: None, what: "flushed".to_owned(), seen: lab.now.tick });
+        let rebuilt = actions.iter().position(|action| matches!(action, Action::Rebuild { .. })).unwrap();
+        let ended = actions.iter().position(
+            |action| matches!(action, Action::Kill { targets, .. } if *targets == [("203.0.113.5/32".parse().unwrap(), Ports::All)]),
+        );
+        assert_eq!(ended.is_some(), lasting, "{actions:?}");
+        assert!(ended.is_none_or(|at| at > rebuilt), "ended before the wall stands");
+    }
 }

@@ -196,9 +196,19 @@ impl Brain {
             None => {
                 self.orders.retry_wait = Span::ZERO;
                 self.trouble(WALL, None, now.stamp);
+                self.end_what_came_in();
             }
         }
         self.finish(ticket, Some(now));
+    }
+
+    /// Ends the connections of everybody who is banned, where the firewall lets open ones go on: whoever came in
+    /// before the wall stood again would stay.
+    fn end_what_came_in(&mut self) {
+        if self.lasting && self.config.ban().policy.kill_states && !self.table.is_empty() {
+            let targets = self.table.entries().map(|entry| (entry.key.prefix, entry.key.ports)).collect();
+            self.end(targets, Pending::default());
+        }
     }
 
     /// Something of the wall does not stand: say so, and build it anew soon.

@@ -290,7 +290,7 @@ impl Blocker for Command {
     }
 
     fn limits(&self) -> Limits {
-        Limits { bans: MOST_BANS, ports: false, timeouts: false, counters: false }
+        Limits { bans: MOST_BANS, ports: false, timeouts: false, counters: false, lasting: true }
     }
 
     /// Answers from what the program was told, see above.

@@ -294,7 +294,7 @@ impl Blocker for Ipfw {
     }
 
     fn limits(&self) -> Limits {
-        Limits { bans: MOST_BANS, ports: false, timeouts: false, counters: false }
+        Limits { bans: MOST_BANS, ports: false, timeouts: false, counters: false, lasting: false }
     }
 
     fn read(&mut self, what: Read<'_>) -> Result<Found, BlockError> {

@@ -107,7 +107,7 @@ impl Blocker for Memory {
     }
 
     fn limits(&self) -> Limits {
-        Limits { bans: MOST_BANS, ports: true, timeouts: true, counters: true }
+        Limits { bans: MOST_BANS, ports: true, timeouts: true, counters: true, lasting: false }
     }
 
     fn read(&mut self, what: Read<'_>) -> Result<Found, BlockError> {

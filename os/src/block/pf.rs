@@ -318,7 +318,7 @@ impl Blocker for Pf {
     }
 
     fn limits(&self) -> Limits {
-        Limits { bans: self.most, ports: true, timeouts: false, counters: true }
+        Limits { bans: self.most, ports: true, timeouts: false, counters: true, lasting: true }
     }
 
     fn read(&mut self, what: Read<'_>) -> Result<Found, BlockError> {

@@ -174,6 +174,9 @@ impl House {
         let (brain, stop) = (outlet, house.stopper()?);
         house.spawn("signals", move || signals_thread(&signals, &stop, &brain))?;
         house.names()?;
+        for action in std::mem::take(&mut house.actions) {
+            house.act(action);
+        }
         house.sources = Sources::start(1, &house.config, &house.positions, &house.outlet)?;
         Ok(house)
     }
@@ -186,7 +189,8 @@ impl House {
         }
         actions.retain(|action| !matches!(action, Action::Order { .. } | Action::Rebuild { .. }));
         self.brain.raise(&mut actions);
-        open::carry_out(actions, &mut self.brain, blocker, store)
+        self.actions = open::carry_out(actions, &mut self.brain, blocker, store)?;
+        Ok(())
     }
 
     /// Proves that what now stands blocks. A firewall that lets the banned pass is an error here and now; what

@@ -93,7 +93,8 @@ fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look) -> Re
     if matches!(opening, Opening::SetAside { .. }) {
         let mut actions = Vec::new();
         opened.brain.handle(Event::Forgotten, now, &mut actions);
-        carry_out(actions, &mut opened.brain, opened.blocker.as_mut(), &mut opened.store)?;
+        // The wall is not built by this, so there is nobody to end.
+        let _ = carry_out(actions, &mut opened.brain, opened.blocker.as_mut(), &mut opened.store)?;
     }
     Ok(opened)
 }
@@ -208,9 +209,11 @@ pub(crate) fn recovered(blocker: &mut dyn Blocker, now: Stamp) -> Vec<Ban> {
 }
 
 /// Carries actions out right here, one after another, until nothing follows from them: for the
-/// start of the daemon and for the verbs without one. Answers are left out.
-pub(crate) fn carry_out(actions: Vec<Action>, brain: &mut Brain, blocker: &mut dyn Blocker, store: &mut Store) -> Result<()> {
+/// start of the daemon and for the verbs without one. Answers are left out; connections that are to be ended are
+/// handed back, for whoever can do that.
+pub(crate) fn carry_out(actions: Vec<Action>, brain: &mut Brain, blocker: &mut dyn Blocker, store: &mut Store) -> Result<Vec<Action>> {
     let mut todo = std::collections::VecDeque::from(actions);
+    let mut kills = Vec::new();
     while let Some(action) = todo.pop_front() {
         let event = match action {
             Action::Rebuild { ticket, frame, entries } => {
@@ -234,13 +237,17 @@ pub(crate) fn carry_out(actions: Vec<Action>, brain: &mut Brain, blocker: &mut d
                 keep(store, &records)?;
                 continue;
             }
+            kill @ Action::Kill { .. } => {
+                kills.push(kill);
+                continue;
+            }
             _ => continue,
         };
         let mut more = Vec::new();
         brain.handle(event, clock::now(), &mut more);
         todo.extend(more);
     }
-    Ok(())
+    Ok(kills)
 }
 
 /// Writes records; a store that cannot be written does not keep the wall from standing.

@@ -311,7 +311,7 @@ impl Blocker for Ipset {
     }
 
     fn limits(&self) -> Limits {
-        Limits { bans: MOST_BANS, ports: true, timeouts: true, counters: true }
+        Limits { bans: MOST_BANS, ports: true, timeouts: true, counters: true, lasting: false }
     }
 
     fn read(&mut self, what: Read<'_>) -> Result<Found, BlockError> {

@@ -215,7 +215,7 @@ impl Blocker for Iptables {
     }
 
     fn limits(&self) -> Limits {
-        Limits { bans: MOST_BANS, ports: true, timeouts: false, counters: false }
+        Limits { bans: MOST_BANS, ports: true, timeouts: false, counters: false, lasting: false }
     }
 
     fn read(&mut self, what: Read<'_>) -> Result<Found, BlockError> {

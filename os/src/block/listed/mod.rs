@@ -77,7 +77,7 @@ impl<S: Syntax> Listed<S> {
 
     /// What such a file can hold.
     pub(super) const fn limits() -> Limits {
-        Limits { bans: MOST_BANS, ports: false, timeouts: false, counters: false }
+        Limits { bans: MOST_BANS, ports: false, timeouts: false, counters: false, lasting: true }
     }
 
     /// Reads back what the file says, whatever we last wrote.

@@ -37,6 +37,9 @@ pub struct Outcome {
     pub notes: Vec<String>,
 }
 
+/// Where programs keep what is gone at the next boot (hier(7)).
+const RUN: &str = "/run";
+
 /// Proves it, or says why that is not possible here.
 pub fn prove(backend: Backend, section: &BackendSection) -> Outcome {
     if !backend.filters_packets() {
@@ -68,13 +71,14 @@ fn apart(backend: Backend, section: &BackendSection, copy: &Copy, notes: &mut Ve
     if let (Err(error), Backend::Command) = (&frozen, backend) {
         return Ok(Proof::Untried { why: format!("the program would be run here with your files in its reach ({error})") });
     }
-    for folder in ["/run", "/tmp"] {
-        netns::hide(Path::new(folder))?;
-    }
+    // Locks and sockets are made there, and those of the host are not for us.
+    netns::hide(Path::new(RUN))?;
+    let mut section = section.clone();
+    section.command.record = format!("{RUN}/palisade-proof");
     let lab = probe::Lab::build(&links, forwards)?;
     notes.extend(copy.lay());
-    Ok(match lab.trials(backend, section) {
-        Ok(trials) => judge(&trials),
+    Ok(match lab.trials(backend, &section) {
+        Ok(trials) => judge(backend, &trials),
         Err(error) => Proof::Failed { what: error },
     })
 }
