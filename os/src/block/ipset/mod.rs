@@ -209,7 +209,6 @@ impl Ipset {
 
     /// Makes the frame stand. Who is on both lists is on one at every moment.
     fn set_frame(&mut self, frame: &Frame) -> Result<(), BlockError> {
-        self.glance()?;
         let Seen { known, .. } = self.learn()?;
         let (old, used) = (self.allowed(&known)?, known.used());
         let mut layouts = known.layouts;
@@ -251,7 +250,6 @@ impl Ipset {
     }
 
     fn look(&mut self, what: Read<'_>) -> Result<Found, BlockError> {
-        self.glance()?;
         let Seen { known, nothing, .. } = self.learn()?;
         if nothing {
             self.known = None;

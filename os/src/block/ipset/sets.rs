@@ -22,6 +22,7 @@ use palisade_core::net::{Family, Prefix};
 use palisade_core::time::{Span, Stamp, Until};
 
 use super::MOST_BANS;
+use crate::block::whole_story;
 use crate::block::xtables::lines::Lines;
 use crate::block::xtables::option;
 use crate::process::{LONG, Tool, ToolError};
@@ -285,7 +286,7 @@ fn write(out: &mut dyn Write, change: &Change, names: &[&str]) -> io::Result<()>
 
 /// What to do about what ipset said.
 pub fn hint(error: &ToolError) -> String {
-    let said = format!("{} {error}", error.complaint());
+    let said = whole_story(error);
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if matches!(error, ToolError::Missing { .. }) {
         "install Debian's package `ipset`, or name the folder of its program in `path` of [backend]".to_owned()
