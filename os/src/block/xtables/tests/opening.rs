@@ -74,7 +74,11 @@ fn ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6(which: Which) {
     });
 }
 
-over_all!(plain_names_do_where_they_are_of_the_kind, ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6);
+over_all!(
+    without_the_right_it_says_which_one,
+    plain_names_do_where_they_are_of_the_kind,
+    ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6
+);
 
 #[test]
 fn a_missing_program_is_named_with_its_package() {
@@ -107,5 +111,14 @@ fn a_table_that_only_nft_can_write_is_said_to_be_so() {
         let section = Which { backend: Backend::Iptables, kind: Kind::Nft }.section();
         let Err(error) = open(Backend::Iptables, &section) else { panic!("it cannot be written") };
         assert!(error.to_string().contains("only nft(8) can write"), "{}", whole_story(&error));
+    });
+}
+
+fn without_the_right_it_says_which_one(which: Which) {
+    alone(move || {
+        // SAFETY: plain system call without pointers. Made directly it changes the calling thread only, and what it starts.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
+        let Err(error) = open(which.backend, &which.section()) else { panic!("nobody may do it") };
+        assert!(error.to_string().contains("run as root"), "{}", whole_story(&error));
     });
 }
