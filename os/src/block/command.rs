@@ -53,6 +53,7 @@ use palisade_core::time::{Span, Stamp, Tick};
 use self::ledger::{Ledger, words};
 use super::{BlockError, Blocker, Drift, Read};
 use crate::clock;
+use crate::errors::chain;
 use crate::process::{Fed, LONG, SOON, Told, Tool, ToolError};
 
 /// How many bans fit. All are told one by one after each start: measured at 3 ms each with
@@ -206,7 +207,7 @@ impl Command {
         self.sure.clear();
         let steady = now.since(self.started) >= STEADY;
         self.wait = if steady { Span::ZERO } else { self.wait.times(2.0).clamp(WAIT_FIRST, WAIT_MOST) };
-        self.end = Some(End { what: why.chain(), due: now.plus(self.wait), told: false });
+        self.end = Some(End { what: chain(&why), due: now.plus(self.wait), told: false });
         why
     }
 

@@ -29,6 +29,7 @@ use palisade_core::bans::wall::{Entry, Found, Frame, Key, Limits, Report, Step};
 use palisade_core::config::BackendSection;
 use palisade_core::time::Stamp;
 
+use crate::errors::chain;
 use crate::process::ToolError;
 
 /// What to read back.
@@ -149,31 +150,13 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    /// All of it on one line, down to its cause.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            next = cause.source();
-        }
-        text
-    }
-
     /// The report of so many steps that failed by this, all of them.
     pub(crate) fn all_failed(&self, steps: usize) -> Report {
-        let why = self.chain();
+        let why = chain(self);
         Report { done: 0, failed: (0..steps).map(|index| (index, why.clone())).collect() }
     }
 }
 
 fn hinted(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!(" ({hint})") }
-}
-
-/// An error with everything behind it, on one line: what a [`Report`] says of a step.
-fn whole_story(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }

@@ -322,6 +322,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::errors::chain;
 
     fn sh() -> Tool {
         Tool::find("sh", &["/nonexistent".into(), "/bin".into()]).unwrap()
@@ -345,11 +346,6 @@ mod tests {
         assert_eq!(printed, line.len());
         let error = cat.feed::<&str>(&[], |input| input.write_all(line.as_bytes())).unwrap_err();
         assert!(chain(&error).contains("more than 65536 bytes"), "{}", chain(&error));
-    }
-
-    fn chain(error: &ToolError) -> String {
-        use std::error::Error as _;
-        error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
     }
 
     #[test]

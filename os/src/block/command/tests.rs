@@ -10,6 +10,7 @@ use std::time::Duration;
 use palisade_core::time::Until;
 
 use super::*;
+use crate::errors::chain;
 use crate::netns::Netns;
 use crate::wake::poll;
 
@@ -351,10 +352,10 @@ fn what_it_complains_of_is_told_for_that_ban_alone() {
 fn a_program_that_cannot_start_is_an_error_that_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let record = dir.path().join("record");
-    let missing = Command::open(&section(&record, &["/usr/libexec/sshguard/sshg-fw-ipfwd"])).unwrap_err().chain();
+    let missing = chain(&Command::open(&section(&record, &["/usr/libexec/sshguard/sshg-fw-ipfwd"])).unwrap_err());
     assert!(missing.contains("sshg-fw-ipfwd is no program") && missing.contains("[backend.command]"), "{missing}");
     assert!(Command::open(&section(&record, &[])).is_err());
-    assert!(Command::open(&section(Path::new("/proc/nothing/record"), &["/bin/sh"])).unwrap_err().chain().contains("`record`"));
+    assert!(chain(&Command::open(&section(Path::new("/proc/nothing/record"), &["/bin/sh"])).unwrap_err()).contains("`record`"));
 
     // No iptables where it looks for one.
     let sshguard = format!("{SSHGUARD}/sshg-fw-iptables");
@@ -363,13 +364,13 @@ fn a_program_that_cannot_start_is_an_error_that_says_so() {
     std::os::unix::fs::symlink("/usr/bin/basename", empty.join("basename")).unwrap();
     let path = format!("PATH={}", empty.display());
     let mut wall = Command::open(&section(&record, &["/usr/bin/env", &path, &sshguard])).unwrap();
-    let error = wall.replace(&Frame::default(), &mut [entry("192.0.2.7/32")].into_iter(), now()).unwrap_err().chain();
+    let error = chain(&wall.replace(&Frame::default(), &mut [entry("192.0.2.7/32")].into_iter(), now()).unwrap_err());
     for part in ["exit status: 69", "Could not initialize firewall", "cannot set its firewall up"] {
         assert!(error.contains(part), "{error}");
     }
     assert!(!wall.read(Read::Frame).unwrap().whole);
     // It is not started again at once, and says so.
-    let error = wall.replace(&Frame::default(), &mut std::iter::empty(), now()).unwrap_err().chain();
+    let error = chain(&wall.replace(&Frame::default(), &mut std::iter::empty(), now()).unwrap_err());
     assert!(error.contains("it is started again in"), "{error}");
     let report = wall.apply(&[Step::Block(entry("192.0.2.7/32"))], now());
     assert!(report.failed[0].1.contains("exit status: 69"), "{report:?}");
@@ -380,7 +381,7 @@ fn one_that_does_not_understand_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let script = "read -r line; echo 'Invalid command' >&2; exit 65";
     let mut wall = Command::open(&section(&dir.path().join("record"), &["/bin/sh", "-c", script])).unwrap();
-    let error = wall.replace(&Frame::default(), &mut [entry("192.0.2.7/32")].into_iter(), now()).unwrap_err().chain();
+    let error = chain(&wall.replace(&Frame::default(), &mut [entry("192.0.2.7/32")].into_iter(), now()).unwrap_err());
     assert!(error.contains("exit status: 65: Invalid command") && error.contains("sshguard's backend protocol"), "{error}");
 }
 

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
+use crate::errors::chain;
 
 /// A folder with hosts.allow and hosts.deny.
 struct Etc(tempfile::TempDir);
@@ -125,7 +126,7 @@ fn every_one_of_many_is_denied_whatever_the_lengths_of_lines() {
 #[test]
 fn in_hosts_allow_it_comes_before_what_lets_everybody_in() {
     let etc = Etc::new("sshd : 192.0.2.0/255.255.255.0\nALL : ALL\n", "ALL : ALL\n");
-    let error = Hosts::open(&etc.section("hosts.deny")).unwrap_err().chain();
+    let error = chain(&Hosts::open(&etc.section("hosts.deny")).unwrap_err());
     assert!(error.contains("with `ALL : ALL`") && error.contains("[backend.hosts]"), "{error}");
     let mut wall = Hosts::open(&etc.section("hosts.allow")).unwrap();
     replaced(&mut wall, &["192.0.2.7/32"]);
@@ -208,11 +209,11 @@ fn a_link_stays_and_what_cannot_be_written_is_told_at_once() {
     let mut wall = Hosts::open(&etc.section("link")).unwrap();
     replaced(&mut wall, &["192.0.2.7/32"]);
     assert!(fs::symlink_metadata(etc.path("link")).unwrap().is_symlink() && etc.denied("192.0.2.7"));
-    let error = Hosts::open(&HostsSection { file: "/nonexistent/hosts.deny".into() }).unwrap_err().chain();
+    let error = chain(&Hosts::open(&HostsSection { file: "/nonexistent/hosts.deny".into() }).unwrap_err());
     assert!(error.contains("/nonexistent/hosts.deny") && error.contains("[backend.hosts]"), "{error}");
     let error = Hosts::open(&HostsSection { file: "/proc/hosts.deny".into() })
         .and_then(|mut wall| wall.replace(&Frame::default(), &mut [entry("192.0.2.7/32")].into_iter(), now()).map(|_| wall));
-    assert!(error.unwrap_err().chain().contains("/proc/hosts.deny"));
+    assert!(chain(&error.unwrap_err()).contains("/proc/hosts.deny"));
 }
 
 #[test]

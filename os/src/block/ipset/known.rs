@@ -95,9 +95,10 @@ impl Ipset {
         Ok(headers)
     }
 
-    /// Looks at rules and sets.
+    /// Looks at rules and sets; whether these still are as we left them, too.
     pub(super) fn learn(&mut self) -> Result<Seen, BlockError> {
         let headers = self.headers()?;
+        self.compare(&headers);
         let mut known = Known::new(Vec::new());
         let mut nothing = true;
         for family in self.tables.families() {
@@ -149,9 +150,13 @@ impl Ipset {
             return Ok(());
         }
         let headers = self.headers()?;
+        self.compare(&headers);
+        Ok(())
+    }
+
+    fn compare(&mut self, headers: &BTreeMap<String, Header>) {
         let now = self.seconds();
-        let Some(known) = &mut self.known else { return Ok(()) };
-        for held in &mut known.held {
+        for held in self.known.iter_mut().flat_map(|known| &mut known.held) {
             let ends = self.ends.get_mut(&held.name);
             let what = match headers.get(&held.name) {
                 None => Some(format!("the set {} is gone", held.name)),
@@ -178,6 +183,5 @@ impl Ipset {
         if self.seen.is_some() {
             self.known = None;
         }
-        Ok(())
     }
 }

@@ -24,6 +24,7 @@ use palisade_core::time::{Span, Stamp, Until};
 use super::MOST_BANS;
 use crate::block::xtables::lines::Lines;
 use crate::block::xtables::option;
+use crate::errors::chain;
 use crate::process::{LONG, Tool, ToolError};
 
 /// The longest timeout, in seconds: the kernel counts in milliseconds of 32 bits less one (ipset(8)).
@@ -285,7 +286,7 @@ fn write(out: &mut dyn Write, change: &Change, names: &[&str]) -> io::Result<()>
 
 /// What to do about what ipset said.
 pub fn hint(error: &ToolError) -> String {
-    let said = format!("{} {error}", error.complaint());
+    let said = chain(error);
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if matches!(error, ToolError::Missing { .. }) {
         "install Debian's package `ipset`, or name the folder of its program in `path` of [backend]".to_owned()

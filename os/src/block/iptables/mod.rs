@@ -23,10 +23,12 @@ use palisade_core::time::Stamp;
 use self::rules::{Side, is_ours};
 use super::xtables::Xtables;
 use super::xtables::save::Shape;
-use super::{BlockError, Blocker, Drift, Read, whole_story};
+use super::{BlockError, Blocker, Drift, Read};
+use crate::errors::chain;
 
 /// How many bans fit. At so many each packet takes 0.2 to 0.4 ms of a processor, with which no host
-/// answers an attack any more; and iptables takes 0.1 s for each change, as it reads all and writes all.
+/// answers an attack any more; and a change takes iptables-legacy 0.1 s, as it reads all and writes all, and
+/// iptables-nft up to 0.7 s.
 const MOST_BANS: usize = 65_536;
 
 /// From so many rules to delete on the chain is written anew: for each, all of it is searched.
@@ -108,7 +110,7 @@ impl Iptables {
             let changes = changes(side, steps, base, now, &mut count, &mut failed);
             match self.change(side, &changes, whole) {
                 Err(error) if last => {
-                    let why = whole_story(&error);
+                    let why = chain(&error);
                     let mine = steps.iter().enumerate().filter(|(_, step)| family(step) == Some(side.family));
                     failed.retain(|(index, _)| family(&steps[index - base]) != Some(side.family));
                     failed.extend(mine.map(|(at, _)| (base + at, why.clone())));
@@ -253,7 +255,7 @@ impl Blocker for Iptables {
             // Refused, it looks whether all still is as it was believed to be, and tries once more.
             match work(self, false).or_else(|_| work(self, true)) {
                 Ok(bad) => failed.extend(bad),
-                Err(error) => failed.extend((base..base + run).map(|index| (index, whole_story(&error)))),
+                Err(error) => failed.extend((base..base + run).map(|index| (index, chain(&error)))),
             }
             base += run;
         }

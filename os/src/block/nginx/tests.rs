@@ -11,6 +11,7 @@ use palisade_core::bans::wall::Key;
 use palisade_core::time::Until;
 
 use super::*;
+use crate::errors::chain;
 use crate::netns::Netns;
 
 const A4: &str = "192.0.2.1";
@@ -171,7 +172,7 @@ fn what_nginx_says_when_it_does_not_read_the_file_is_told_and_it_is_tried_again(
         let mut server = Server::new();
         let mut wall = Nginx::open(&server.section()).unwrap();
         // It does not run: the file is there for when it starts, and that it was not read is told.
-        let error = replace(&mut wall, &["192.0.2.1/32"]).unwrap_err().chain();
+        let error = chain(&replace(&mut wall, &["192.0.2.1/32"]).unwrap_err());
         assert!(error.contains("nginx.pid") && error.contains("nginx -t"), "{error}");
         server.start();
         shut(&[A4]);
@@ -214,7 +215,7 @@ fn a_file_of_somebody_elses_is_refused() {
     let file = dir.path().join("access.conf");
     fs::write(&file, "allow 192.0.2.0/24;\ndeny all;\n").unwrap();
     let section = NginxSection { file: file.to_str().unwrap().to_owned(), reload: vec!["/bin/true".into()] };
-    let error = Nginx::open(&section).unwrap_err().chain();
+    let error = chain(&Nginx::open(&section).unwrap_err());
     assert!(error.contains("access.conf holds lines that are not ours") && error.contains("[backend.nginx]"), "{error}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "allow 192.0.2.0/24;\ndeny all;\n");
 }

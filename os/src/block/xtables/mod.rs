@@ -109,17 +109,16 @@ impl Xtables {
 
     /// Changes the table as the script says: all of it or nothing.
     pub fn restore(&mut self, family: Family, script: &str) -> Result<(), ToolError> {
-        self.change(family, |programs| programs.restore(script))
+        self.change(family, |programs| programs.restore(script).map(|()| 1))
     }
 
-    fn change(&mut self, family: Family, work: impl FnOnce(&Programs) -> Result<(), ToolError>) -> Result<(), ToolError> {
+    fn change(&mut self, family: Family, work: impl FnOnce(&Programs) -> Result<u32, ToolError>) -> Result<(), ToolError> {
         let Some(programs) = self.programs(family).cloned() else { return Ok(()) };
         let watching = |source| ToolError::Run { call: "watching the filter tables".to_owned(), source };
         self.watch.pause().map_err(watching)?;
         let done = work(&programs);
-        // A program that changed nothing or failed made no transaction; then a look is taken for nothing.
-        self.watch.resume(u32::from(done.is_ok())).map_err(watching)?;
-        done
+        self.watch.resume(done.as_ref().copied().unwrap_or(0)).map_err(watching)?;
+        done.map(|_| ())
     }
 
     /// Becomes readable when somebody may have changed the tables.

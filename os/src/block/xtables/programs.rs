@@ -8,6 +8,7 @@ use palisade_core::net::Family;
 use super::lines::Lines;
 use super::save::{Shape, Snapshot};
 use crate::block::BlockError;
+use crate::errors::chain;
 use crate::process::{LONG, Tool, ToolError};
 
 /// How long a program waits for others that change the tables, in seconds (`-w` of iptables(8)). A
@@ -108,18 +109,19 @@ impl Programs {
         self.restore.feed(&["--noflush", WAIT], |input| input.write_all(script.as_bytes())).map(|_| ())
     }
 
-    /// Makes this stand. What stood is read again where somebody changed it in between.
-    pub(super) fn set(&self, shape: &Shape, ours: impl Fn(&str) -> bool) -> Result<(), ToolError> {
+    /// Makes this stand. What stood is read again where somebody changed it in between. In how many
+    /// transactions that was done: none where it stood.
+    pub(super) fn set(&self, shape: &Shape, ours: impl Fn(&str) -> bool) -> Result<u32, ToolError> {
         let mut tried = 0;
         loop {
             tried += 1;
             let there = self.snapshot(&ours)?;
             if there.amiss(shape).is_none() || there.is_empty() && *shape == Shape::default() {
-                return Ok(());
+                return Ok(0);
             }
             match self.restore(&there.script(shape)) {
                 Err(_) if tried < super::TRIES => {}
-                done => return done,
+                done => return done.map(|()| 1),
             }
         }
     }
@@ -187,7 +189,7 @@ pub(super) fn usable(who: &'static str, family: Family, kind: Kind, path: &[Stri
 
 /// What to do about what one of the programs said.
 pub fn hint(family: Family, kind: Kind, error: &ToolError) -> String {
-    let said = format!("{} {error}", error.complaint());
+    let said = chain(error);
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let hint = if has(&["ermission denied", "must be root", "not permitted"]) {
         match kind {

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use super::{Which, block, did, key, over_all};
 use crate::block::nftables::tests::namespace::{alone, sh};
 use crate::block::xtables::{Kind, Xtables};
-use crate::block::{BlockError, open, whole_story};
+use crate::block::{BlockError, open};
+use crate::errors::chain;
 
 /// A folder with these programs, each under a name of its own.
 fn folder(programs: &[(&str, &str)]) -> (TempDir, Vec<String>) {
@@ -47,7 +48,7 @@ fn plain_names_do_where_they_are_of_the_kind(which: Which) {
         let Err(error) = open(which.backend, &BackendSection { path: other.1, ..which.section() }) else { panic!("of the other kind") };
         assert!(matches!(error, BlockError::Tool { .. }) && error.to_string().contains("package `iptables`"), "{error}");
         let word = if which.kind == Kind::Nft { "`iptables-nft-restore`" } else { "`iptables-legacy-restore`" };
-        assert!(whole_story(&error).contains(word), "{}", whole_story(&error));
+        assert!(chain(&error).contains(word), "{}", chain(&error));
     });
 }
 
@@ -74,14 +75,18 @@ fn ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6(which: Which) {
     });
 }
 
-over_all!(plain_names_do_where_they_are_of_the_kind, ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6);
+over_all!(
+    without_the_right_it_says_which_one,
+    plain_names_do_where_they_are_of_the_kind,
+    ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6
+);
 
 #[test]
 fn a_missing_program_is_named_with_its_package() {
     for (backend, package) in [(Backend::Ipset, "`ipset`"), (Backend::Iptables, "`iptables`")] {
         let section = BackendSection { path: vec!["/nonexistent".to_owned()], ..BackendSection::default() };
         let Err(error) = open(backend, &section) else { panic!("nothing there") };
-        assert!(error.to_string().contains(package) && whole_story(&error).contains("/nonexistent"), "{}", whole_story(&error));
+        assert!(error.to_string().contains(package) && chain(&error).contains("/nonexistent"), "{}", chain(&error));
     }
 }
 
@@ -106,6 +111,15 @@ fn a_table_that_only_nft_can_write_is_said_to_be_so() {
         sh("nft 'table ip filter { chain INPUT { type filter hook input priority 50; }; }'");
         let section = Which { backend: Backend::Iptables, kind: Kind::Nft }.section();
         let Err(error) = open(Backend::Iptables, &section) else { panic!("it cannot be written") };
-        assert!(error.to_string().contains("only nft(8) can write"), "{}", whole_story(&error));
+        assert!(error.to_string().contains("only nft(8) can write"), "{}", chain(&error));
+    });
+}
+
+fn without_the_right_it_says_which_one(which: Which) {
+    alone(move || {
+        // SAFETY: plain system call without pointers. Made directly it changes the calling thread only, and what it starts.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
+        let Err(error) = open(which.backend, &which.section()) else { panic!("nobody may do it") };
+        assert!(error.to_string().contains("run as root"), "{}", chain(&error));
     });
 }
