@@ -190,3 +190,69 @@ fn without_rights_and_without_a_daemon_it_says_who_may() {
         assert!(answer.status.code() == Some(3) && said.contains("group palisade"), "{verb}: {:?} {said}", answer.status);
     }
 }
+
+/// What an `ipset` says whose kernel has no sets (libipset/session.c: a message of the kernel's that is not understood).
+const NO_SETS: &str = "#!/bin/sh\necho 'ipset v7.17: Cannot open session to kernel.' >&2\nexit 1\n";
+
+/// sshguard's failure of old: after an upgrade the backend was not recognised, and nothing was blocked, silently.
+#[test]
+fn a_firewall_that_is_not_recognised_or_not_whole_is_an_error_that_says_what_to_do() {
+    let Some(lab) = Lab::new() else { return };
+    let empty = lab.path("no-tools");
+    fs::create_dir(&empty).unwrap();
+    let no_kernel = lab.path("no-kernel");
+    fs::create_dir(&no_kernel).unwrap();
+    fs::write(no_kernel.join("ipset"), NO_SETS).unwrap();
+    fs::set_permissions(no_kernel.join("ipset"), fs::Permissions::from_mode(0o755)).unwrap();
+    let cases = [
+        // A name that is none: the config says where, and what was meant.
+        (
+            "[ban]\nbackend = \"nftable\"\n".to_owned(),
+            Some(4),
+            vec![":2:11: `nftable` is not a word for `backend`", "did you mean `nftables`?"],
+        ),
+        // The tool is not there.
+        (
+            format!("[ban]\nbackend = \"ipset\"\n[backend]\npath = [\"{}\"]\n", empty.display()),
+            None,
+            vec!["nothing would be blocked", "there is no program `ipset`", "`backend = \"nftables\"` in [ban] would work here"],
+        ),
+        (
+            format!("[ban]\nbackend = \"iptables\"\n[backend]\npath = [\"{}\"]\n", empty.display()),
+            None,
+            vec!["nothing would be blocked", "install Debian's package `iptables`", "`backend = \"nftables\"` in [ban] would work here"],
+        ),
+        // The tool is, and the kernel has not what it needs.
+        (
+            format!("[ban]\nbackend = \"ipset\"\n[backend]\npath = [\"{}\", \"/usr/sbin\"]\n", no_kernel.display()),
+            None,
+            vec!["nothing would be blocked", "Cannot open session to kernel", "modprobe ip_set"],
+        ),
+        // A firewall of another system.
+        (
+            "[ban]\nbackend = \"pf\"\n".to_owned(),
+            None,
+            vec!["nothing would be blocked", "pfctl", "`backend = \"nftables\"` in [ban] would work here"],
+        ),
+        // A program that is not one.
+        (
+            "[ban]\nbackend = \"command\"\n[backend.command]\nrun = [\"/usr/libexec/sshguard/sshg-fw-nftables\"]\n".to_owned(),
+            None,
+            vec!["nothing would be blocked", "/usr/libexec/sshguard/sshg-fw-nftables is no program"],
+        ),
+    ];
+    for (config, code, words) in cases {
+        let house = House::new(&lab, &config);
+        let (ended, said) = ends(run(&house, &[]));
+        assert!(ended.is_some_and(|ended| ended != 0) && code.is_none_or(|code| ended == Some(code)), "{config}{ended:?}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{config}does not say {word:?}: {said}");
+        }
+        // Nor does anything else pretend.
+        let verb = house.ask(["ban", "203.0.113.7"]);
+        assert!(verb.code != 0 && !verb.err.is_empty(), "{verb:?}");
+        let doctor = house.ask(["doctor"]);
+        assert!(doctor.code != 0, "{doctor:?}");
+    }
+    assert_eq!(lab.victim.sh("nft list tables"), "", "it fell back to another");
+}

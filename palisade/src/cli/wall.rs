@@ -8,12 +8,15 @@ use std::thread;
 use anyhow::{Context, Result};
 use clap::Args;
 use palisade_core::allow::AllowList;
+use palisade_core::bans::backend::Backend;
 use palisade_core::bans::wall::Frame;
 use palisade_core::brain::Mode;
+use palisade_core::config::Config;
 use palisade_core::control::{Reply, Request};
 use palisade_core::time::Stamp;
 use palisade_os::block::detect::Look;
 use palisade_os::clock;
+use palisade_os::flows;
 use palisade_os::links::{Links, Paths};
 use serde_json::json;
 
@@ -21,7 +24,7 @@ use super::ask::{ask, unexpected};
 use super::print;
 use super::{Exit, Global};
 use crate::serve::client::Client;
-use crate::serve::open;
+use crate::serve::{killing, open};
 use crate::store::{Store, StoreError};
 
 /// How many bans are read ahead of the kernel at a time: enough to keep both busy, few enough to
@@ -45,7 +48,7 @@ impl Restore {
         let _lock = open::lock(&places)?;
         let config = places.config()?;
         let store = kept(&places.state)?;
-        let mut blocker = open::firewall(&config, Mode::Enforce, Look::First)?.blocker;
+        let open::Wall { mut blocker, backend, .. } = open::firewall(&config, Mode::Enforce, Look::First)?;
         let now = effective(&store)?;
         let frame = frame(&config, &store, now)?;
         drop(store);
@@ -63,6 +66,9 @@ impl Restore {
             Ok(result) => result.context("reading the store")?,
             Err(_) => anyhow::bail!("reading the store panicked; this is a bug"),
         }
+        if blocker.limits().lasting && config.ban().policy.kill_states {
+            end_what_came_in(backend, &config, &places.state, now)?;
+        }
         if global.json {
             print::json(&json!({ "v": 1, "restored": report.done, "failed": report.failed.len() }))?;
         } else {
@@ -74,6 +80,21 @@ impl Restore {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Where open connections go on past a ban, those of everybody who is banned are ended: whoever came in while the
+/// wall was down would stay. At boot there are none, and that is soon seen.
+fn end_what_came_in(backend: Backend, config: &Config, state: &Path, now: Stamp) -> Result<()> {
+    let mut targets = Vec::new();
+    Store::open_read_only(state)?.entries(now, AHEAD, &mut |entries| {
+        targets.extend(entries.into_iter().map(|entry| (entry.key.prefix, entry.key.ports)));
+        ControlFlow::Continue(())
+    })?;
+    let mut flows = flows::open(backend, config.backends()).context("connections could not be ended")?;
+    if let (_, Some(error)) = killing::kill(flows.as_mut(), &killing::targets(targets)) {
+        print::say(format_args!("palisade: some connections of the banned could not be ended: {error}"));
+    }
+    Ok(())
 }
 
 /// A daemon holds the wall: it is asked to put it up anew.
@@ -107,7 +128,7 @@ fn effective(store: &Store) -> Result<Stamp> {
 }
 
 /// The allow list as far as it is known before the network is up.
-fn frame(config: &palisade_core::config::Config, store: &Store, now: Stamp) -> Result<Frame> {
+fn frame(config: &Config, store: &Store, now: Stamp) -> Result<Frame> {
     let mut allow = AllowList::new();
     let _ = allow.set_config(config.allow().prefixes.iter().copied());
     for member in store.allowed()?.into_iter().filter(|member| !member.until.over(now)) {
