@@ -13,6 +13,7 @@ use crate::bans::wall::Standing;
 pub use crate::event::KillCount;
 use crate::event::{Allowed, Notice};
 use crate::net::{Addr, Prefix};
+use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
 
 /// The longest request in bytes. Ten thousand prefixes fit; the command line cuts longer lists.
@@ -20,6 +21,9 @@ pub const REQUEST_MAX: usize = 1 << 20;
 
 /// How many prefixes the command line puts into one request.
 pub const PREFIXES_A_REQUEST: usize = 5000;
+
+/// How many bytes of rows, by [`Row::bytes`], the command line puts into one request: the rest is for what stands around them.
+pub const ROWS_A_REQUEST: usize = REQUEST_MAX - 16 * 1024;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,19 @@ pub enum Request {
         /// Who asks: by hand, or an import.
         origin: Origin,
         /// The peer of the asker's own ssh session, protected like any other admin session.
+        asker: Option<Addr>,
+    },
+    /// `palisade import`: part of a table.
+    Import {
+        /// The bans, as far as the table tells.
+        rows: Vec<Row>,
+        /// How long those last whose end it does not tell; the config's `manual_time` when this does not say.
+        term: Option<Term>,
+        /// Why those are banned of which it does not tell.
+        reason: String,
+        /// From which format.
+        origin: Origin,
+        /// The peer of the asker's own ssh session.
         asker: Option<Addr>,
     },
     /// `palisade unban`.
@@ -120,6 +137,8 @@ pub enum Reply {
         /// What was ended for all of them together.
         killed: KillCount,
     },
+    /// To `import`.
+    Imported(Imported),
     /// To `unban`.
     Unbans {
         /// The bans that are no more.
@@ -176,6 +195,37 @@ pub enum Reply {
         /// What happened and what to do next.
         message: String,
     },
+}
+
+/// What became of the rows of an `import`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// How many bans stand that did not before.
+    pub new: usize,
+    /// How many stood and end later now.
+    pub longer: usize,
+    /// How many stood as long or longer.
+    pub unchanged: usize,
+    /// How many were over already.
+    pub over: usize,
+    /// Which rows a safety rule forbids, by their place in the request from 0, and what protects whom.
+    pub refused: Vec<(usize, String)>,
+    /// How many do not stand: no room for them, or the kernel refused them.
+    pub failed: usize,
+    /// Why the first of those does not.
+    pub error: Option<String>,
+    /// How many bans of others had to leave a table that is full.
+    pub displaced: usize,
+    /// What was ended for all of them together.
+    pub killed: KillCount,
+}
+
+impl Imported {
+    /// So many more that do not stand.
+    pub fn fail(&mut self, count: usize, error: impl std::fmt::Display) {
+        self.failed += count;
+        self.error.get_or_insert_with(|| error.to_string());
+    }
 }
 
 /// What became of one prefix of a `ban`.
@@ -338,7 +388,7 @@ pub struct Member {
 impl Reply {
     /// Whether it confirms something that is kept: it may only be said once that is on the disk.
     pub const fn confirms(&self) -> bool {
-        matches!(self, Self::Bans { .. } | Self::Unbans { .. } | Self::Allowed { .. })
+        matches!(self, Self::Bans { .. } | Self::Imported(_) | Self::Unbans { .. } | Self::Allowed { .. })
     }
 }
 

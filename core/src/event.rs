@@ -104,6 +104,17 @@ pub enum What {
         /// The connections it ended; of several bans made at once, all are told with the first.
         killed: KillCount,
     },
+    /// Part of a table was imported. Not a ban each: a million events would tell nobody anything.
+    Imported {
+        /// From which format.
+        origin: Origin,
+        /// How many bans began or grew longer.
+        bans: usize,
+        /// How many bans of others had to leave a table that is full.
+        displaced: usize,
+        /// The connections they ended.
+        killed: KillCount,
+    },
     /// Connections were ended by hand, without a ban.
     Killed(KillCount),
     /// A ban was taken back by hand.

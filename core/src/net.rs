@@ -35,6 +35,9 @@ impl Family {
 pub struct Addr(IpAddr);
 
 impl Addr {
+    /// 0.0.0.0.
+    pub const UNSPECIFIED: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
     /// The family the address belongs to after unmapping.
     pub const fn family(self) -> Family {
         match self.0 {
@@ -253,6 +256,28 @@ impl From<Addr> for Prefix {
     }
 }
 
+/// The fewest prefixes that hold exactly the addresses from `first` to `last`, in order: at most 62 of
+/// IPv4, 254 of IPv6. `None` where they are of two families or the wrong way round.
+pub fn range(first: Addr, last: Addr) -> Option<impl Iterator<Item = Prefix>> {
+    let family = first.family();
+    if family != last.family() || first > last {
+        return None;
+    }
+    let (mut at, end) = (Some(first.bits()), last.bits());
+    Some(std::iter::from_fn(move || {
+        let start = at.filter(|start| *start <= end)?;
+        // As wide as the start's own zeros allow, then as the end does.
+        let mut host = start.trailing_zeros().min(u32::from(family.bits()));
+        while host > 0 && start | (u128::MAX >> (128 - host)) > end {
+            host -= 1;
+        }
+        at = 1u128.checked_shl(host).and_then(|size| start.checked_add(size));
+        #[expect(clippy::cast_possible_truncation, reason = "at most 128")]
+        let len = family.bits() - host as u8;
+        Some(Prefix { addr: Addr::from_bits(family, start), len })
+    }))
+}
+
 impl FromStr for Prefix {
     type Err = NetError;
 
@@ -332,7 +357,30 @@ mod tests {
         assert_eq!(all, [p("198.51.100.0/24"), p("203.0.113.0/24"), p("203.0.113.0/32"), p("203.0.113.7/32")]);
     }
 
+    #[test]
+    fn ranges_become_prefixes() {
+        let of = |first: &str, last: &str| -> Option<Vec<String>> {
+            Some(range(first.parse().unwrap(), last.parse().unwrap())?.map(|p| p.to_string()).collect())
+        };
+        assert_eq!(of("192.0.2.0", "192.0.2.255").unwrap(), ["192.0.2.0/24"]);
+        assert_eq!(of("192.0.2.1", "192.0.2.4").unwrap(), ["192.0.2.1/32", "192.0.2.2/31", "192.0.2.4/32"]);
+        assert_eq!(of("0.0.0.0", "255.255.255.255").unwrap(), ["0.0.0.0/0"]);
+        assert_eq!(of("0.0.0.1", "255.255.255.254").unwrap().len(), 62);
+        assert_eq!(of("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").unwrap(), ["::/0"]);
+        assert_eq!(of("255.255.255.255", "255.255.255.255").unwrap(), ["255.255.255.255/32"]);
+        assert_eq!((of("192.0.2.2", "192.0.2.1"), of("192.0.2.2", "2001:db8::")), (None, None));
+    }
+
     proptest! {
+        #[test]
+        fn a_range_is_covered_without_gap_or_overlap(a: u128, b: u128) {
+            let (first, last) = (Addr::from(Ipv6Addr::from_bits(a.min(b))), Addr::from(Ipv6Addr::from_bits(a.max(b))));
+            prop_assume!(first.family() == last.family());
+            let all: Vec<Prefix> = range(first, last).unwrap().collect();
+            prop_assert!(all.len() <= 254 && all[0].addr() == first && all.last().unwrap().last() == last);
+            prop_assert!(all.windows(2).all(|two| two[0].last().bits() + 1 == two[1].addr().bits()));
+        }
+
         #[test]
         fn prefix_algebra(bits: u128, len in 0u8..=128, other: u128) {
             let addr = Addr::from(Ipv6Addr::from_bits(bits));

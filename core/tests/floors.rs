@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("judge", 1),
     ("route", 1),
     ("scan", 1),
+    ("tables", 1),
     // papers: may use one another, without going in circles
     ("config", 2),
     ("control", 2),

@@ -17,6 +17,10 @@ fn sentence(what: &What) -> String {
             format!("banned {}{nth}{}", ruling(*until, origin, reason), ended(*killed, ", "))
         }
         What::WouldBan { until, origin, reason } => format!("would be banned {}", ruling(*until, origin, reason)),
+        What::Imported { origin, bans, displaced, killed } => {
+            let left = if *displaced > 0 { format!(", {displaced} others left the full table") } else { String::new() };
+            format!("banned {bans} by {origin}{left}{}", ended(*killed, ", "))
+        }
         What::Killed(killed) => ended(*killed, ""),
         What::Unban { by } => format!("unbanned by {by}"),
         What::Expired => "expired".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::importing::Import;
 use super::wall::Pending;
 use super::{Action, Brain, Mode};
 use crate::bans::ban::{Ban, Origin};
@@ -38,6 +39,10 @@ impl Brain {
             Request::AllowList => Reply::Allow { members: self.members(now.stamp) },
             Request::Ban { prefixes, term, reason, force, origin, asker } => {
                 return self.ban(id, &prefixes, &Asked { term, reason, force, origin }, asker, now.stamp);
+            }
+            Request::Import { rows, term, reason, origin, asker } => {
+                self.protect_asker(asker, now.stamp);
+                return self.import(id, rows, &Import { term, reason, origin }, now.stamp);
             }
             Request::Unban { whom } => return self.unban(id, who, whom, now.stamp),
             Request::AllowAdd { prefixes, term, comment } => return self.allow_add(id, &prefixes, term, &comment, now.stamp),
@@ -133,13 +138,18 @@ impl Brain {
         self.allow.members(now).map(|m| Member { prefix: m.prefix, why: m.why.to_string(), until: m.until }).collect()
     }
 
-    fn ban(&mut self, id: u64, prefixes: &[Prefix], asked: &Asked, asker: Option<Addr>, now: Stamp) {
+    /// Whoever asks over ssh is an administrator with a session.
+    fn protect_asker(&mut self, asker: Option<Addr>, now: Stamp) {
         if let Some(asker) = asker
             && self.config.allow().auto.admin_sessions
         {
             let altered = self.allow.set_sessions([asker], now);
             self.allow_changed(altered, "the asker's own session", now);
         }
+    }
+
+    fn ban(&mut self, id: u64, prefixes: &[Prefix], asked: &Asked, asker: Option<Addr>, now: Stamp) {
+        self.protect_asker(asker, now);
         let mut results = Vec::with_capacity(prefixes.len());
         let mut made = Vec::new();
         for prefix in prefixes {

@@ -10,12 +10,14 @@
 //! | `mod` | the state, and which event goes where |
 //! | `hearing` | attacks become bans |
 //! | `asking` | requests become answers |
+//! | `importing` | tables become bans |
 //! | `wall` | bans become orders; what became of the orders |
 //! | [`clock`] | steps of the wall clock |
 
 mod asking;
 pub mod clock;
 mod hearing;
+mod importing;
 pub mod io;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::{Action, Brain, Mode};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
 use crate::bans::wall::{Entry, Key, Report};
-use crate::control::{BanOutcome, Reply};
+use crate::control::{BanOutcome, Imported, Reply};
 use crate::event::{KillCount, Notice, Record, What};
 use crate::net::Prefix;
 use crate::ports::Ports;
@@ -155,6 +155,13 @@ impl Brain {
                 }
             }
         }
+        if let Some((_, Reply::Imported(imported))) = &mut pending.answer
+            && let Some((_, error)) = failed.first()
+        {
+            let all = imported.new + imported.longer;
+            let count = if failed.iter().any(|(key, _)| key.is_none()) { all } else { failed.len().min(all) };
+            imported.fail(count, format_args!("{error}; it is kept and tried again"));
+        }
         if let Some((_, error)) = failed.first() {
             self.wall_failed(format!("{} changes failed, the first with: {error}", failed.len()), now);
         }
@@ -213,7 +220,7 @@ impl Brain {
         let Some(mut pending) = self.orders.pending.remove(&ticket) else { return };
         let mut untold = Some(pending.killed);
         for mut notice in pending.notices.drain(..) {
-            if let What::Ban { killed, .. } | What::Killed(killed) = &mut notice.what {
+            if let What::Ban { killed, .. } | What::Imported { killed, .. } | What::Killed(killed) = &mut notice.what {
                 *killed = untold.take().unwrap_or_default();
             }
             self.tell(notice.at, notice.prefix, notice.what);
@@ -224,7 +231,7 @@ impl Brain {
         }
         if let Some((id, mut reply)) = pending.answer {
             match &mut reply {
-                Reply::Bans { killed, .. } | Reply::Killed(killed) => *killed = pending.killed,
+                Reply::Bans { killed, .. } | Reply::Imported(Imported { killed, .. }) | Reply::Killed(killed) => *killed = pending.killed,
                 _ => {}
             }
             self.out.push(Action::Answer { id, reply });
