@@ -450,6 +450,14 @@ impl Request {
     }
 }
 
+impl Request {
+    /// How long the asker waits for the answer.
+    pub const fn answer_within(&self) -> Span {
+        // Whoever has lists fetched waits for other people's servers, one after the other.
+        if matches!(self, Self::FeedRefresh { .. }) { FETCHED_WITHIN } else { ANSWER_WITHIN }
+    }
+}
+
 impl From<&Allowed> for Member {
     fn from(allowed: &Allowed) -> Self {
         let why = if allowed.comment.is_empty() { "by hand".to_owned() } else { format!("by hand: {}", allowed.comment) };
@@ -459,3 +467,6 @@ impl From<&Allowed> for Member {
 
 /// How long the asker waits for an answer. Longer than a kernel transaction of a large ban list.
 pub const ANSWER_WITHIN: Span = Span::secs(60);
+
+/// The same of an answer for which lists are fetched: five of the slowest.
+pub const FETCHED_WITHIN: Span = Span::secs(600);

@@ -3,11 +3,12 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 door | [`cli`]: one file a verb, one table of verbs |
-//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; [`store`]; [`settings`] |
+//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; `feeds`: block lists followed; [`store`]; [`settings`] |
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod direct;
+mod feeds;
 pub mod serve;
 pub mod settings;
 pub mod store;

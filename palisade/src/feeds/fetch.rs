@@ -57,7 +57,8 @@ pub(super) fn fetch(url: &str, ca: Option<&str>, known: Option<&Marks>, mut siev
     let shown = FeedSource::Url(url.to_owned()).to_string();
     let fail = |error: &Error| Failure::new(format!("{shown}: {}", told(error)));
     let mut request = agent(url, ca)?.get(url);
-    for (name, mark) in [(header::IF_NONE_MATCH, known.and_then(|m| m.etag.as_ref())), (header::IF_MODIFIED_SINCE, known.and_then(|m| m.modified.as_ref()))]
+    for (name, mark) in
+        [(header::IF_NONE_MATCH, known.and_then(|m| m.etag.as_ref())), (header::IF_MODIFIED_SINCE, known.and_then(|m| m.modified.as_ref()))]
     {
         if let Some(mark) = mark {
             request = request.header(name, mark);
@@ -105,7 +106,8 @@ fn authorities(ca: Option<&str>) -> Result<RootCerts, Failure> {
     };
     let mut pem = Vec::new();
     file.take(AUTHORITIES_MAX).read_to_end(&mut pem).map_err(|error| Failure::new(format!("{path}: {error}")))?;
-    let all: Vec<Certificate<'static>> = parse_pem(&pem).filter_map(|item| if let Ok(PemItem::Certificate(one)) = item { Some(one) } else { None }).collect();
+    let all: Vec<Certificate<'static>> =
+        parse_pem(&pem).filter_map(|item| if let Ok(PemItem::Certificate(one)) = item { Some(one) } else { None }).collect();
     if all.is_empty() {
         return Err(Failure::new(format!("{path} holds no certificate (PEM)")));
     }
@@ -150,7 +152,11 @@ fn told(error: &Error) -> String {
         Error::TooManyRedirects => format!("it sends us on more than {REDIRECTS} times"),
         other => {
             let text = excerpt(chain(other).as_bytes());
-            let own = if text.contains("ertificate") { "; if its authority is one of your own, name the file of its certificate in `ca`" } else { "" };
+            let own = if text.contains("ertificate") {
+                "; if its authority is one of your own, name the file of its certificate in `ca`"
+            } else {
+                ""
+            };
             format!("{text}{own}")
         }
     }

@@ -23,6 +23,7 @@ use palisade_core::config::{Config, Feed, FeedSource};
 use palisade_core::feeds::{self, Accepted, Fresh, Report};
 use palisade_core::net::Prefix;
 use palisade_core::time::{Now, Span, Stamp, Tick};
+use palisade_os::clock;
 
 use kept::{Header, Marks};
 use sieve::Sieve;
@@ -99,11 +100,11 @@ impl Follower {
         self.next
     }
 
-    /// Looks at the list. With `accept`, however much it changed; with `anew`, even if it seems to be the same.
-    pub(crate) fn look(&mut self, accept: bool, anew: bool, clock: impl Fn() -> Now) -> Fed {
-        let asked = clock();
-        let outcome = self.ask(anew, asked.stamp).and_then(|answer| self.weigh(answer, accept, clock().stamp));
-        let now = clock();
+    /// Looks at the list. With `accept`, it is followed however much it changed.
+    pub(crate) fn look(&mut self, accept: bool) -> Fed {
+        let asked = clock::now().stamp;
+        let outcome = self.ask(asked).and_then(|answer| self.weigh(answer, accept, asked));
+        let now = clock::now();
         self.report.checked = Some(now.stamp);
         (self.report.added, self.report.removed) = (0, 0);
         let (members, stay_away) = match outcome {
@@ -146,8 +147,8 @@ impl Follower {
     }
 
     /// Asks for the list, if need be.
-    fn ask(&self, anew: bool, now: Stamp) -> Result<Answer, Failure> {
-        let known = self.header.as_ref().filter(|header| !anew && header.is_of(&self.feed)).map(|header| &header.marks);
+    fn ask(&self, now: Stamp) -> Result<Answer, Failure> {
+        let known = self.header.as_ref().filter(|header| header.is_of(&self.feed)).map(|header| &header.marks);
         match &self.feed.source {
             FeedSource::Path(path) => read_file(path, known, Sieve::new(&self.feed, now)),
             FeedSource::Url(url) => fetch::fetch(url, self.feed.ca.as_deref(), known, Sieve::new(&self.feed, now)),
