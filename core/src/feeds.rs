@@ -26,8 +26,8 @@ const RETRY_FIRST: Span = Span::secs(300);
 /// After so many failures the wait grows no more: 300 s doubled as often is longer than any time between askings.
 const DOUBLINGS: u32 = 16;
 
-/// How many bytes of what is no entry are shown.
-const SHOWN: usize = 60;
+/// How many bytes are shown of what was expected in the place of the first line that is no entry.
+const SHOWN: usize = 200;
 
 /// What may be taken.
 #[derive(Clone, Copy, Debug, PartialEq)]

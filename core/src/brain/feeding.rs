@@ -39,6 +39,8 @@ pub struct Fed {
     pub members: Option<Vec<Prefix>>,
     /// How it went.
     pub report: Report,
+    /// Whether its source was asked; else this is what was good last, as it was kept.
+    pub looked: bool,
 }
 
 /// All feeds that are followed.
@@ -144,7 +146,7 @@ impl Brain {
 
     /// A list was looked at.
     pub(super) fn fed(&mut self, fed: Fed, now: Stamp) {
-        let Fed { name, members, report } = fed;
+        let Fed { name, members, mut report, looked } = fed;
         // The config may have changed while it was fetched.
         if self.config.feed(&name).is_none() {
             return;
@@ -156,7 +158,10 @@ impl Brain {
             self.feeds.todo.extend(changes.removed);
             set.members = members;
         }
-        if report.error.is_none() {
+        if !looked {
+            // What was wrong with it is so until it is asked again.
+            report.error = set.report.error.take();
+        } else if report.error.is_none() {
             let again = self.feeds.aside.keys().filter(|prefix| set.lists(**prefix)).copied();
             self.feeds.todo.extend(again);
             self.feeds.aside.retain(|prefix, why| *why != Aside::Lifted || !set.lists(*prefix));
@@ -165,6 +170,9 @@ impl Brain {
         let (total, added, removed) = (set.members.len(), set.report.added, set.report.removed);
         let stands = if total == 0 { "nothing of it stands yet" } else { "the last good list is followed on" };
         let what = set.report.error.as_ref().map(|error| format!("{error}; {stands}, and it is asked for again"));
+        if !looked {
+            return;
+        }
         if added + removed > 0 && what.is_none() {
             self.tell(now, None, What::Fed { feed: name.to_string(), members: total, added, removed });
         }

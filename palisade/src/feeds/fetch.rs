@@ -151,7 +151,8 @@ fn told(error: &Error) -> String {
         Error::Timeout(what) => format!("it takes too long ({what})"),
         Error::TooManyRedirects => format!("it sends us on more than {REDIRECTS} times"),
         other => {
-            let text = excerpt(chain(other).as_bytes());
+            let chain = if let Error::Io(error) = other { chain(error) } else { chain(other) };
+            let text = excerpt(chain.as_bytes());
             let own = if text.contains("ertificate") {
                 "; if its authority is one of your own, name the file of its certificate in `ca`"
             } else {

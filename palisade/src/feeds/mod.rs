@@ -86,7 +86,7 @@ impl Follower {
         let due = if checked { good.plus(feed.every).since(now.stamp).min(feed.every) } else { Span::ZERO };
         follower.plan(due, now);
         follower.header = Some(header);
-        let fed = follower.tell(Some(members));
+        let fed = follower.tell(Some(members), false);
         (follower, Some(fed))
     }
 
@@ -124,7 +124,12 @@ impl Follower {
             }
         };
         self.plan(feeds::wait(self.feed.every, self.failures, stay_away, dice()), now);
-        self.tell(members)
+        self.tell(members, true)
+    }
+
+    /// Has it looked at as soon as may be.
+    pub(crate) fn hurry(&mut self, now: Now) {
+        self.plan(Span::ZERO, now);
     }
 
     fn good(&mut self, now: Stamp) {
@@ -138,8 +143,8 @@ impl Follower {
         self.report.next = Some(now.stamp.plus(wait));
     }
 
-    fn tell(&self, members: Option<Vec<Prefix>>) -> Fed {
-        Fed { name: self.feed.name.clone(), members, report: self.report.clone() }
+    fn tell(&self, members: Option<Vec<Prefix>>, looked: bool) -> Fed {
+        Fed { name: self.feed.name.clone(), members, report: self.report.clone(), looked }
     }
 
     fn file(&self) -> PathBuf {

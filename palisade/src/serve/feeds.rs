@@ -86,9 +86,13 @@ impl Desk {
             let follower = match former.iter().position(|follower| follower.feed() == feed) {
                 Some(at) => former.swap_remove(at),
                 None => {
-                    let (follower, fed) = Follower::take_up(feed, &self.state, clock::now());
+                    let (mut follower, fed) = Follower::take_up(feed, &self.state, clock::now());
                     if let Some(fed) = fed {
                         self.send(Event::Fed(Box::new(fed)));
+                    }
+                    // Somebody who changed a feed wants to see what comes of it.
+                    if former.iter().any(|follower| follower.feed().name == feed.name) {
+                        follower.hurry(clock::now());
                     }
                     follower
                 }

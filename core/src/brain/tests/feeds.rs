@@ -17,7 +17,7 @@ impl Lab {
     fn feed(&mut self, name: &str, members: &[&str]) -> Vec<Action> {
         let members: BTreeSet<Prefix> = members.iter().map(|text| text.parse().unwrap()).collect();
         let report = Looked { added: members.len(), ..Looked::default() };
-        let fed = Fed { name: name.into(), members: Some(members.into_iter().collect()), report };
+        let fed = Fed { name: name.into(), members: Some(members.into_iter().collect()), report, looked: true };
         let actions = self.play(Event::Fed(Box::new(fed)));
         self.settle(actions)
     }
@@ -25,7 +25,7 @@ impl Lab {
     /// A feed's list was looked at and has not changed, or could not be.
     fn look(&mut self, name: &str, error: Option<&str>) -> Vec<Action> {
         let report = Looked { error: error.map(str::to_owned), ..Looked::default() };
-        let actions = self.play(Event::Fed(Box::new(Fed { name: name.into(), members: None, report })));
+        let actions = self.play(Event::Fed(Box::new(Fed { name: name.into(), members: None, report, looked: true })));
         self.settle(actions)
     }
 
@@ -217,6 +217,12 @@ fn a_failing_feed_is_a_problem_once_and_degrades_only_what_never_was_good() {
     assert_eq!(state(&mut lab), (State::Enforcing, 0));
     assert_eq!(told(&lab.look("a", Some("no route"))), 1);
     assert_eq!(state(&mut lab), (State::Enforcing, 1));
+    // Taken up again from the disk, for a new config: that solves nothing.
+    let members = Some(vec!["203.0.113.7".parse().unwrap()]);
+    let actions = lab.play(Event::Fed(Box::new(Fed { name: "a".into(), members, ..Fed::default() })));
+    lab.settle(actions);
+    assert_eq!(state(&mut lab), (State::Enforcing, 1));
+    assert_eq!(lab.feeds()[0].report.error.as_deref(), Some("no route"));
     let actions = lab.look("a", None);
     assert!(actions.iter().any(|a| matches!(a, Action::Tell(Notice { what: What::Solved { about }, .. }) if about == "feed a")));
 }
@@ -254,7 +260,7 @@ fn a_refresh_is_answered_when_all_of_it_stands() {
     let actions = lab.play(Event::Asked { id: 9, who: "uid 0".to_owned(), request: refresh(&[]) });
     let Some(Action::Fetch { id: 9, names, accept: true }) = actions.first() else { panic!("{actions:?}") };
     let members: Vec<Prefix> = (0..10_000u32).map(|n| Prefix::host(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into())).collect();
-    lab.tell(Event::Fed(Box::new(Fed { name: "a".into(), members: Some(members), report: Looked::default() })));
+    lab.tell(Event::Fed(Box::new(Fed { name: "a".into(), members: Some(members), report: Looked::default(), looked: true })));
     let mut actions = lab.tell(Event::Fetched { id: 9, names: names.clone() });
     assert!(lab.brain.next_deadline(lab.now) == lab.now.tick, "it does not go on by itself");
     let mut answered = 0;
