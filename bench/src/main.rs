@@ -3,13 +3,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `main` | the command line; its own world, gone with it |
-//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `walls` | a measurement each |
+//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `walls`, `feed` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
 //! | `lab`, `process`, `bans` | namespaces, other programs, many bans |
 //! | `stats`, `report` | samples into tables, tables into the document |
 #![forbid(unsafe_code)]
 
 mod bans;
+mod feed;
 mod footprint;
 mod guards;
 mod lab;
@@ -71,7 +72,7 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 7] = [
+const ALL: [(&str, Measurement); 8] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
@@ -79,6 +80,7 @@ const ALL: [(&str, Measurement); 7] = [
     ("reading", reading::run),
     ("walls", walls::loads),
     ("packets", walls::packets),
+    ("feed", feed::run),
 ];
 
 const DOCUMENT: &str = "docs/benchmarks.md";
