@@ -309,18 +309,22 @@ impl Brain {
     pub(super) fn feed_list(&self) -> Vec<FeedStatus> {
         let one = |feed: &Feed| {
             let set = self.feeds.sets.get(&feed.name).filter(|_| feed.enabled);
-            let aside =
-                |wanted: Aside| set.map_or(0, |set| self.feeds.aside.iter().filter(|(p, why)| **why == wanted && set.lists(**p)).count());
-            FeedStatus {
+            let mut status = FeedStatus {
                 name: feed.name.to_string(),
                 enabled: feed.enabled,
                 source: feed.source.to_string(),
                 members: set.map_or(0, |set| set.members.len()),
-                protected: aside(Aside::Protected),
-                no_room: aside(Aside::NoRoom),
-                unbanned: aside(Aside::Lifted),
                 report: set.map(|set| set.report.clone()).unwrap_or_default(),
+                ..FeedStatus::default()
+            };
+            for (_, why) in self.feeds.aside.iter().filter(|(prefix, _)| set.is_some_and(|set| set.lists(**prefix))) {
+                *match why {
+                    Aside::Protected => &mut status.protected,
+                    Aside::NoRoom => &mut status.no_room,
+                    Aside::Lifted => &mut status.unbanned,
+                } += 1;
             }
+            status
         };
         self.config.feeds().values().map(one).collect()
     }

@@ -176,8 +176,8 @@ impl Follower {
         let header = Header::of(&self.feed, marks, accepted.left_out, now);
         if let Err(error) = kept::write(&self.file(), &header, &accepted.members) {
             tracing::warn!("the list of feed {} is not kept for the next start: {error}", self.feed.name);
-            // What is on the disk is not this list: ask for all of it next time.
-            self.header = None;
+            // What is on the disk is an older one: all of it is asked for next time, and compared with that.
+            self.header.iter_mut().for_each(|header| header.marks = Marks::default());
         } else {
             self.header = Some(header);
         }
