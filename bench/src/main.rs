@@ -3,13 +3,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `main` | the command line; its own world, gone with it |
-//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls` | a measurement each |
+//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls`, `feed` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
 //! | `lab`, `process`, `bans` | namespaces, other programs, many bans |
 //! | `stats`, `report` | samples into tables, tables into the document |
 #![forbid(unsafe_code)]
 
 mod bans;
+mod feed;
 mod footprint;
 mod guards;
 mod lab;
@@ -72,7 +73,7 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 8] = [
+const ALL: [(&str, Measurement); 9] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
@@ -81,6 +82,7 @@ const ALL: [(&str, Measurement); 8] = [
     ("tables", tables::run),
     ("walls", walls::loads),
     ("packets", walls::packets),
+    ("feed", feed::run),
 ];
 
 const DOCUMENT: &str = "docs/benchmarks.md";

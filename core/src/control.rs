@@ -12,6 +12,7 @@ use crate::bans::proof::Proof;
 use crate::bans::wall::Standing;
 pub use crate::event::KillCount;
 use crate::event::{Allowed, Notice};
+use crate::feeds::Report;
 use crate::net::{Addr, Prefix};
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
@@ -97,6 +98,15 @@ pub enum Request {
         /// Whose connections.
         prefixes: Vec<Prefix>,
     },
+    /// `palisade feed list`.
+    Feeds,
+    /// `palisade feed refresh`.
+    FeedRefresh {
+        /// Which; all when none is named.
+        names: Vec<String>,
+        /// However much they changed.
+        accept: bool,
+    },
     /// `palisade flush`: the wall is taken down, the store keeps the bans.
     Flush,
     /// `palisade restore` beside a daemon: the wall is put up anew.
@@ -147,6 +157,9 @@ pub enum Reply {
         missing: Vec<Prefix>,
         /// Bans that still shut out (part of) what was asked for.
         still: Vec<Ban>,
+        /// Feeds that list some of them and ban them again when they are next looked at, and how many.
+        #[serde(default)]
+        listed: Vec<(String, usize)>,
     },
     /// To `list`.
     List {
@@ -176,6 +189,16 @@ pub enum Reply {
     },
     /// To `kill`.
     Killed(KillCount),
+    /// To `feed list`.
+    Feeds {
+        /// Every feed of the config.
+        feeds: Vec<FeedStatus>,
+    },
+    /// To `feed refresh`.
+    Refreshed {
+        /// Those that were looked at.
+        feeds: Vec<FeedStatus>,
+    },
     /// To `flush`.
     Flushed,
     /// To `restore`.
@@ -294,8 +317,33 @@ pub struct Status {
     pub attacks: u64,
     /// Jails and how many bans of theirs stand.
     pub jails: Vec<(JailName, usize)>,
+    /// Feeds.
+    #[serde(default)]
+    pub feeds: Vec<FeedStatus>,
     /// What does not work, and what to do.
     pub problems: Vec<Problem>,
+}
+
+/// How it stands with one feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is followed.
+    pub enabled: bool,
+    /// Where its list is.
+    pub source: String,
+    /// How many members its list has.
+    pub members: usize,
+    /// How many of them the allow list keeps from being banned.
+    pub protected: usize,
+    /// For how many there is no room in the ban table.
+    pub no_room: usize,
+    /// How many were unbanned by hand, until the next look.
+    pub unbanned: usize,
+    /// How it goes with following it.
+    #[serde(flatten)]
+    pub report: Report,
 }
 
 /// The one word for it.
@@ -388,14 +436,25 @@ pub struct Member {
 impl Reply {
     /// Whether it confirms something that is kept: it may only be said once that is on the disk.
     pub const fn confirms(&self) -> bool {
-        matches!(self, Self::Bans { .. } | Self::Imported(_) | Self::Unbans { .. } | Self::Allowed { .. })
+        matches!(self, Self::Bans { .. } | Self::Imported(_) | Self::Unbans { .. } | Self::Allowed { .. } | Self::Refreshed { .. })
     }
 }
 
 impl Request {
     /// Whether it changes nothing.
     pub const fn only_reads(&self) -> bool {
-        matches!(self, Self::Status | Self::List | Self::Check { .. } | Self::Why { .. } | Self::AllowList | Self::Events { .. })
+        matches!(
+            self,
+            Self::Status | Self::List | Self::Check { .. } | Self::Why { .. } | Self::AllowList | Self::Feeds | Self::Events { .. }
+        )
+    }
+}
+
+impl Request {
+    /// How long the asker waits for the answer.
+    pub const fn answer_within(&self) -> Span {
+        // Whoever has lists fetched waits for other people's servers, one after the other.
+        if matches!(self, Self::FeedRefresh { .. }) { FETCHED_WITHIN } else { ANSWER_WITHIN }
     }
 }
 
@@ -408,3 +467,6 @@ impl From<&Allowed> for Member {
 
 /// How long the asker waits for an answer. Longer than a kernel transaction of a large ban list.
 pub const ANSWER_WITHIN: Span = Span::secs(60);
+
+/// The same of an answer for which lists are fetched: five of the slowest.
+pub const FETCHED_WITHIN: Span = Span::secs(600);

@@ -115,6 +115,17 @@ pub enum What {
         /// The connections they ended.
         killed: KillCount,
     },
+    /// A feed's list has changed. Not a ban each, as with a table.
+    Fed {
+        /// Which feed.
+        feed: String,
+        /// How many members it has now.
+        members: usize,
+        /// How many of them are new.
+        added: usize,
+        /// How many of the former are gone.
+        removed: usize,
+    },
     /// Connections were ended by hand, without a ban.
     Killed(KillCount),
     /// A ban was taken back by hand.

@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("time", 0),
     // organs: never import one another
     ("bans", 1),
+    ("feeds", 1),
     ("flood", 1),
     ("judge", 1),
     ("route", 1),

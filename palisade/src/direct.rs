@@ -1,9 +1,12 @@
 //! The house without a daemon: the same brain on store and kernel, for one question or the parts of
 //! one, with the lock held.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use palisade_core::bans::wall::Key;
 use palisade_core::brain::{Action, Brain, Event, Mode};
+use palisade_core::config::Config;
 use palisade_core::control::{Problem, Reply, Request, State, Whom};
 use palisade_core::event::KillCount;
 use palisade_core::net::Prefix;
@@ -13,6 +16,7 @@ use palisade_os::block::{Blocker, Read};
 use palisade_os::clock;
 use palisade_os::flows::Flows;
 
+use crate::feeds::Follower;
 use crate::serve::open::{self, Opened};
 use crate::serve::{errors::chain, host, keeper, killing, wall};
 use crate::settings::Places;
@@ -24,6 +28,8 @@ const FEW: usize = 256;
 
 /// Store and kernel, held for one question or the parts of one.
 pub struct Direct {
+    config: Config,
+    state: PathBuf,
     brain: Brain,
     store: Store,
     blocker: Box<dyn Blocker>,
@@ -43,23 +49,26 @@ impl Direct {
             Request::Check { addr } => open::around(places, &[Prefix::host(*addr)])?,
             _ => open::all(places, Mode::Enforce)?,
         };
-        let Opened { lock, mut store, mut blocker, flows, mut links, mut brain, .. } = opened;
+        let Opened { lock, config, mut store, mut blocker, flows, mut links, mut brain, .. } = opened;
         let mut actions = Vec::new();
         for event in host::first(&mut links) {
             brain.handle(event, clock::now(), &mut actions);
         }
         // Whoever only asks changes nothing; whoever changes something starts from what is so now: a clock
         // that stepped, a ban that ended, an own address that is new.
+        let mut kills = Vec::new();
         if !request.only_reads() {
             if !blocker.read(Read::Frame)?.whole {
                 actions.retain(|action| matches!(action, Action::Keep(_)));
             }
-            let kills = open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
-            let mut direct = Self { brain, store, blocker, flows, _lock: lock };
-            direct.act_all(kills, &mut None)?;
-            return Ok(direct);
+            kills = open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
         }
-        Ok(Self { brain, store, blocker, flows, _lock: lock })
+        let mut direct = Self { config, state: places.state.clone(), brain, store, blocker, flows, _lock: lock };
+        direct.act_all(kills, &mut None)?;
+        if matches!(request, Request::Feeds | Request::Status) {
+            direct.remember_feeds();
+        }
+        Ok(direct)
     }
 
     /// Asks, and does what follows.
@@ -74,9 +83,20 @@ impl Direct {
             self.brain.raise(&mut actions);
         }
         let who = "the command line".to_owned();
+        let only_reads = request.only_reads();
         self.brain.handle(Event::Asked { id: 0, who, request }, now, &mut actions);
+        if only_reads {
+            actions.retain(|action| !matches!(action, Action::Order { .. } | Action::Keep(_)));
+        }
         let mut answer = None;
-        self.act_all(actions, &mut answer)?;
+        // Feeds' members are settled in parts.
+        loop {
+            self.act_all(std::mem::take(&mut actions), &mut answer)?;
+            if only_reads || !self.brain.busy() {
+                break;
+            }
+            self.brain.handle(Event::Idle, clock::now(), &mut actions);
+        }
         Ok(match answer {
             Some(Reply::Status(mut status)) => {
                 status.since = None;
@@ -123,6 +143,16 @@ impl Direct {
                 self.look(&mut why, &keys);
                 *answer = Some(Reply::Why(why));
             }
+            Action::Fetch { id, names, accept } => {
+                for name in &names {
+                    let Some(feed) = self.config.feed(name).cloned() else { continue };
+                    let (mut follower, fed) = Follower::take_up(&feed, &self.state, clock::now());
+                    for fed in fed.into_iter().chain([follower.look(accept)]) {
+                        self.brain.handle(Event::Fed(Box::new(fed)), clock::now(), more);
+                    }
+                }
+                self.brain.handle(Event::Fetched { id, names }, clock::now(), more);
+            }
             Action::TakeDown { .. } => {
                 self.blocker.remove()?;
                 *answer = Some(Reply::Flushed);
@@ -130,6 +160,19 @@ impl Direct {
             Action::Tell(_) => {}
         }
         Ok(())
+    }
+
+    /// Tells the brain what is kept of the feeds' lists. For whoever only asks: nothing is done about it.
+    fn remember_feeds(&mut self) {
+        let mut undone = Vec::new();
+        for feed in self.config.feeds().values().filter(|feed| feed.enabled) {
+            if let (_, Some(fed)) = Follower::take_up(feed, &self.state, clock::now()) {
+                self.brain.handle(Event::Fed(Box::new(fed)), clock::now(), &mut undone);
+            }
+        }
+        while self.brain.busy() {
+            self.brain.handle(Event::Idle, clock::now(), &mut undone);
+        }
     }
 
     fn end(&mut self, ticket: u64, kills: Vec<(Prefix, Ports)>, more: &mut Vec<Action>) {

@@ -21,6 +21,7 @@ fn sentence(what: &What) -> String {
             let left = if *displaced > 0 { format!(", {displaced} others left the full table") } else { String::new() };
             format!("banned {bans} by {origin}{left}{}", ended(*killed, ", "))
         }
+        What::Fed { feed, members, added, removed } => format!("feed {feed}: {members} members, {added} of them new, {removed} gone"),
         What::Killed(killed) => ended(*killed, ""),
         What::Unban { by } => format!("unbanned by {by}"),
         What::Expired => "expired".to_owned(),

@@ -9,7 +9,7 @@ use super::wall::Key;
 use crate::attack::JailName;
 use crate::time::{Stamp, Until};
 
-/// Who asked for a ban. Printed as `manual`, `jail:sshd`, `flood`, `import:plain`.
+/// Who asked for a ban. Printed as `manual`, `jail:sshd`, `flood`, `import:plain`, `feed:drop`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// `palisade ban`.
@@ -22,8 +22,17 @@ pub enum Origin {
     Spread,
     /// Read from a table, in this format.
     Import(Arc<str>),
+    /// A member of this feed, banned until the feed drops it.
+    Feed(Arc<str>),
     /// Found standing in the kernel when the store was lost.
     Recovered,
+}
+
+impl Origin {
+    /// Whether it is a feed.
+    pub const fn is_feed(&self) -> bool {
+        matches!(self, Self::Feed(_))
+    }
 }
 
 impl fmt::Display for Origin {
@@ -34,6 +43,7 @@ impl fmt::Display for Origin {
             Self::Flood => f.write_str("flood"),
             Self::Spread => f.write_str("spread"),
             Self::Import(format) => write!(f, "import:{format}"),
+            Self::Feed(name) => write!(f, "feed:{name}"),
             Self::Recovered => f.write_str("recovered"),
         }
     }
@@ -45,6 +55,7 @@ impl From<&str> for Origin {
         match text.split_once(':') {
             Some(("jail", name)) => Self::Jail(name.into()),
             Some(("import", format)) => Self::Import(format.into()),
+            Some(("feed", name)) => Self::Feed(name.into()),
             _ => match text {
                 "manual" => Self::Manual,
                 "flood" => Self::Flood,

@@ -3,8 +3,12 @@
 //! One ban a [`Key`]: the longest wins and a permanent one absorbs all. Bans of different prefixes
 //! may overlap; each stands for itself, and unbanning one says what still covers it.
 //!
-//! **When the table is full,** a new ban displaces the one that ends soonest, never a permanent one
-//! and never one made by hand; where only such are left, the new ban is refused.
+//! **A feed's ban yields.** Whoever else bans the same key has it, whichever ends later: a feed goes on
+//! listing its members, so its ban can stand again when the other has ended.
+//!
+//! **When the table is full,** a new ban displaces a feed's, or where there is none the one that ends
+//! soonest, never a permanent one and never one made by hand; where only such are left, the new ban is
+//! refused. A feed's displaces none.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -117,9 +121,14 @@ pub struct BanTable {
     /// moment, whatever the number of its bans.
     ends: [BTreeSet<(Stamp, Prefix)>; 2],
     lengths: Lengths,
-    /// Every origin that ever was, by number: jails, import formats, and a few more.
+    /// Every origin that ever was, by number: jails, import formats, feeds, and a few more.
     origins: Vec<Origin>,
     reasons: HashSet<Arc<str>>,
+    /// How many bans are a feed's.
+    fed: usize,
+    /// Where the last of them that was displaced stood: the next is looked for behind it, so that finding
+    /// them costs one walk through the table and not one each.
+    hand: Option<Key>,
     capacity: usize,
     displaced: u64,
 }
@@ -133,23 +142,30 @@ impl BanTable {
             lengths: Lengths::default(),
             origins: Vec::new(),
             reasons: HashSet::new(),
+            fed: 0,
+            hand: None,
             capacity: capacity.max(1),
             displaced: 0,
         }
     }
 
     /// Asks for a ban. The longest wins; of two that end together, the former stays. One that had
-    /// ended by `new.since` counts as gone.
+    /// ended by `new.since` counts as gone, and so does a feed's where somebody else asks. Of a feed's
+    /// question to what stands already nothing follows.
     pub fn ban(&mut self, new: NewBan) -> Result<Change, Full> {
         let key = Key { prefix: new.who.prefix(), ports: new.ports, forced: new.who.forced() };
         let NewBan { since, until, origin, reason, offences, .. } = new;
-        let Some(was) = self.get(&key).filter(|was| !was.until.over(since)) else {
+        let gone = |was: &Ban| was.until.over(since) || (was.origin.is_feed() && !origin.is_feed());
+        let Some(was) = self.get(&key).filter(|was| !gone(was)) else {
             self.take(&key);
-            let displaced = self.make_room(key.prefix)?;
+            let displaced = self.make_room(key.prefix, &origin)?;
             self.put(key.clone(), since, until, origin, &reason, offences);
             let ban = self.ban_of(&key);
             return Ok(Change::New { ban, displaced });
         };
+        if origin.is_feed() {
+            return Ok(Change::Unchanged { ban: was });
+        }
         let since = since.min(was.since);
         let offences = offences.max(was.offences);
         self.take(&key);
@@ -217,6 +233,19 @@ impl BanTable {
         let origin = Origin::Jail(jail.clone());
         let Some(number) = self.origins.iter().position(|o| *o == origin) else { return Vec::new() };
         self.remove_all(|table| table.bans.iter().filter(|(_, kept)| kept.origin as usize == number).map(|(key, _)| key.clone()).collect())
+    }
+
+    /// Whether a ban of this key stands, and whose it is.
+    pub fn origin_of(&self, key: &Key) -> Option<&Origin> {
+        self.bans.get(key).map(|kept| &self.origins[kept.origin as usize])
+    }
+
+    /// Whom each feed has banned, in the order of their prefixes.
+    pub fn fed(&self) -> impl Iterator<Item = (Prefix, &Arc<str>)> {
+        self.bans.iter().filter_map(|(key, kept)| match &self.origins[kept.origin as usize] {
+            Origin::Feed(name) => Some((key.prefix, name)),
+            _ => None,
+        })
     }
 
     /// Takes back everything.
@@ -341,16 +370,34 @@ impl BanTable {
         usize::from(self.origins[origin as usize] == Origin::Manual)
     }
 
-    fn make_room(&mut self, newcomer: Prefix) -> Result<Option<Ban>, Full> {
+    fn make_room(&mut self, newcomer: Prefix, origin: &Origin) -> Result<Option<Ban>, Full> {
         if self.bans.len() < self.capacity {
             return Ok(None);
         }
         let full = Full { prefix: newcomer, capacity: self.capacity };
+        if origin.is_feed() {
+            return Err(full);
+        }
+        if let Some(key) = self.next_fed() {
+            self.displaced += 1;
+            self.hand = Some(key.clone());
+            return Ok(self.remove(&key));
+        }
         let &(at, prefix) = self.ends[0].first().ok_or(full)?;
         let ends_so = |kept: &Kept| kept.until == Until::At(at) && self.by_hand(kept.origin) == 0;
         let key = self.exactly(prefix).find(|(_, kept)| ends_so(kept)).map(|(key, _)| key.clone()).ok_or(full)?;
         self.displaced += 1;
         Ok(self.remove(&key))
+    }
+
+    /// The next ban of a feed behind [`Self::hand`], or from the start.
+    fn next_fed(&self) -> Option<Key> {
+        if self.fed == 0 {
+            return None;
+        }
+        let is_fed = |(key, kept): (&Key, &Kept)| self.origins[kept.origin as usize].is_feed().then(|| key.clone());
+        let behind = self.hand.as_ref().and_then(|hand| self.bans.range(hand..).find_map(is_fed));
+        behind.or_else(|| self.bans.iter().find_map(is_fed))
     }
 
     fn put(&mut self, key: Key, since: Stamp, until: Until, origin: Origin, reason: &Arc<str>, offences: u32) {
@@ -359,7 +406,8 @@ impl BanTable {
             self.origins.push(origin);
             self.origins.len() - 1
         });
-        let origin = u32::try_from(origin).expect("origins are jails and import formats: a handful");
+        self.fed += usize::from(self.origins[origin].is_feed());
+        let origin = u32::try_from(origin).expect("origins are jails, import formats and feeds: a handful");
         if let Until::At(at) = until {
             let hands = self.by_hand(origin);
             self.ends[hands].insert((at, key.prefix));
@@ -371,6 +419,7 @@ impl BanTable {
 
     fn take(&mut self, key: &Key) {
         let Some(kept) = self.bans.remove(key) else { return };
+        self.fed -= usize::from(self.origins[kept.origin as usize].is_feed());
         self.lengths.remove(key.prefix);
         let hands = self.by_hand(kept.origin);
         let twin = self.exactly(key.prefix).any(|(_, other)| other.until == kept.until && self.by_hand(other.origin) == hands);

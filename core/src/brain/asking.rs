@@ -48,6 +48,8 @@ impl Brain {
             Request::AllowAdd { prefixes, term, comment } => return self.allow_add(id, &prefixes, term, &comment, now.stamp),
             Request::AllowDel { prefixes } => return self.allow_del(id, &prefixes, now.stamp),
             Request::Kill { prefixes } => return self.kill(id, &prefixes, now.stamp),
+            Request::Feeds => Reply::Feeds { feeds: self.feed_list() },
+            Request::FeedRefresh { names, accept } => return self.refresh(id, &names, accept),
             Request::Flush => return self.take_down(id, now),
             Request::Restore => {
                 let bans = self.table.len();
@@ -60,7 +62,7 @@ impl Brain {
 
     fn state(&self) -> State {
         match self.mode {
-            _ if !self.problems.is_empty() => State::Degraded,
+            _ if self.problems.keys().any(|about| !self.feeds.only_stale(about)) => State::Degraded,
             Mode::Enforce => State::Enforcing,
             Mode::Observe => State::Observing,
         }
@@ -96,6 +98,7 @@ impl Brain {
             oversize: self.counts.oversize,
             attacks: self.counts.attacks,
             jails: jails.into_iter().collect(),
+            feeds: self.feed_list(),
             problems: self.problems.values().cloned().collect(),
         }
     }
@@ -223,6 +226,7 @@ impl Brain {
 
     fn unban(&mut self, id: u64, who: &str, whom: Whom, now: Stamp) {
         let (mut removed, mut missing, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        let (by_hand, all) = (!matches!(whom, Whom::Jail(_)), whom == Whom::All);
         match whom {
             Whom::All => removed = self.table.unban_all(),
             Whom::Jail(jail) => removed = self.table.unban_jail(&jail),
@@ -242,14 +246,24 @@ impl Brain {
             self.court.judge.forget_overlapping(ban.key.prefix);
         }
         let mut order = Order::new();
+        let mut listed: BTreeMap<String, usize> = BTreeMap::new();
         for ban in &removed {
             order.release(ban.key.clone());
             if self.mode == Mode::Enforce {
                 self.records.push(Record::Unban(ban.key.clone()));
             }
-            self.tell(now, Some(ban.key.prefix), What::Unban { by: who.to_owned() });
+            // Of all at once not each member of each feed is told.
+            if !(all && ban.origin.is_feed()) {
+                self.tell(now, Some(ban.key.prefix), What::Unban { by: who.to_owned() });
+            }
+            if by_hand && let Some(feed) = self.feeds.lift(ban.key.prefix) {
+                *listed.entry(feed.to_string()).or_default() += 1;
+            }
         }
-        let reply = Reply::Unbans { removed, missing, still };
+        if !by_hand {
+            still.extend(self.settle_ended(&removed, now, &mut order));
+        }
+        let reply = Reply::Unbans { removed, missing, still, listed: listed.into_iter().collect() };
         self.order(order, Pending { answer: Some((id, reply)), ..Pending::default() });
     }
 
@@ -278,6 +292,7 @@ impl Brain {
                 missing.push(*prefix);
                 continue;
             }
+            self.feeds.look_again();
             self.records.push(Record::Disallow(*prefix));
             self.tell(now, Some(*prefix), What::Allow { added: false, comment: String::new() });
             changed.push(*prefix);

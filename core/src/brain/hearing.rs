@@ -103,7 +103,11 @@ impl Brain {
     /// So many banned neighbours that the whole neighbourhood is banned, until the last of them would be free.
     fn spread(&mut self, prefix: Prefix, until: Until, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
         let Some((wide, _)) = neighbourhood(policy, prefix) else { return };
-        let neighbours: Vec<(Prefix, Until)> = self.table.within(wide).map(|ban| (ban.key.prefix, ban.until)).collect();
+        let neighbours: Vec<(Prefix, Until)> = {
+            // Whom a feed lists has done nothing here.
+            let banned = self.table.within(wide).filter(|ban| !ban.origin.is_feed());
+            banned.map(|ban| (ban.key.prefix, ban.until)).collect()
+        };
         let Some(wide) = spread(policy, prefix, neighbours.iter().map(|(p, _)| *p)) else { return };
         let until = neighbours.iter().map(|(_, u)| *u).max().unwrap_or(until);
         match self.allow.bannable(wide, now) {

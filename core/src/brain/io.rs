@@ -1,9 +1,11 @@
 //! What enters and what leaves the brain.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::feeding::Fed;
 use crate::attack::{Attack, JailName};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
@@ -96,6 +98,15 @@ pub enum Event {
         /// What happened and what to do next.
         what: Option<String>,
     },
+    /// A feed's list was looked at.
+    Fed(Box<Fed>),
+    /// All that was asked for with [`Action::Fetch`] was looked at, and told with [`Event::Fed`].
+    Fetched {
+        /// The asker's.
+        id: u64,
+        /// Which feeds.
+        names: Vec<Arc<str>>,
+    },
     /// The store lost what it held: tell it everything anew.
     Forgotten,
     /// A new config took effect.
@@ -148,6 +159,15 @@ pub enum Action {
         why: Box<Why>,
         /// What to look up in the kernel: the bans of `why`, in their order.
         keys: Vec<Key>,
+    },
+    /// Look at these feeds' lists now. Answered by [`Event::Fed`] for each and then by [`Event::Fetched`].
+    Fetch {
+        /// Whom to answer in the end.
+        id: u64,
+        /// Which feeds.
+        names: Vec<Arc<str>>,
+        /// However much they changed.
+        accept: bool,
     },
     /// Take the wall down, then answer.
     TakeDown {

@@ -11,11 +11,13 @@
 //! | `hearing` | attacks become bans |
 //! | `asking` | requests become answers |
 //! | `importing` | tables become bans |
+//! | `feeding` | feeds become bans |
 //! | `wall` | bans become orders; what became of the orders |
 //! | [`clock`] | steps of the wall clock |
 
 mod asking;
 pub mod clock;
+mod feeding;
 mod hearing;
 mod importing;
 pub mod io;
@@ -38,6 +40,7 @@ use crate::judge::Court;
 use crate::net::{Addr, Prefix};
 use crate::time::{Now, Span, Stamp, Tick};
 
+pub use feeding::Fed;
 pub use io::{Action, Batch, Event, Kept};
 use wall::{Orders, Pending};
 
@@ -77,6 +80,7 @@ pub struct Brain {
     allow: AllowList,
     court: Court,
     table: BanTable,
+    feeds: feeding::Feeds,
     orders: Orders,
     /// Somebody had the wall taken down.
     down: bool,
@@ -125,6 +129,7 @@ impl Brain {
             proof: None,
             clock: clock::Steady::new(now),
             started: now.stamp,
+            feeds: feeding::Feeds::default(),
             orders: Orders::default(),
             down: false,
             host: Host::default(),
@@ -138,6 +143,7 @@ impl Brain {
         };
         let _ = brain.allow.set_config(brain.config.allow().prefixes.iter().copied());
         brain.restore(kept, now.stamp);
+        brain.recall_feeds();
         brain.fit_ports(now.stamp);
         brain
     }
@@ -219,6 +225,8 @@ impl Brain {
                 self.allow_changed(altered, "allowed name", now.stamp);
             }
             Event::Trouble { about, what } => self.trouble(&about, what, now.stamp),
+            Event::Fed(fed) => self.fed(*fed, now.stamp),
+            Event::Fetched { id, names } => self.fetched(id, names),
             Event::Forgotten => self.tell_all(),
             Event::Configured(config) => self.configured(*config, now.stamp),
         }
@@ -238,6 +246,9 @@ impl Brain {
 
     /// When to be asked again with [`Event::Idle`] if nothing happens before.
     pub fn next_deadline(&self, now: Now) -> Tick {
+        if self.feeds.busy() {
+            return now.tick;
+        }
         let moments = [self.table.next_deadline(), self.allow.next_deadline()];
         let by_wall = moments.into_iter().flatten().min().map(|at| now.tick.plus(at.since(now.stamp)));
         [by_wall, self.orders.retry_at, Some(self.sweep_at)].into_iter().flatten().min().unwrap_or(self.sweep_at)
@@ -253,6 +264,7 @@ impl Brain {
         if !altered.is_empty() {
             self.allow_changed(altered, "", now.stamp);
         }
+        self.feed_on(now);
         if now.tick >= self.sweep_at {
             self.court.judge.sweep(now.stamp);
             self.sweep_at = now.tick.plus(SWEEP);
@@ -310,6 +322,13 @@ impl Brain {
         self.tell(now, None, What::Daemon { what: "config read anew".to_owned() });
         self.lift_protected(&altered, "config", now);
         self.order_frame(now);
+        self.follow(now);
+        self.feeds.look_again();
+    }
+
+    /// Whether there is work left that waits for nobody: [`Event::Idle`] goes on with it.
+    pub fn busy(&self) -> bool {
+        self.feeds.busy()
     }
 
     /// Protects what of the host's surroundings the config wants protected, and no longer what it does not.
@@ -337,6 +356,9 @@ impl Brain {
         }
         self.lift_protected(&altered, by, now);
         self.order_frame(now);
+        if !altered.removed.is_empty() {
+            self.feeds.look_again();
+        }
     }
 
     /// Ends the bans that lie wholly within a new member; of wider ones the wall's allow list

@@ -7,6 +7,7 @@ use crate::event::KillCount;
 use crate::net::Addr;
 use crate::time::{Term, Until};
 
+mod feeds;
 mod importing;
 
 const LIMITS: Limits = Limits { bans: 1_000_000, ports: true, timeouts: true, counters: true, lasting: false };
@@ -369,9 +370,9 @@ fn unbanning_a_part_says_what_still_covers_it() {
     lab.ban("203.0.113.0/24", false);
     lab.ban("203.0.113.7", false);
     let whom = |text: &str| Whom::Prefixes(vec![text.parse().unwrap()]);
-    let Reply::Unbans { removed, missing, still } = lab.ask(Request::Unban { whom: whom("203.0.113.7") }) else { panic!() };
+    let Reply::Unbans { removed, missing, still, .. } = lab.ask(Request::Unban { whom: whom("203.0.113.7") }) else { panic!() };
     assert_eq!((removed.len(), missing.len(), still[0].key.prefix.to_string().as_str()), (1, 0, "203.0.113.0/24"));
-    let Reply::Unbans { removed, missing, still } = lab.ask(Request::Unban { whom: whom("203.0.113.8") }) else { panic!() };
+    let Reply::Unbans { removed, missing, still, .. } = lab.ask(Request::Unban { whom: whom("203.0.113.8") }) else { panic!() };
     assert_eq!((removed.len(), missing.len(), still.len()), (0, 1, 1));
     assert!(lab.banned("203.0.113.7"));
     let Reply::Unbans { removed, .. } = lab.ask(Request::Unban { whom: Whom::All }) else { panic!() };

@@ -141,7 +141,8 @@ impl Brain {
             }
             self.tell(now, Some(ban.key.prefix), why(ban));
         }
-        self.order(order, Pending::default());
+        let notices = self.settle_ended(bans, now, &mut order).iter().map(|ban| Self::began(ban, now)).collect();
+        self.order(order, Pending { notices, ..Pending::default() });
     }
 
     pub(super) fn applied(&mut self, ticket: u64, failed: Vec<(Option<Key>, String)>, now: Now) {

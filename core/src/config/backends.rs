@@ -8,7 +8,7 @@ use super::nearest::shown;
 use super::raw::Raw;
 use super::show::{line, list, quoted};
 use super::values::{Bounds, Reading, Value};
-use super::words::{self, Wrong};
+use super::words::{Wrong, file};
 use crate::bans::backend::Backend;
 
 /// Keys of `[backend]` itself.
@@ -364,14 +364,6 @@ fn anchor(text: &str) -> Result<String, Wrong> {
 
 fn folder(text: &str) -> Result<String, Wrong> {
     file(text.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(text))
-}
-
-/// One file, by its whole path.
-fn file(text: &str) -> Result<String, Wrong> {
-    if text.contains(['*', '?', '[']) {
-        return Err((format!("`{}` must be one path, without wildcards", shown(text)), None));
-    }
-    words::glob(text)
 }
 
 /// The section as TOML again.

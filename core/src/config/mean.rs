@@ -40,7 +40,8 @@ pub(super) fn config(raw: Raw, errors: &mut Gather) -> Config {
         let hint = "write `run = [\"/usr/libexec/sshguard/sshg-fw-nft-sets\"]` in [backend.command]".to_owned();
         errors.tell(raw.ban.backend.map_or_else(Place::default, |typed| typed.at), Problem::Missing(message), Some(hint));
     }
-    Config { ban, backends, allow, limits, jails }
+    let feeds = super::feeds::mean(raw.feeds, errors);
+    Config { ban, backends, allow, limits, jails, feeds }
 }
 
 fn or<T: Copy>(typed: &Option<At<T>>, default: T) -> T {

@@ -7,11 +7,13 @@
 //! | `values`, `words` | single values: types and ranges; ports, globs, journal matches |
 //! | `mean` | `raw` and the built-in defaults to [`Config`]: what can only be checked together |
 //! | `backends` | all of `[backend]`: what single firewalls are told |
+//! | `feeds` | all of `[feed.NAME]`: block lists that are followed |
 //! | `show` | [`Config`] back to TOML |
 
 mod backends;
 mod defaults;
 mod error;
+mod feeds;
 mod mean;
 mod nearest;
 mod raw;
@@ -24,12 +26,14 @@ mod words;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use backends::{
     BackendSection, CommandSection, HostsSection, IpfwSection, IpsetSection, IptablesSection, NginxSection, PfSection, Variant,
 };
 pub use defaults::signature;
 pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
+pub use feeds::{Feed, FeedSource};
 pub use show::show;
 
 use crate::attack::JailName;
@@ -47,6 +51,7 @@ pub struct Config {
     allow: AllowSection,
     limits: LimitsSection,
     jails: BTreeMap<JailName, Jail>,
+    feeds: BTreeMap<Arc<str>, Feed>,
 }
 
 impl Config {
@@ -99,6 +104,16 @@ impl Config {
     /// Every jail, built-in and written, enabled or not.
     pub const fn jails(&self) -> &BTreeMap<JailName, Jail> {
         &self.jails
+    }
+
+    /// Every feed, followed or not.
+    pub const fn feeds(&self) -> &BTreeMap<Arc<str>, Feed> {
+        &self.feeds
+    }
+
+    /// The feed of that name, if it is followed.
+    pub fn feed(&self, name: &str) -> Option<&Feed> {
+        self.feeds.get(name).filter(|feed| feed.enabled)
     }
 
     /// For a firewall that knows no ports: a ban of any jail shuts out of all of them. Whether that

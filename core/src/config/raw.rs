@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::AutoAllow;
 use super::backends::Setting;
 use super::error::{At, Place};
+use super::feeds::RawFeed;
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Spread};
@@ -12,7 +13,7 @@ use crate::net::Prefix;
 use crate::time::{Span, Term};
 
 /// The tables of this build.
-pub(super) const TABLES: &[&str] = &["ban", "backend", "allow", "limits", "jail"];
+pub(super) const TABLES: &[&str] = &["ban", "backend", "allow", "limits", "jail", "feed"];
 /// Tables that are still to come.
 pub(super) const LATER_TABLES: &[&str] = &["conntrack", "routing", "uplink", "tunnel", "budget", "rule", "policy"];
 /// Keys of `[ban]` that each jail may override.
@@ -46,6 +47,7 @@ pub(super) struct Raw {
     pub(super) allow: RawAllow,
     pub(super) limits: RawLimits,
     pub(super) jails: BTreeMap<String, RawJail>,
+    pub(super) feeds: BTreeMap<String, RawFeed>,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +121,9 @@ impl Raw {
         take_over!(self.limits, later.limits, tracked_sources, bans, line);
         for (name, jail) in later.jails {
             self.jails.entry(name).or_default().merge(jail);
+        }
+        for (name, feed) in later.feeds {
+            self.feeds.entry(name).or_default().merge(feed);
         }
     }
 }

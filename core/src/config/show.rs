@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::raw::AUTO_WORDS;
-use super::{AutoAllow, Config, Jail, backends};
+use super::{AutoAllow, Config, Jail, backends, feeds};
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Policy, Spread};
@@ -40,6 +40,7 @@ pub fn show(config: &Config) -> String {
     for one in config.jails().values() {
         jail(&mut out, one);
     }
+    feeds::show(&mut out, config.feeds());
     out
 }
 

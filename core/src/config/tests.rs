@@ -98,6 +98,24 @@ fn each_kind_of_error_has_its_place_and_hint() {
         ),
         ("[backend.nginx]\nreload = []\n", "2:10 `reload` has 0 entries; it takes 1 to 64"),
         ("[backend.hosts]\nfile = \"/etc/hosts.*\"\n", "2:8 `/etc/hosts.*` must be one path, without wildcards"),
+        // Feeds.
+        ("[feed.a]\n", "1:7 feed `a` has no list: write `url = \"https://...\"` or `path = \"/...\"`"),
+        ("[feed.a]\npath = \"/a\"\nurl = \"https://example.org/\"\n", "3:1 feed `a` has both a `path` and a `url`: write one"),
+        ("[feed.a]\npath = \"https://example.org/\"\n", "2:8 `https://example.org/` is not absolute: paths begin with / [write it as `url`]"),
+        ("[feed.a]\nurl = \"/a\"\n", "2:7 `/a` is no URL: it begins with https:// [a file is written as `path`]"),
+        (
+            "[feed.a]\nurl = \"http://example.org/\"\n",
+            "2:7 `http://example.org/` is not encrypted: anybody on the way could shut out whom he likes [write https://]",
+        ),
+        (
+            "[feed.a]\nurl = \"https://example.org/\"\nevery = \"5m\"\n",
+            "3:9 `every` is 5m, but must be 10m to 4w: of a `url`: the server is somebody else's, and throws out who asks too often",
+        ),
+        ("[feed.a]\npath = \"/a\"\nformat = \"jsn\"\n", "3:10 `jsn` is not a word for `format`: it is one of plain, netset, csv, json, crowdsec, drop-json [did you mean `json`?]"),
+        ("[feed.a]\npath = \"/a\"\nevry = 1\n", "3:1 unknown key `evry` in [feed.a] [did you mean `every`?]"),
+        ("[feed.A]\npath = \"/a\"\n", "1:7 `A` cannot be a feed's name: a letter or digit, then a-z, 0-9, `.`, `_` and `-`, 64 at most [did you mean `a`?]"),
+        ("[feed]\npath = \"/a\"\n", "2:1 unknown key `path` in [feed] [it belongs in [feed.NAME]]"),
+        ("[[feed]]\n", "1:1 `feed` must be a table of feeds, each written [feed.NAME], not a list"),
         ("[jail.sshd]\nfail2ban = \"/x\"\n", "2:1 `fail2ban` in [jail.sshd] is not in this build yet [use `signatures`]"),
         // Types.
         ("ban = 1\n", "1:7 `ban` must be a table, written [ban], not an integer"),
@@ -323,6 +341,24 @@ fn later_files_win_key_by_key() {
 }
 
 #[test]
+fn a_feed_is_followed_as_it_says() {
+    let config = good(
+        "[feed.drop]\nurl = \"https://example.org/drop.json\"\nformat = \"drop-json\"\n[feed.own]\npath = \"/srv/own\"\nenabled = false\n",
+    );
+    let drop = config.feed("drop").unwrap();
+    assert_eq!(
+        (drop.format, drop.every, drop.guard.most, drop.guard.change),
+        (crate::tables::Format::DropJson, Span::secs(21_600), 500_000, 0.5)
+    );
+    assert!(config.feed("own").is_none() && config.feeds()["own"].every == Span::secs(300));
+    // A later file may put one kind of source in place of the other.
+    let config = read_all(&["[feed.a]\nurl = \"https://example.org/\"\nmost = 7\n", "[feed.a]\npath = \"/a\"\n"]).unwrap();
+    let feed = &config.feeds()["a"];
+    assert_eq!((&feed.source, feed.guard.most), (&FeedSource::Path("/a".to_owned()), 7));
+    assert!(Config::builtin().feeds().is_empty());
+}
+
+#[test]
 fn writing_one_source_drops_the_others_default() {
     let built_in = Config::builtin();
     assert!(matches!(sshd(&built_in).reads(true), Reads::Journal(_)) && matches!(sshd(&built_in).reads(false), Reads::Files(_)));
@@ -384,7 +420,8 @@ fn the_example_holds_every_key_with_its_default() {
         let keys =
             [raw::POLICY_KEYS, raw::BAN_KEYS, raw::ALLOW_KEYS, raw::LIMITS_KEYS, raw::JAIL_KEYS, raw::ESCALATE_KEYS, raw::SPREAD_KEYS];
         let backends = backends::TABLES.iter().flat_map(|(_, keys)| *keys).chain(backends::BACKEND_KEYS);
-        for key in keys.concat().iter().chain(backends).chain(raw::AUTO_WORDS).chain(raw::BACKENDS).chain(raw::ACTIONS) {
+        let feeds = feeds::FEED_KEYS.iter().chain(feeds::FORMATS.iter().map(|(word, _)| word));
+        for key in keys.concat().iter().chain(backends).chain(feeds).chain(raw::AUTO_WORDS).chain(raw::BACKENDS).chain(raw::ACTIONS) {
             assert!(text.contains(key), "{place} does not tell of {key}");
         }
     }
@@ -420,6 +457,7 @@ fn every_listed_key_is_taken() {
         ("backend.hosts", backends::HOSTS_KEYS.to_vec()),
         ("backend.nginx", backends::NGINX_KEYS.to_vec()),
         ("backend.command", backends::COMMAND_KEYS.to_vec()),
+        ("feed.a", feeds::FEED_KEYS.to_vec()),
     ] {
         for key in keys {
             let errors = read(&format!("[{table}]\n{key} = 1979-05-27\n")).unwrap_err();
@@ -498,9 +536,17 @@ fn config_text() -> impl Strategy<Value = String> {
              [backend.command]\nrun = [{path}, {path}]\n"
             )
         });
+    let feed = ("[a-z0-9][a-z0-9._-]{0,9}", "[a-z/]{0,9}[^\\p{C}*?\\[/.]", any::<bool>(), 0usize..6, 600u64..99_999, 1usize..9_999, 0.0f64..9.0)
+        .prop_map(|(name, file, remote, format, every, most, change)| {
+            let (path, word) = (toml::Value::String(format!("/{file}")), feeds::FORMATS[format].0);
+            let source = if remote { "url = \"https://example.org/x?y=z\"".to_owned() } else { format!("path = {path}") };
+            format!("[feed.\"{name}\"]\nenabled = {remote}\n{source}\nformat = \"{word}\"\nevery = {every}\nmost = {most}\nchange = {change}\nca = {path}\n")
+        });
     let backend = prop::sample::select(raw::BACKENDS.to_vec());
-    (policy, backends, allow, limits, prop::option::of(jail), backend).prop_map(|(policy, backends, allow, limits, jail, backend)| {
-        format!("[ban]\nbackend = \"{backend}\"\n{policy}{backends}{allow}{limits}{}", jail.unwrap_or_default())
+    let named = (prop::option::of(jail), prop::option::of(feed));
+    (policy, backends, allow, limits, named, backend).prop_map(|(policy, backends, allow, limits, (jail, feed), backend)| {
+        let (jail, feed) = (jail.unwrap_or_default(), feed.unwrap_or_default());
+        format!("[ban]\nbackend = \"{backend}\"\n{policy}{backends}{allow}{limits}{jail}{feed}")
     })
 }
 

@@ -6,6 +6,7 @@ use toml::de::{DeString, DeTable};
 
 use super::AutoAllow;
 use super::error::{At, Gather, Place, Problem};
+use super::feeds::FEED_KEYS;
 use super::nearest::{hint, key_hint, shown};
 use super::raw::{
     ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_JAIL_KEYS, LATER_TABLES, LIMITS_KEYS, POLICY_KEYS,
@@ -61,8 +62,14 @@ const LINE: Bounds = Bounds { low: 256, high: 1024 * 1024, why: "log lines fit i
 const HOSTS_DEFAULT: u32 = 4;
 
 /// Where keys belong that were written elsewhere.
-const HOMES: [(&str, &[&str]); 5] =
-    [("[ban]", POLICY_KEYS), ("[ban]", BAN_KEYS), ("[allow]", ALLOW_KEYS), ("[limits]", LIMITS_KEYS), ("[jail.NAME]", JAIL_KEYS)];
+const HOMES: [(&str, &[&str]); 6] = [
+    ("[ban]", POLICY_KEYS),
+    ("[ban]", BAN_KEYS),
+    ("[allow]", ALLOW_KEYS),
+    ("[limits]", LIMITS_KEYS),
+    ("[jail.NAME]", JAIL_KEYS),
+    ("[feed.NAME]", FEED_KEYS),
+];
 
 pub(super) type Key<'t> = Spanned<DeString<'t>>;
 
@@ -108,6 +115,7 @@ impl Reading<'_> {
                 "allow" => raw.allow = self.section(key, value).map(|table| self.allow(table)).unwrap_or_default(),
                 "limits" => raw.limits = self.section(key, value).map(|table| self.limits(table)).unwrap_or_default(),
                 "jail" => self.jails(value, &mut raw),
+                "feed" => self.feeds(value, &mut raw),
                 later if LATER_TABLES.contains(&later) => self.tell(&key.span(), Problem::Later(format!("[{later}]")), None),
                 _ => self.unknown_at_top(key, value),
             }

@@ -83,6 +83,14 @@ pub(super) fn glob(text: &str) -> Result<String, Wrong> {
     Err((format!("`{}` {why}", shown(text)), None))
 }
 
+/// One file, by its whole path.
+pub(super) fn file(text: &str) -> Result<String, Wrong> {
+    if text.contains(['*', '?', '[']) {
+        return Err((format!("`{}` must be one path, without wildcards", shown(text)), None));
+    }
+    glob(text)
+}
+
 fn unclosed_bracket(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('[') {

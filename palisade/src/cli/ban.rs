@@ -1,5 +1,7 @@
 //! `palisade ban`, `unban`, `kill`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use clap::Args;
 use palisade_core::bans::ban::{Ban, Origin};
@@ -168,6 +170,8 @@ struct UnbanDoc<'a> {
     removed: Vec<Prefix>,
     missing: &'a [Prefix],
     still: Vec<Prefix>,
+    /// Feeds that will ban some of them again, and how many.
+    listed: &'a BTreeMap<String, usize>,
 }
 
 impl UnbanArgs {
@@ -179,9 +183,11 @@ impl UnbanArgs {
             (false, None) => self.prefixes.chunks(PREFIXES_A_REQUEST).map(|c| Whom::Prefixes(c.to_vec())).collect(),
         };
         let (mut removed, mut missing, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        let mut listed = BTreeMap::new();
         for whom in whoms {
             match ask(global, Request::Unban { whom })? {
-                Reply::Unbans { removed: r, missing: m, still: s } => {
+                Reply::Unbans { removed: r, missing: m, still: s, listed: l } => {
+                    l.into_iter().for_each(|(feed, count)| *listed.entry(feed).or_insert(0) += count);
                     removed.extend(r);
                     missing.extend(m);
                     still.extend(s);
@@ -191,9 +197,15 @@ impl UnbanArgs {
         }
         if global.json {
             let prefixes = |bans: &[Ban]| bans.iter().map(|b| b.key.prefix).collect();
-            print::json(&UnbanDoc { v: 1, removed: prefixes(&removed), missing: &missing, still: prefixes(&still) })?;
+            print::json(&UnbanDoc { v: 1, removed: prefixes(&removed), missing: &missing, still: prefixes(&still), listed: &listed })?;
         } else {
             show_unbans(&removed, &missing, &still)?;
+            for (feed, count) in &listed {
+                let who = if *count == 1 { "one of these is".to_owned() } else { format!("{count} of these are") };
+                print::say(format_args!(
+                    "{who} listed by feed {feed} and banned again when its list is next looked at; `palisade allow add` prevents that"
+                ));
+            }
         }
         // A jail's name is not checked against the config: its bans may outlive it there.
         if let (Some(jail), true) = (&self.jail, removed.is_empty()) {

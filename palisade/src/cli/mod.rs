@@ -12,6 +12,7 @@ pub mod docs;
 pub mod doctor;
 pub mod events;
 pub mod export;
+pub mod feed;
 pub mod import;
 pub mod list;
 pub mod print;
@@ -165,6 +166,8 @@ pub enum Verb {
     Why(why::WhyArgs),
     /// Who can never be banned
     Allow(allow::AllowArgs),
+    /// Block lists that are followed
+    Feed(feed::FeedArgs),
     /// End the connections of an address or prefix, without banning it
     Kill(ban::KillArgs),
     /// Put the stored bans into the kernel: at boot, before the network, without the daemon
@@ -205,6 +208,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Check(args) => args.run(global),
         Verb::Why(args) => args.run(global),
         Verb::Allow(args) => args.run(global),
+        Verb::Feed(args) => args.run(global),
         Verb::Kill(args) => args.run(global),
         Verb::Restore(args) => args.run(global),
         Verb::Flush(args) => args.run(global),

@@ -67,6 +67,9 @@ fn show(status: &Status) -> Result<()> {
         let jails: Vec<String> = status.jails.iter().map(|(name, bans)| format!("{name} {bans}")).collect();
         rows.push(vec!["jails".to_owned(), jails.join("  ")]);
     }
+    for feed in status.feeds.iter().filter(|feed| feed.enabled) {
+        rows.push(vec!["feed".to_owned(), format!("{} {}", feed.name, super::feed::standing(feed, now))]);
+    }
     for source in &status.sources {
         rows.push(vec!["reads".to_owned(), format!("{} ({} lines)", source.name, source.lines)]);
     }

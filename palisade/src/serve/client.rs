@@ -34,7 +34,6 @@ impl Client {
     /// Connects to the daemon's socket.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_millis(ANSWER_WITHIN.as_millis())))?;
         stream.set_write_timeout(Some(Duration::from_millis(ANSWER_WITHIN.as_millis())))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
@@ -47,12 +46,14 @@ impl Client {
         let mut line = serde_json::to_vec(request)?;
         anyhow::ensure!(line.len() < REQUEST_MAX, "the request is longer than {REQUEST_MAX} bytes; ask for fewer at once");
         line.push(b'\n');
+        let within = request.answer_within();
+        self.stream.get_ref().set_read_timeout(Some(Duration::from_millis(within.as_millis())))?;
         self.stream.get_mut().write_all(&line).map_err(|e| no_answer(request, format_args!("writing to it failed: {e}")))?;
         let line = match self.read_line() {
             Ok(Some(line)) => line,
             Ok(None) => return Err(no_answer(request, "it closed the connection")),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(no_answer(request, format_args!("none came within {ANSWER_WITHIN}")));
+                return Err(no_answer(request, format_args!("none came within {within}")));
             }
             Err(error) => return Err(no_answer(request, format_args!("reading from it failed: {error}"))),
         };

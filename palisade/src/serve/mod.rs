@@ -3,7 +3,8 @@
 //! ```text
 //!   files ──┐                      ┌─> wall ──> killing      one writer of the firewall; ends connections
 //!   journal ┼─> inbox ─> brain ────┼─> keeper                one writer of the store
-//!   links ──┤    ^   (this loop)   └─> control               answers and events
+//!   links ──┤    ^   (this loop)   ├─> control               answers and events
+//!   feeds ──┤    │                 └─> feeds                 lists to look at
 //!   control ┘    └── answers of wall, killing, keeper
 //! ```
 //!
@@ -16,11 +17,13 @@
 //! | wall | 4096 orders | later orders lose their steps, and the wall is built anew from the table |
 //! | killing | one entry an order | bounded by the orders above |
 //! | keeper | 65,536 records | evidence lines and events are dropped and counted; bans and positions merge |
+//! | feeds | one config, one question a connection | bounded by both |
 //! | control | 8192 events, one answer a question | the oldest events are dropped |
 
 pub mod client;
 mod control;
 pub(crate) mod errors;
+mod feeds;
 pub(crate) mod host;
 pub(crate) mod keeper;
 pub(crate) mod killing;
@@ -56,6 +59,10 @@ const INBOX: usize = 1024;
 
 /// How long the readers may take to hand over what they have read, when they are to stop.
 const STOP_WITHIN: Span = Span::secs(5);
+
+/// The thread that is not waited for at the end: it may be in the middle of a list that comes slowly, and what it
+/// keeps is never there by halves.
+const FEEDS: &str = "feeds";
 
 /// What the brain's loop receives.
 pub(crate) enum Input {
@@ -115,13 +122,20 @@ struct Posts {
     wall: Mailbox<wall::Post>,
     killing: Mailbox<killing::Post>,
     keeper: Mailbox<keeper::Post>,
+    feeds: Mailbox<feeds::Post>,
     control: Mailbox<control::Post>,
 }
 
 impl House {
     fn build(places: &Places, mode: Mode, opened: Opened, signals: Signals) -> Result<Self> {
         let (outlet, inbox) = sync_channel(INBOX);
-        let posts = Posts { wall: Mailbox::new()?, killing: Mailbox::new()?, keeper: Mailbox::new()?, control: Mailbox::new()? };
+        let posts = Posts {
+            wall: Mailbox::new()?,
+            killing: Mailbox::new()?,
+            keeper: Mailbox::new()?,
+            feeds: Mailbox::new()?,
+            control: Mailbox::new()?,
+        };
         let Opened { lock, config, mut store, mut blocker, backend, chosen, flows, mut links, brain, positions } = opened;
         let mut house = Self {
             places: places.clone(),
@@ -169,6 +183,8 @@ impl House {
         house.spawn("keeper", move || keeper::run(store, keep, &inbox, &out))?;
         let (out, inbox) = (control::Outlets { brain: outlet.clone(), keeper: posts.keeper.clone() }, posts.control.clone());
         house.spawn("control", move || control::run(&listener, &inbox, &out))?;
+        let (config, state, inbox, brain) = (house.config.clone(), places.state.clone(), posts.feeds.clone(), outlet.clone());
+        house.spawn(FEEDS, move || feeds::run(&config, state, &inbox, &brain))?;
         let (brain, stop) = (outlet.clone(), house.stopper()?);
         house.spawn("links", move || host::run(links, &stop, &brain))?;
         let (brain, stop) = (outlet, house.stopper()?);
@@ -307,6 +323,7 @@ impl House {
             Action::Answer { id, reply } if reply.confirms() => self.posts.keeper.put(|post| post.ask(keeper::Ask::Confirm { id, reply })),
             Action::Answer { id, reply } => self.posts.control.put(|post| post.reply(id, reply)),
             Action::Look { id, why, keys } => self.posts.wall.put(|post| post.add(wall::Job::Look { id, why, keys })),
+            Action::Fetch { id, names, accept } => self.posts.feeds.put(|post| post.ask(id, names, accept)),
             Action::TakeDown { id } => self.posts.wall.put(|post| post.add(wall::Job::TakeDown { id })),
             Action::Tell(notice) => {
                 logging::tell(&notice);
@@ -322,6 +339,7 @@ impl House {
             Ok(config) => {
                 let names = self.config.allow().names != config.allow().names;
                 self.config = config.clone();
+                self.posts.feeds.put(|post| post.configure(config.clone()));
                 self.handle(Event::Configured(Box::new(config)), clock::now());
                 if names && let Err(error) = self.names() {
                     self.handle(
@@ -406,9 +424,10 @@ impl House {
         self.drain(|house| house.done("killing"));
         self.posts.keeper.put(keeper::Post::stop);
         self.drain(|house| house.done("keeper"));
+        self.posts.feeds.put(feeds::Post::stop);
         self.posts.control.put(control::Post::stop);
         self.stops.iter().for_each(Waker::wake);
-        self.drain(|house| house.workers.iter().all(|(_, worker)| worker.is_finished()));
+        self.drain(|house| house.workers.iter().all(|(name, worker)| *name == FEEDS || worker.is_finished()));
         let _ = std::fs::remove_file(self.places.socket());
     }
 

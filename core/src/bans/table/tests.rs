@@ -73,6 +73,28 @@ fn a_full_table_displaces_what_ends_soonest_but_nothing_by_hand() {
 }
 
 #[test]
+fn a_feeds_ban_yields_and_comes_after_all_others() {
+    let feed = |who: &str| new_ban(p(who), 0, None, Origin::Feed("drop".into()));
+    let mut table = BanTable::new(3);
+    let _ = table.ban(feed("192.0.2.1")).unwrap();
+    // Whoever else asks has it, ends it sooner or not.
+    assert!(matches!(table.ban(jail("192.0.2.1", 50)), Ok(Change::New { ban, displaced: None }) if ban.until == Until::At(Stamp(50))));
+    assert!(matches!(table.ban(feed("192.0.2.1")), Ok(Change::Unchanged { ban }) if ban.origin == Origin::Jail("sshd".into())));
+    assert_eq!(table.expire(Stamp(50)).len(), 1);
+    for who in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        let _ = table.ban(feed(who)).unwrap();
+    }
+    assert!(table.ban(feed("192.0.2.4")).is_err(), "a feed's ban displaced another");
+    for (who, gone) in [("192.0.2.5", "192.0.2.1"), ("192.0.2.6", "192.0.2.2"), ("192.0.2.7", "192.0.2.3")] {
+        let Ok(Change::New { displaced: Some(left), .. }) = table.ban(jail(who, 100)) else { panic!("{who}") };
+        assert_eq!(left.key.prefix, p(gone));
+    }
+    // Only then those of jails.
+    let Ok(Change::New { displaced: Some(left), .. }) = table.ban(jail("192.0.2.8", 100)) else { panic!() };
+    assert!(!left.origin.is_feed() && table.fed == 0);
+}
+
+#[test]
 fn an_ended_ban_not_yet_expired_is_no_ban() {
     let mut table = BanTable::new(3);
     let _ = table.ban(jail("192.0.2.1", 100)).unwrap();
@@ -131,7 +153,7 @@ enum Ask {
 }
 
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
-    let ban = (small(), any::<bool>(), proptest::option::weighted(0.9, 1i64..60), 0u8..3).prop_map(|(p, o, u, f)| Ask::Ban(p, o, u, f));
+    let ban = (small(), any::<bool>(), proptest::option::weighted(0.9, 1i64..60), 0u8..4).prop_map(|(p, o, u, f)| Ask::Ban(p, o, u, f));
     let one = prop_oneof![
         8 => ban,
         2 => small().prop_map(Ask::Unban),
@@ -147,7 +169,8 @@ fn origin(from: u8) -> Origin {
     match from {
         0 => Origin::Manual,
         1 => Origin::Jail("sshd".into()),
-        _ => Origin::Flood,
+        2 => Origin::Flood,
+        _ => Origin::Feed("drop".into()),
     }
 }
 
@@ -165,7 +188,9 @@ proptest! {
                     let (key, until) = (Key { ports, ..Key::all(prefix) }, new.until);
                     let _ = table.ban(new).unwrap();
                     match naive.iter_mut().find(|(k, ..)| *k == key) {
-                        Some(old) if until > old.1 => (old.1, old.2) = (until, origin(from)),
+                        Some(old) if old.1.over(Stamp(now)) || (from != 3 && (until > old.1 || old.2 == origin(3))) => {
+                            (old.1, old.2) = (until, origin(from));
+                        }
                         Some(_) => {}
                         None => naive.push((key, until, origin(from))),
                     }
@@ -200,6 +225,7 @@ proptest! {
                 }
             }
             naive.sort();
+            prop_assert_eq!(table.fed, naive.iter().filter(|(.., o)| o.is_feed()).count());
             let seen: Vec<_> = table.iter().map(|b| (b.key, b.until, b.origin)).collect();
             prop_assert_eq!(&seen, &naive);
             let soonest = naive.iter().filter_map(|(_, until, _)| match until { Until::At(at) => Some(*at), Until::Forever => None }).min();
