@@ -28,9 +28,10 @@ use crate::fail2ban::{self, Database};
 /// read between two requests must be little.
 const AT_ONCE: usize = 16 * 1024;
 
-/// How many rows make a request without a daemon: one transaction of the store and one of the
-/// kernel, of the size it takes fastest.
-const ROWS_ALONE: usize = 50_000;
+/// How many rows wait before they are handed over: without a daemon at once, as one transaction of the
+/// store and two of the kernel. Of a table in no order each batch touches nearly every page of a large
+/// store, so few large batches cost less than many small ones; these take some 50 MB.
+const ROWS_ALONE: usize = 131_072;
 
 /// How many lines that were not imported are told one by one.
 const TOLD: usize = 20;
@@ -238,9 +239,8 @@ struct Job<'a> {
     session: Session,
     /// Who is protected, where nothing is to be done and nobody else looks.
     guess: Option<Guess>,
-    rows: Vec<Row>,
-    /// On which lines they stand.
-    lines: Vec<u64>,
+    /// With the lines they stand on.
+    rows: Vec<(u64, Row)>,
     bytes: usize,
     /// For the allow list.
     prefixes: Vec<Prefix>,
@@ -295,7 +295,6 @@ impl<'a> Job<'a> {
             session: Session::default(),
             guess: if args.dry_run && !args.allow { Guess::ask(global) } else { None },
             rows: Vec::new(),
-            lines: Vec::new(),
             bytes: 0,
             prefixes: Vec::new(),
             counts: Counts::default(),
@@ -354,8 +353,7 @@ impl<'a> Job<'a> {
             };
         }
         self.bytes += row.bytes();
-        self.rows.push(row);
-        self.lines.push(line);
+        self.rows.push((line, row));
     }
 
     fn allow(&mut self, line: u64, prefix: Prefix) {
@@ -399,16 +397,16 @@ impl<'a> Job<'a> {
                 other => return Err(unexpected(&other)),
             }
         }
-        let (mut rows, mut lines) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.lines));
-        let whole = self.bytes;
-        self.bytes = 0;
+        let (mut rows, whole) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.bytes));
+        // The store and the ban table are in this order: neighbours come together.
+        rows.sort_by_key(|(_, row)| row.prefix);
         while !rows.is_empty() {
             // Alone, all of them at once; a daemon is asked in requests of the size it reads.
             let count = if self.session.alone() { rows.len() } else { fitting(&rows, whole) };
-            let (later, later_lines) = (rows.split_off(count), lines.split_off(count));
-            let failed = self.hand_over(rows, &lines);
-            failed.with_context(|| format!("{} rows are imported; the rest is not", self.done()))?;
-            (rows, lines) = (later, later_lines);
+            let later = rows.split_off(count);
+            let (lines, now): (Vec<u64>, Vec<Row>) = rows.into_iter().unzip();
+            self.hand_over(now, &lines).with_context(|| format!("{} rows are imported; the rest is not", self.done()))?;
+            rows = later;
         }
         Ok(())
     }
@@ -515,12 +513,12 @@ impl<'a> Job<'a> {
 }
 
 /// How many of the rows fit into one request.
-fn fitting(rows: &[Row], whole: usize) -> usize {
+fn fitting(rows: &[(u64, Row)], whole: usize) -> usize {
     if rows.len() <= PREFIXES_A_REQUEST && whole <= ROWS_A_REQUEST {
         return rows.len();
     }
     let mut bytes = 0;
-    let fit = rows.iter().take(PREFIXES_A_REQUEST).take_while(|row| {
+    let fit = rows.iter().take(PREFIXES_A_REQUEST).take_while(|(_, row)| {
         bytes += row.bytes();
         bytes <= ROWS_A_REQUEST
     });
