@@ -1,14 +1,14 @@
-//! Tables become bans: one order, one reply and one notice for all rows of a request.
+//! Tables become bans: one order (or one new wall), one reply and one notice for all rows of a request.
 
 use std::sync::Arc;
 
 use super::Brain;
-use super::wall::Pending;
+use super::wall::{Pending, REBUILD_FROM, REBUILD_PART};
 use crate::attack::excerpt;
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::table::{Change, NewBan};
-use crate::bans::wall::Entry;
+use crate::bans::wall::{Entry, Report};
 use crate::control::{Imported, KillCount, Reply};
 use crate::event::{Notice, Record, What};
 use crate::tables::Row;
@@ -70,7 +70,12 @@ impl Brain {
         let (bans, displaced) = (imported.new + imported.longer, imported.displaced);
         let what = What::Imported { origin: asked.origin.clone(), bans, displaced, killed: KillCount::default() };
         let notices = if bans > 0 { vec![Notice { at: now, prefix: None, what }] } else { Vec::new() };
-        self.order(order, Pending { answer: Some((id, Reply::Imported(imported))), notices, ..Pending::default() });
+        let pending = Pending { answer: Some((id, Reply::Imported(imported))), notices, ..Pending::default() };
+        if bans >= REBUILD_FROM && bans >= self.table.len() / REBUILD_PART {
+            let kills = order.kills(&Report::all_done(order.len()));
+            return self.rebuild(Pending { kills, ..pending });
+        }
+        self.order(order, pending);
     }
 
     fn enter_row(&mut self, ban: Ban, kill: bool, order: &mut Order) {

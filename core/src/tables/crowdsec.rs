@@ -17,7 +17,7 @@ use serde::de::IgnoredAny;
 use super::csv::{Column, Columns, text};
 use super::json::Text;
 use super::words::{blank, prefixes, reason, shown};
-use super::{End, Item, Row, moment};
+use super::{End, Item, Row, moment, objects};
 use crate::time::Stamp;
 
 /// One decision, whatever the shape.
@@ -39,30 +39,52 @@ struct Decision<'a> {
     simulated: Option<bool>,
     /// Only an alert has it: one whose list of decisions is null.
     events_count: Option<IgnoredAny>,
+    /// Rows may stand in here, and then this is none.
+    bans: Option<IgnoredAny>,
+    decisions: Option<IgnoredAny>,
 }
 
-/// Reads one object.
-pub(super) fn json(object: &[u8], now: Stamp, say: &mut dyn FnMut(Item)) {
-    let decision: Decision<'_> = match serde_json::from_slice(object) {
-        Ok(decision) => decision,
-        Err(error) => return say(Item::Bad(format!("expected a decision with `value`, `type`, `duration`: {error}"))),
-    };
-    if decision.value.bytes().is_empty() {
-        return say(match decision.events_count {
+/// Reads decisions, counting durations from this moment.
+pub(super) struct Decisions(pub(super) Stamp);
+
+impl objects::Rows for Decisions {
+    fn read(&mut self, object: &[u8], say: &mut dyn FnMut(Item)) {
+        let decision: Decision<'_> = match serde_json::from_slice(object) {
+            Ok(decision) => decision,
+            Err(error) => return say(Item::Bad(format!("expected a decision with `value`, `type`, `duration`: {error}"))),
+        };
+        if !decision.value.bytes().is_empty() {
+            return decision.told().say(self.0, say);
+        }
+        say(match decision.events_count {
             Some(_) => Item::Passed("an alert without decisions".to_owned()),
             None => Item::Bad(format!("expected a decision with `value`, found {}", shown(object))),
         });
     }
-    let told = Told {
-        value: decision.value.bytes(),
-        duration: decision.duration.bytes(),
-        until: decision.until.bytes(),
-        scope: decision.scope.bytes(),
-        kind: decision.kind.bytes(),
-        reason: decision.reason.bytes(),
-        simulated: decision.simulated == Some(true),
-    };
-    told.say(now, say);
+
+    fn read_first(&mut self, bytes: &[u8], say: &mut dyn FnMut(Item)) -> Option<usize> {
+        let (decision, len) = objects::first::<Decision<'_>>(bytes)?;
+        // An alert has no value of its own: its decisions are looked for.
+        if decision.value.bytes().is_empty() || decision.bans.is_some() || decision.decisions.is_some() {
+            return None;
+        }
+        decision.told().say(self.0, say);
+        Some(len)
+    }
+}
+
+impl Decision<'_> {
+    fn told(&self) -> Told<'_> {
+        Told {
+            value: self.value.bytes(),
+            duration: self.duration.bytes(),
+            until: self.until.bytes(),
+            scope: self.scope.bytes(),
+            kind: self.kind.bytes(),
+            reason: self.reason.bytes(),
+            simulated: self.simulated == Some(true),
+        }
+    }
 }
 
 /// Reads one line.

@@ -19,12 +19,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, Visitor};
+use serde::de::{Deserializer, IgnoredAny, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::words::{blank, prefixes, reason, shown};
 use super::write::{Out, put};
-use super::{End, Item, Row, moment};
+use super::{End, Item, Row, moment, objects};
 use crate::net::Prefix;
 use crate::ports::Ports;
 use crate::time::{Stamp, Until};
@@ -46,6 +46,11 @@ struct Said<'a> {
     offences: Option<u32>,
     #[serde(default)]
     ports: Option<Vec<u16>>,
+    /// Rows may stand in here, and then this is none.
+    #[serde(default)]
+    bans: Option<IgnoredAny>,
+    #[serde(default)]
+    decisions: Option<IgnoredAny>,
 }
 
 /// A text that is not copied where it has no escapes (which `Option<Cow<str>>` would be); null is empty.
@@ -135,15 +140,33 @@ impl When<'_> {
     }
 }
 
-/// Reads one object.
-pub(super) fn read(object: &[u8], now: Stamp, say: &mut dyn FnMut(Item)) {
-    let said: Said<'_> = match serde_json::from_slice(object) {
-        Ok(said) => said,
-        Err(error) => return say(Item::Bad(format!("expected a row with `prefix`, and `until` if it has an end: {error}"))),
-    };
-    match row(&said, now) {
-        Ok(row) => prefixes(said.prefix.bytes(), row, say),
-        Err(bad) => say(bad),
+/// Reads rows, counting durations from this moment.
+pub(super) struct Rows(pub(super) Stamp);
+
+impl objects::Rows for Rows {
+    fn read(&mut self, object: &[u8], say: &mut dyn FnMut(Item)) {
+        match serde_json::from_slice(object) {
+            Ok(said) => self.say(&said, say),
+            Err(error) => say(Item::Bad(format!("expected a row with `prefix`, and `until` if it has an end: {error}"))),
+        }
+    }
+
+    fn read_first(&mut self, bytes: &[u8], say: &mut dyn FnMut(Item)) -> Option<usize> {
+        let (said, len) = objects::first::<Said<'_>>(bytes)?;
+        if said.bans.is_some() || said.decisions.is_some() {
+            return None;
+        }
+        self.say(&said, say);
+        Some(len)
+    }
+}
+
+impl Rows {
+    fn say(&self, said: &Said<'_>, say: &mut dyn FnMut(Item)) {
+        match row(said, self.0) {
+            Ok(row) => prefixes(said.prefix.bytes(), row, say),
+            Err(bad) => say(bad),
+        }
     }
 }
 

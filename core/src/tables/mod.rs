@@ -251,9 +251,9 @@ impl Reader {
             Shape::Whitelist(lines) => lines.push(bytes, take, &mut sshguard::whitelist),
             Shape::Csv(lines, columns) => lines.push(bytes, take, &mut |line, say| csv::read(line, columns, now, say)),
             Shape::DropJson(lines) => lines.push(bytes, take, &mut json::drop),
-            Shape::Json(objects) => objects.push(bytes, take, &mut |object, say| json::read(object, now, say)),
+            Shape::Json(objects) => objects.push(bytes, take, &mut json::Rows(now)),
             Shape::CrowdsecCsv(lines, columns) => lines.push(bytes, take, &mut |line, say| crowdsec::csv(line, columns, now, say)),
-            Shape::CrowdsecJson(objects) => objects.push(bytes, take, &mut |object, say| crowdsec::json(object, now, say)),
+            Shape::CrowdsecJson(objects) => objects.push(bytes, take, &mut crowdsec::Decisions(now)),
             Shape::Crowdsec(_) => {}
         }
     }

@@ -12,6 +12,8 @@
 //! Only enough of the grammar is looked at to find where rows begin and end; each row is then read by
 //! serde_json. After something that cannot be JSON, reading goes on with the next line.
 
+use serde::Deserialize;
+
 use super::lines::BOM;
 use super::words::shown;
 use super::{Item, LINE_MAX, Take};
@@ -19,14 +21,31 @@ use super::{Item, LINE_MAX, Take};
 /// Under which names lists of rows stand.
 const LISTS: [&[u8]; 2] = [b"bans", b"decisions"];
 
-/// How deeply things may be nested. cscli's alerts are five deep.
-const DEEPEST: usize = 32;
+/// How deeply things may be nested: more than serde_json follows, which then says so.
+const DEEPEST: usize = 200;
+
+/// How deeply lists of rows may stand. cscli's stand three deep.
+const LISTS_DEEPEST: usize = 8;
 
 /// The longest name in [`LISTS`]; of longer ones only this much is held.
 const NAME: usize = 16;
 
-/// What reads one object and says what it found.
-type Read<'a> = dyn FnMut(&[u8], &mut dyn FnMut(Item)) + 'a;
+/// What reads rows.
+pub(super) trait Rows {
+    /// Reads one object and says what it found.
+    fn read(&mut self, object: &[u8], say: &mut dyn FnMut(Item));
+
+    /// Reads the row that the bytes begin with, where it is whole and could be nothing else, as
+    /// [`Self::read`] would; how long it is. `None`: nothing was said, cut it out and see.
+    fn read_first(&mut self, bytes: &[u8], say: &mut dyn FnMut(Item)) -> Option<usize>;
+}
+
+/// The value the bytes begin with, and how long it is. Reads it once, where cutting it out first would read it twice.
+pub(super) fn first<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<(T, usize)> {
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
+    let value = values.next()?.ok()?;
+    Some((value, values.byte_offset())).filter(|(_, len)| *len <= LINE_MAX)
+}
 
 /// What the scanner is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +139,7 @@ impl Objects {
     }
 
     /// Takes bytes, has each whole row read, and hands out what it says.
-    pub(super) fn push(&mut self, bytes: &[u8], take: &mut Take<'_>, read: &mut Read<'_>) {
+    pub(super) fn push(&mut self, bytes: &[u8], take: &mut Take<'_>, rows: &mut impl Rows) {
         // Where in these bytes the row that is being cut out begins.
         let mut start = 0;
         let mut at = 0;
@@ -133,12 +152,21 @@ impl Objects {
                     None => break,
                 }
             }
+            if byte == b'{' && !self.skipping && !self.in_text && self.row_may_begin() {
+                let line = self.lines + 1;
+                if let Some(len) = rows.read_first(&bytes[at..], &mut |item| take(line, item)) {
+                    self.lines += bytes[at..at + len].iter().filter(|byte| **byte == b'\n').count() as u64;
+                    (self.last, self.fresh) = (Last::Value, false);
+                    at += len;
+                    continue;
+                }
+            }
             let begins = self.row.is_none();
             match self.step(byte) {
                 Ok(false) => {}
                 Ok(true) => {
                     let (line, _) = self.row.take().unwrap_or((self.lines + 1, 0));
-                    self.cut(&bytes[start..=at], line, take, read);
+                    self.cut(&bytes[start..=at], line, take, rows);
                 }
                 Err(what) => {
                     take(self.row.map_or(self.lines + 1, |(line, _)| line), Item::Bad(what.told()));
@@ -256,7 +284,7 @@ impl Objects {
         if self.levels.is_empty() {
             return true;
         }
-        let mine = self.row.is_some_and(|(_, around)| around + 1 == self.levels.len());
+        let mine = self.levels.len() < LISTS_DEEPEST && self.row.is_some_and(|(_, around)| around + 1 == self.levels.len());
         let so = mine && self.last == Last::Colon && LISTS.contains(&&self.name[..self.name_len]);
         if so {
             self.row = None;
@@ -308,15 +336,15 @@ impl Objects {
     }
 
     /// A row is whole.
-    fn cut(&mut self, bytes: &[u8], line: u64, take: &mut Take<'_>, read: &mut Read<'_>) {
+    fn cut(&mut self, bytes: &[u8], line: u64, take: &mut Take<'_>, rows: &mut impl Rows) {
         let mut say = |item| take(line, item);
         if std::mem::take(&mut self.oversize) || self.held.len() + bytes.len() > LINE_MAX {
             say(Item::Bad(format!("the object is longer than {LINE_MAX} bytes: {}", shown(bytes))));
         } else if self.held.is_empty() {
-            read(bytes, &mut say);
+            rows.read(bytes, &mut say);
         } else {
             self.held.extend_from_slice(bytes);
-            read(&self.held, &mut say);
+            rows.read(&self.held, &mut say);
         }
         self.held.clear();
     }

@@ -210,7 +210,7 @@ fn json_as_a_document_and_by_the_line() {
             "7 bad:  the end of the table",
         ]
     );
-    let deep = "[".repeat(100) + "\n" + &"{\"bans\":[\n".repeat(40) + "\n{\"prefix\":\"203.0.113.1\"}";
+    let deep = "[".repeat(300) + "\n" + &"{\"bans\":[\n".repeat(40) + "\n{\"prefix\":\"203.0.113.1\"}";
     assert!(told(Format::Json, &deep).iter().any(|line| line.contains("levels")));
 }
 

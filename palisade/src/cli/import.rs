@@ -1,39 +1,27 @@
 //! `palisade import`.
 
+mod job;
+
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use palisade_core::allow::AllowList;
-use palisade_core::attack::excerpt;
-use palisade_core::bans::ban::Origin;
-use palisade_core::control::{Imported, KillCount, Member, PREFIXES_A_REQUEST, ROWS_A_REQUEST, Reply, Request};
-use palisade_core::net::{Addr, Prefix};
-use palisade_core::tables::{Format, Item, Reader, Row, Widest};
-use palisade_core::time::{Stamp, Term, Until};
-use palisade_os::clock;
-use serde::Serialize;
+use palisade_core::tables::{Format, Reader, Widest};
+use palisade_core::time::Term;
 
-use super::ask::{Session, ask, asker, unexpected, usage};
+use super::ask::usage;
 use super::ban::term;
 use super::print;
 use super::progress::Progress;
 use super::{Exit, Global};
 use crate::fail2ban::{self, Database};
+use job::Job;
 
 /// How many bytes are read at once. A line of 40 bytes may name a range of 254 prefixes, so what is
 /// read between two requests must be little.
 const AT_ONCE: usize = 16 * 1024;
-
-/// How many rows make a request without a daemon: one transaction of the store and one of the
-/// kernel, of the size it takes fastest.
-const ROWS_ALONE: usize = 50_000;
-
-/// How many lines that were not imported are told one by one.
-const TOLD: usize = 20;
 
 /// The formats, as they are typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -129,7 +117,7 @@ impl ImportArgs {
         }
         job.send()?;
         job.progress.end();
-        job.notes.sort_by_key(|note| note.line);
+        job.sort();
         if global.json {
             print::json(&job.document(&self))?;
         } else {
@@ -164,7 +152,7 @@ impl ImportArgs {
             reader.push(&buffer[..count], &mut |line, item| job.take(line, item));
             read += count as u64;
             job.send_if_full()?;
-            job.progress.at(read, job.counts.rows);
+            job.progress.at(read, job.seen());
         }
         reader.finish(&mut |line, item| job.take(line, item));
         Ok(())
@@ -178,7 +166,7 @@ impl ImportArgs {
         database
             .each(&mut |row, item| {
                 job.take(row, item);
-                job.progress.at(0, job.counts.rows);
+                job.progress.at(0, job.seen());
                 job.send_if_full()
             })
             .map_err(|error: anyhow::Error| if error.is::<fail2ban::Error>() { usage(error) } else { error })
@@ -187,342 +175,4 @@ impl ImportArgs {
     const fn term(&self) -> Option<Term> {
         if self.permanent { Some(Term::Forever) } else { self.term }
     }
-}
-
-/// What became of the rows.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Counts {
-    /// How many there were.
-    rows: u64,
-    new: u64,
-    longer: u64,
-    unchanged: u64,
-    /// Put on the allow list.
-    allowed: u64,
-    over: u64,
-    /// Understood, and no bans.
-    passed: u64,
-    /// Protected by the allow list, or too wide.
-    refused: u64,
-    bad: u64,
-    failed: u64,
-    displaced: u64,
-}
-
-#[derive(Serialize)]
-struct Note {
-    line: u64,
-    what: String,
-}
-
-#[derive(Serialize)]
-struct ImportDoc<'a> {
-    v: u8,
-    format: String,
-    dry_run: bool,
-    #[serde(flatten)]
-    counts: Counts,
-    killed: KillCount,
-    error: Option<&'a str>,
-    /// The first lines that were not imported.
-    notes: &'a [Note],
-}
-
-/// One table on its way in.
-struct Job<'a> {
-    args: &'a ImportArgs,
-    global: &'a Global,
-    now: Stamp,
-    /// For rows that have none, of bounded length.
-    reason: String,
-    session: Session,
-    /// Who is protected, where nothing is to be done and nobody else looks.
-    guess: Option<Guess>,
-    rows: Vec<Row>,
-    /// On which lines they stand.
-    lines: Vec<u64>,
-    bytes: usize,
-    /// For the allow list.
-    prefixes: Vec<Prefix>,
-    counts: Counts,
-    killed: KillCount,
-    error: Option<String>,
-    notes: Vec<Note>,
-    progress: Progress,
-}
-
-/// The allow list as it was told.
-struct Guess {
-    list: AllowList,
-    members: Vec<Member>,
-}
-
-impl Guess {
-    /// Asks who is protected. Without the rights for that nothing is held against it, and that is said.
-    fn ask(global: &Global) -> Option<Self> {
-        let members = match ask(global, Request::AllowList) {
-            Ok(Reply::Allow { members }) => members,
-            Ok(other) => {
-                print::say(format_args!("palisade: {:#}", unexpected(&other)));
-                return None;
-            }
-            Err(error) => {
-                print::say(format_args!("palisade: the allow list cannot be looked at, so nothing is held against it: {error:#}"));
-                return None;
-            }
-        };
-        let mut list = AllowList::new();
-        for member in &members {
-            let _ = list.add_by_hand(member.prefix, Until::Forever, "");
-        }
-        Some(Self { list, members })
-    }
-
-    fn protects(&self, prefix: Prefix, now: Stamp) -> Option<String> {
-        let by = self.list.bannable(prefix, now).err()?.member;
-        let why = self.members.iter().find(|member| member.prefix == by.prefix).map_or("loopback", |member| &member.why);
-        Some(format!("{prefix} is protected by {} ({why})", by.prefix))
-    }
-}
-
-impl<'a> Job<'a> {
-    fn new(args: &'a ImportArgs, global: &'a Global) -> Self {
-        Self {
-            args,
-            global,
-            now: clock::now().stamp,
-            reason: excerpt(args.reason.as_bytes()),
-            session: Session::default(),
-            guess: if args.dry_run && !args.allow { Guess::ask(global) } else { None },
-            rows: Vec::new(),
-            lines: Vec::new(),
-            bytes: 0,
-            prefixes: Vec::new(),
-            counts: Counts::default(),
-            killed: KillCount::default(),
-            error: None,
-            notes: Vec::new(),
-            progress: Progress::begin(None),
-        }
-    }
-
-    fn note(&mut self, line: u64, what: String) {
-        if self.notes.len() < TOLD {
-            self.notes.push(Note { line, what });
-        }
-    }
-
-    /// Takes what a line says.
-    fn take(&mut self, line: u64, item: Item) {
-        self.counts.rows += 1;
-        match item {
-            Item::Ban(row) => self.row(line, row),
-            Item::Name(name) => self.name(line, &name),
-            Item::Passed(what) => {
-                self.counts.passed += 1;
-                self.note(line, format!("passed over: {what}"));
-            }
-            Item::Bad(what) => {
-                self.counts.bad += 1;
-                self.note(line, what);
-            }
-        }
-    }
-
-    fn row(&mut self, line: u64, row: Row) {
-        let widest = Widest { v4: self.args.widest_ipv4, v6: self.args.widest_ipv6 };
-        if !widest.admits(&row.prefix) {
-            self.counts.refused += 1;
-            let (len, family) = (widest.of(row.prefix.family()), row.prefix.family());
-            let option = format!("--widest-ip{}", format!("{family:?}").to_lowercase());
-            return self.note(line, format!("{} is wider than /{len}; if that is meant, say {option} {}", row.prefix, row.prefix.len()));
-        }
-        if self.args.allow {
-            return self.allow(line, row.prefix);
-        }
-        if row.end.is_some_and(|end| Until::from(end).over(self.now)) {
-            self.counts.over += 1;
-            return;
-        }
-        if self.args.dry_run {
-            return match self.guess.as_ref().and_then(|guess| guess.protects(row.prefix, self.now)) {
-                Some(why) => {
-                    self.counts.refused += 1;
-                    self.note(line, why);
-                }
-                None => self.counts.new += 1,
-            };
-        }
-        self.bytes += row.bytes();
-        self.rows.push(row);
-        self.lines.push(line);
-    }
-
-    fn allow(&mut self, line: u64, prefix: Prefix) {
-        if prefix.len() == 0 {
-            self.counts.refused += 1;
-            return self.note(line, format!("{prefix} would switch every ban off"));
-        }
-        self.counts.allowed += 1;
-        if !self.args.dry_run {
-            self.prefixes.push(prefix);
-        }
-    }
-
-    /// A name of a whitelist is resolved now, once, as sshguard does when it starts.
-    fn name(&mut self, line: u64, name: &str) {
-        if self.args.dry_run {
-            self.counts.allowed += 1;
-            return;
-        }
-        match (name, 0).to_socket_addrs() {
-            Ok(addrs) => addrs.for_each(|addr| self.allow(line, Addr::from(addr.ip()).into())),
-            Err(error) => {
-                self.counts.bad += 1;
-                self.note(line, format!("{name} does not resolve: {error}; `[allow] names` in the config is tried again and again"));
-            }
-        }
-    }
-
-    fn send_if_full(&mut self) -> Result<()> {
-        if self.rows.len() >= ROWS_ALONE || self.prefixes.len() >= PREFIXES_A_REQUEST { self.send() } else { Ok(()) }
-    }
-
-    /// Hands over what waits.
-    fn send(&mut self) -> Result<()> {
-        for prefixes in std::mem::take(&mut self.prefixes).chunks(PREFIXES_A_REQUEST) {
-            let comment =
-                if self.args.reason.is_empty() { format!("import:{}", self.args.format.name()) } else { self.args.reason.clone() };
-            let term = self.args.term().unwrap_or(Term::Forever);
-            match self.session.ask(self.global, Request::AllowAdd { prefixes: prefixes.to_vec(), term, comment })? {
-                Reply::Allowed { .. } => {}
-                other => return Err(unexpected(&other)),
-            }
-        }
-        let (mut rows, mut lines) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.lines));
-        let whole = self.bytes;
-        self.bytes = 0;
-        while !rows.is_empty() {
-            // Alone, all of them at once; a daemon is asked in requests of the size it reads.
-            let count = if self.session.alone() { rows.len() } else { fitting(&rows, whole) };
-            let (later, later_lines) = (rows.split_off(count), lines.split_off(count));
-            let failed = self.hand_over(rows, &lines);
-            failed.with_context(|| format!("{} rows are imported; the rest is not", self.done()))?;
-            (rows, lines) = (later, later_lines);
-        }
-        Ok(())
-    }
-
-    fn hand_over(&mut self, rows: Vec<Row>, lines: &[u64]) -> Result<()> {
-        let request = Request::Import {
-            rows,
-            term: self.args.term(),
-            reason: self.reason.clone(),
-            origin: Origin::Import(self.args.format.name().into()),
-            asker: asker(),
-        };
-        match self.session.ask(self.global, request)? {
-            Reply::Imported(imported) => self.add(imported, lines),
-            other => return Err(unexpected(&other)),
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, imported: Imported, lines: &[u64]) {
-        let Imported { new, longer, unchanged, over, refused, failed, error, displaced, killed } = imported;
-        let counts = &mut self.counts;
-        for (sum, more) in [
-            (&mut counts.new, new),
-            (&mut counts.longer, longer),
-            (&mut counts.unchanged, unchanged),
-            (&mut counts.over, over),
-            (&mut counts.refused, refused.len()),
-            (&mut counts.failed, failed),
-            (&mut counts.displaced, displaced),
-        ] {
-            *sum += more as u64;
-        }
-        self.killed.sockets += killed.sockets;
-        self.killed.states += killed.states;
-        self.error = self.error.take().or(error);
-        for (at, why) in refused {
-            self.note(lines.get(at).copied().unwrap_or_default(), why);
-        }
-    }
-
-    const fn done(&self) -> u64 {
-        self.counts.new + self.counts.longer + self.counts.unchanged + self.counts.allowed
-    }
-
-    fn document(&self, args: &ImportArgs) -> ImportDoc<'_> {
-        ImportDoc {
-            v: 1,
-            format: args.format.name(),
-            dry_run: args.dry_run,
-            counts: self.counts,
-            killed: self.killed,
-            error: self.error.as_deref(),
-            notes: &self.notes,
-        }
-    }
-
-    fn show(&self, args: &ImportArgs) {
-        let place = if args.format == FormatArg::Fail2ban { "row " } else { "" };
-        for Note { line, what } in &self.notes {
-            print::say(format_args!("{}:{place}{line}: {what}", args.file.display()));
-        }
-        let Counts { rows, new, longer, unchanged, allowed, over, passed, refused, bad, failed, displaced } = self.counts;
-        let more = (passed + refused + bad).saturating_sub(self.notes.len() as u64);
-        if more > 0 {
-            print::say(format_args!("and {more} more"));
-        }
-        if let Some(error) = &self.error {
-            print::say(format_args!("not enforced: {error}"));
-        }
-        let verb = if args.dry_run { "would import" } else { "imported" };
-        let mut text = format!("{verb} {} of {rows} rows", self.done());
-        for (count, what) in [
-            (new, "new"),
-            (longer, "longer than before"),
-            (unchanged, "banned as long already"),
-            (allowed, "on the allow list"),
-            (over, "over"),
-            (passed, "passed over"),
-            (refused, "refused"),
-            (bad, "not understood"),
-            (failed, "not enforced"),
-            (displaced, "displaced, as the ban table is full"),
-        ] {
-            if count > 0 {
-                text.push_str(&format!("; {count} {what}"));
-            }
-        }
-        if self.killed != KillCount::default() {
-            text.push_str(&format!("; ended {} local sockets and {} connection states", self.killed.sockets, self.killed.states));
-        }
-        print::say(text);
-    }
-
-    const fn exit(&self) -> Exit {
-        if self.counts.failed > 0 {
-            Exit::Degraded
-        } else if self.counts.refused + self.counts.bad > 0 {
-            Exit::No
-        } else {
-            Exit::Done
-        }
-    }
-}
-
-/// How many of the rows fit into one request.
-fn fitting(rows: &[Row], whole: usize) -> usize {
-    if rows.len() <= PREFIXES_A_REQUEST && whole <= ROWS_A_REQUEST {
-        return rows.len();
-    }
-    let mut bytes = 0;
-    let fit = rows.iter().take(PREFIXES_A_REQUEST).take_while(|row| {
-        bytes += row.bytes();
-        bytes <= ROWS_A_REQUEST
-    });
-    fit.count().max(1)
 }

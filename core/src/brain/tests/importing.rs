@@ -62,17 +62,61 @@ fn rows_become_bans_with_what_the_table_tells_and_the_rest_from_who_asks() {
 #[test]
 fn a_thousand_rows_are_one_order_one_transaction_and_one_event() {
     let mut lab = Lab::new("");
-    let rows = (0..1000).map(|n| row(&format!("10.0.{}.{}", n / 250, n % 250), None)).collect();
+    let rows = (0..999).map(|n| row(&format!("10.0.{}.{}", n / 250, n % 250), None)).collect();
     let actions = lab.play(Event::Asked { id: 9, who: String::new(), request: import(rows) });
     let orders = actions.iter().filter(|action| matches!(action, Action::Order { .. })).count();
-    assert_eq!((orders, steps(&actions).len()), (1, 1000));
+    assert_eq!((orders, steps(&actions).len()), (1, 999));
     let bans: Vec<usize> = kept(&actions).iter().map(|records| records.iter().filter(|r| matches!(r, Record::Ban(_))).count()).collect();
-    assert_eq!(bans.iter().filter(|count| **count > 0).collect::<Vec<_>>(), [&1000]);
+    assert_eq!(bans.iter().filter(|count| **count > 0).collect::<Vec<_>>(), [&999]);
     let told: Vec<_> = actions.iter().filter_map(|a| if let Action::Tell(notice) = a { Some(&notice.what) } else { None }).collect();
-    assert!(matches!(told[..], [What::Imported { bans: 1000, killed: KillCount { sockets: 2000, .. }, .. }]), "{told:?}");
+    assert!(matches!(told[..], [What::Imported { bans: 999, killed: KillCount { sockets: 1998, .. }, .. }]), "{told:?}");
     // They are kept before anybody is told that they are.
     let place = |is: fn(&Action) -> bool| actions.iter().position(is).unwrap();
     assert!(place(|a| matches!(a, Action::Keep(_))) < place(|a| matches!(a, Action::Answer { .. })));
+}
+
+#[test]
+fn many_rows_for_a_small_wall_are_one_new_wall_and_then_its_connections_end() {
+    let mut lab = Lab::new("");
+    let rows = |from: u32, count: u32| -> Vec<Row> {
+        (from..from + count).map(|n| row(&std::net::Ipv4Addr::from_bits(0x0a00_0000 | n).to_string(), None)).collect()
+    };
+    let actions = lab.tell(Event::Asked { id: 9, who: String::new(), request: import(rows(0, 1000)) });
+    let rebuild = |actions: &[Action]| {
+        actions.iter().find_map(|a| if let Action::Rebuild { ticket, entries, .. } = a { Some((*ticket, entries.len())) } else { None })
+    };
+    let (ticket, entries) = rebuild(&actions).unwrap();
+    assert!(entries == 1000 && !actions.iter().any(|a| matches!(a, Action::Order { .. } | Action::Kill { .. } | Action::Answer { .. })));
+    let actions = lab.tell(Event::Rebuilt { ticket, result: Ok(Report::default()) });
+    let targets = actions.iter().find_map(|a| if let Action::Kill { targets, .. } = a { Some(targets.len()) } else { None });
+    assert!(
+        targets == Some(1000) && !actions.iter().any(|a| matches!(a, Action::Answer { .. })),
+        "the block stands, and now connections end"
+    );
+    let killed = KillCount { sockets: 3, states: 4 };
+    let actions = lab.tell(Event::Ended { ticket, killed, error: None });
+    let answer = actions
+        .into_iter()
+        .find_map(|a| if let Action::Answer { reply: Reply::Imported(imported), .. } = a { Some(imported) } else { None });
+    assert_eq!(answer.map(|imported| (imported.new, imported.killed)), Some((1000, killed)));
+
+    // One that fails ends nobody's connections and says so.
+    let actions = lab.tell(Event::Asked { id: 9, who: String::new(), request: import(rows(5000, 2000)) });
+    let (ticket, _) = rebuild(&actions).unwrap();
+    let actions = lab.tell(Event::Rebuilt { ticket, result: Err("no".to_owned()) });
+    assert!(!actions.iter().any(|a| matches!(a, Action::Kill { .. })));
+    let answer = actions
+        .into_iter()
+        .find_map(|a| if let Action::Answer { reply: Reply::Imported(imported), .. } = a { Some(imported) } else { None });
+    assert_eq!(
+        answer.map(|imported| (imported.failed, imported.error)),
+        Some((2000, Some("no; they are kept and tried again".to_owned())))
+    );
+
+    // A few more for a large one are an order.
+    lab.play(Event::Asked { id: 9, who: String::new(), request: import(rows(10_000, 2000)) });
+    let actions = lab.tell(Event::Asked { id: 9, who: String::new(), request: import(rows(20_000, 1001)) });
+    assert_eq!((rebuild(&actions), steps(&actions).len()), (None, 1001));
 }
 
 #[test]
