@@ -25,8 +25,8 @@ const EXIT_DEGRADED: u8 = 6;
 
 /// From so many changed bans on, where they are more than this part of all, the wall is built anew:
 /// filling fresh sets takes a tenth of the time of putting bans back one by one.
-const REBUILD_FROM: usize = 1000;
-const REBUILD_PART: usize = 4;
+pub(super) const REBUILD_FROM: usize = 1000;
+pub(super) const REBUILD_PART: usize = 4;
 
 /// What is waited for, and what is to be said when it is done.
 #[derive(Debug, Default)]
@@ -37,6 +37,8 @@ pub(super) struct Pending {
     pub(super) notices: Vec<Notice>,
     /// Somebody else's change that this repairs: what was seen, when, how many bans.
     pub(super) drift: Option<(String, Tick, u64)>,
+    /// Whose connections to end once the wall is built anew.
+    pub(super) kills: Vec<(Prefix, Ports)>,
     /// What is still to come.
     pub(super) open: Open,
     pub(super) killed: KillCount,
@@ -99,7 +101,7 @@ impl Brain {
         self.orders.retry_at = None;
         self.down = false;
         let enforce = self.mode == Mode::Enforce;
-        pending.open = Open { applied: enforce, ended: false };
+        pending.open = Open { applied: enforce, ended: enforce && !pending.kills.is_empty() };
         let ticket = self.orders.next(pending);
         if enforce {
             let frame = self.frame(self.clock.last().stamp);
@@ -188,8 +190,18 @@ impl Brain {
         };
         if let Some(pending) = self.orders.pending.get_mut(&ticket) {
             pending.open.applied = false;
-            if let (Some((_, reply)), Some(error)) = (&mut pending.answer, &failure) {
-                *reply = Reply::Failed { exit: EXIT_DEGRADED, message: error.clone() };
+            match (&mut pending.answer, &failure) {
+                (Some((_, Reply::Imported(imported))), Some(error)) => {
+                    imported.fail(imported.new + imported.longer, format_args!("{error}; they are kept and tried again"));
+                }
+                (Some((_, reply)), Some(error)) => *reply = Reply::Failed { exit: EXIT_DEGRADED, message: error.clone() },
+                _ => {}
+            }
+            // What does not stand ends nobody's connections.
+            let targets = std::mem::take(&mut pending.kills);
+            pending.open.ended = failure.is_none() && !targets.is_empty();
+            if pending.open.ended {
+                self.out.push(Action::Kill { ticket, targets });
             }
         }
         match failure {
