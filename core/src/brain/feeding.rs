@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::wall::Pending;
+use super::wall::{Pending, REBUILD_FROM, REBUILD_PART};
 use super::{Action, Brain, Mode};
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::table::{Change, NewBan};
-use crate::bans::wall::{Entry, Key};
+use crate::bans::wall::{Entry, Key, Report as Done};
 use crate::config::Feed;
 use crate::control::{FeedStatus, Reply};
 use crate::event::{KillCount, Notice, Record, What};
@@ -53,6 +53,8 @@ pub(super) struct Feeds {
     todo: BTreeSet<Prefix>,
     /// Members that stood made room since those for which there was none were last tried.
     freed: bool,
+    /// So much changes that the wall is built anew in the end, in place of many orders: whose connections to end then.
+    anew: Option<Vec<(Prefix, Ports)>>,
     /// Who waits until all of that is done.
     asked: Vec<(u64, Vec<Arc<str>>)>,
 }
@@ -157,6 +159,10 @@ impl Brain {
             self.feeds.todo.extend(changes.added);
             self.feeds.todo.extend(changes.removed);
             set.members = members;
+            let todo = self.feeds.todo.len();
+            if looked && todo >= REBUILD_FROM && todo >= self.table.len() / REBUILD_PART {
+                self.feeds.anew.get_or_insert_default();
+            }
         }
         if !looked {
             // What was wrong with it is so until it is asked again.
@@ -189,8 +195,10 @@ impl Brain {
             let Some(prefix) = self.feeds.todo.pop_first() else { break };
             let _ = self.settle(prefix, now.stamp, &mut order);
         }
-        if !order.is_empty() {
-            self.order(order, Pending::default());
+        match &mut self.feeds.anew {
+            Some(kills) => kills.extend(order.kills(&Done::all_done(order.len()))),
+            None if order.is_empty() => {}
+            None => self.order(order, Pending::default()),
         }
         if self.feeds.todo.is_empty() && std::mem::take(&mut self.feeds.freed) {
             let roomless = self.feeds.aside.iter().filter(|(_, why)| **why == Aside::NoRoom).map(|(prefix, _)| *prefix);
@@ -198,6 +206,9 @@ impl Brain {
         }
         if !self.feeds.todo.is_empty() {
             return;
+        }
+        if let Some(kills) = self.feeds.anew.take() {
+            self.rebuild(Pending { kills, ..Pending::default() });
         }
         let full = self.feeds.aside.values().any(|why| *why == Aside::NoRoom).then(|| {
             "members of feeds do not stand, as the ban table is full; raise [limits] bans, or follow fewer feeds (`palisade feed list`)"

@@ -53,6 +53,9 @@ pub(super) struct Post {
     records: Vec<Record>,
     asks: Vec<Ask>,
     dropped: u64,
+    /// From so many records on they are condensed: twice as many as the last time left, so that a disk that is far
+    /// behind does not make each further record cost a pass over all.
+    condense_at: usize,
     stop: bool,
 }
 
@@ -67,8 +70,9 @@ impl Post {
                 self.records.push(record);
             }
         }
-        if self.records.len() >= 2 * WAITING {
+        if self.records.len() >= self.condense_at.max(2 * WAITING) {
             self.records = condense(std::mem::take(&mut self.records));
+            self.condense_at = 2 * self.records.len();
         }
     }
 

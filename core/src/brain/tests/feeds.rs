@@ -263,12 +263,22 @@ fn a_refresh_is_answered_when_all_of_it_stands() {
     lab.tell(Event::Fed(Box::new(Fed { name: "a".into(), members: Some(members), report: Looked::default(), looked: true })));
     let mut actions = lab.tell(Event::Fetched { id: 9, names: names.clone() });
     assert!(lab.brain.next_deadline(lab.now) == lab.now.tick, "it does not go on by itself");
-    let mut answered = 0;
+    let (mut answered, mut killed) = (0, 0);
     while !actions.is_empty() {
         let mut more = Vec::new();
         for action in &actions {
             match action {
-                Action::Order { ticket, .. } => {
+                Action::Rebuild { ticket, entries, .. } => {
+                    assert_eq!(entries.len(), 10_000);
+                    more.extend(lab.tell(Event::Rebuilt { ticket: *ticket, result: Ok(Report::default()) }));
+                }
+                // Their connections end once they stand, in one go.
+                Action::Kill { ticket, targets } => {
+                    killed += targets.len();
+                    more.extend(lab.tell(Event::Ended { ticket: *ticket, killed: KillCount::default(), error: None }));
+                }
+                Action::Order { ticket, order } => {
+                    assert!(order.is_empty(), "so many are put up as one new wall");
                     more.extend(lab.tell(Event::Applied { ticket: *ticket, failed: Vec::new() }));
                     more.extend(lab.tell(Event::Ended { ticket: *ticket, killed: KillCount::default(), error: None }));
                 }
@@ -284,7 +294,7 @@ fn a_refresh_is_answered_when_all_of_it_stands() {
         }
         actions = more;
     }
-    assert_eq!(answered, 1);
+    assert_eq!((answered, killed), (1, 10_000));
 }
 
 #[derive(Clone, Debug)]
