@@ -134,8 +134,9 @@ pub fn judge(backend: Backend, trials: &[Trial]) -> Proof {
 mod tests {
     use super::*;
 
-    fn judge(trials: &[Trial]) -> Proof {
-        super::judge(Backend::Nftables, trials)
+    /// Of a firewall that is to keep out on every way.
+    fn said(trials: &[Trial]) -> Proof {
+        judge(Backend::Nftables, trials)
     }
 
     const GOOD: Trial = Trial { way: Way::In4, before: true, stands: true, banned: false, counted: Some(3), after: true };
@@ -143,38 +144,35 @@ mod tests {
     #[test]
     fn one_way_that_leaks_fails_the_whole() {
         let leak = Trial { way: Way::Through6, banned: true, ..GOOD };
-        assert_eq!(
-            judge(&[GOOD, leak]).to_string(),
-            "failed its proof: packets of a banned address still arrive through this host by IPv6"
-        );
+        assert_eq!(said(&[GOOD, leak]).to_string(), "failed its proof: packets of a banned address still arrive through this host by IPv6");
         let ghost = Trial { stands: false, ..GOOD };
-        assert!(matches!(judge(&[ghost]), Proof::Failed { what } if what.contains("cannot be read back")));
+        assert!(matches!(said(&[ghost]), Proof::Failed { what } if what.contains("cannot be read back")));
         let stuck = Trial { after: false, ..GOOD };
-        assert!(matches!(judge(&[stuck]), Proof::Failed { what } if what.contains("let go again")));
+        assert!(matches!(said(&[stuck]), Proof::Failed { what } if what.contains("let go again")));
     }
 
     #[test]
     fn a_program_may_guard_the_host_alone_and_that_is_told() {
         let leak = Trial { way: Way::Through4, banned: true, ..GOOD };
         assert_eq!(
-            super::judge(Backend::Command, &[GOOD, leak]).to_string(),
+            judge(Backend::Command, &[GOOD, leak]).to_string(),
             "proven: packets of a banned address were dropped to this host by IPv4; they still pass through this host by IPv4, \
              which the program does not guard"
         );
         let open = Trial { way: Way::In6, ..leak };
-        assert!(matches!(super::judge(Backend::Command, &[GOOD, open]), Proof::Failed { .. }));
+        assert!(matches!(judge(Backend::Command, &[GOOD, open]), Proof::Failed { .. }));
     }
 
     #[test]
     fn packets_that_others_drop_prove_nothing_unless_the_ban_counted_them() {
         let silent = Trial { before: false, after: false, counted: Some(0), ..GOOD };
-        assert!(matches!(judge(&[silent]), Proof::Untried { .. }));
-        assert!(matches!(judge(&[Trial { counted: None, ..silent }]), Proof::Untried { .. }));
-        assert!(matches!(judge(&[Trial { counted: Some(3), ..silent }]), Proof::Proven { .. }));
+        assert!(matches!(said(&[silent]), Proof::Untried { .. }));
+        assert!(matches!(said(&[Trial { counted: None, ..silent }]), Proof::Untried { .. }));
+        assert!(matches!(said(&[Trial { counted: Some(3), ..silent }]), Proof::Proven { .. }));
         assert_eq!(
-            judge(&[GOOD, Trial { way: Way::In6, ..silent }]).to_string(),
+            said(&[GOOD, Trial { way: Way::In6, ..silent }]).to_string(),
             "proven: packets of a banned address were dropped to this host by IPv4 (other rules drop it to this host by IPv6, banned or not)"
         );
-        assert!(matches!(judge(&[]), Proof::Untried { .. }));
+        assert!(matches!(said(&[]), Proof::Untried { .. }));
     }
 }
