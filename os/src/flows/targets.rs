@@ -49,15 +49,15 @@ impl Targets {
             Some(ports) => port.is_some_and(|port| ports.contains(&port)),
         })
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
 }
 
 /// For listing the kernel's own connections and states.
 #[cfg(target_os = "linux")]
 impl Targets {
-    pub(super) fn is_empty(&self) -> bool {
-        self.ports.is_empty()
-    }
-
     /// The only family among them; `None` where there are both.
     pub(super) fn family(&self) -> Option<Family> {
         match (self.ipv4.is_empty(), self.ipv6.is_empty()) {

@@ -22,7 +22,7 @@ use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use palisade_core::time::{Span, Tick};
 
 use super::tool::{COMPLAINT_MAX, bare, printable};
-use super::{nonblocking, prepare};
+use super::{end_with_parent, nonblocking, prepare};
 use crate::clock;
 use crate::wake::{Want, poll_for};
 
@@ -76,10 +76,10 @@ impl Fed {
         unsafe {
             command.pre_exec(move || {
                 prepare(parent)?;
-                if libc::fcntl(fd, libc::F_SETFD, 0) != 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
                     return Err(io::Error::last_os_error());
                 }
-                Ok(())
+                end_with_parent(libc::SIGKILL)
             })
         };
         let mut child = command.spawn()?;

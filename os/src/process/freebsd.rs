@@ -6,9 +6,8 @@ use std::os::unix::net::SocketAddr;
 
 use crate::bsd::kqueue::Queue;
 
-/// Has the calling process sent SIGTERM when the process that made it ends. Async-signal-safe: one system call.
-pub(super) fn end_with_parent() -> io::Result<()> {
-    let mut signal = libc::SIGTERM;
+/// Has the calling process sent this signal when the process that made it ends. Async-signal-safe: one system call.
+pub(super) fn end_with_parent(mut signal: libc::c_int) -> io::Result<()> {
     // SAFETY: `PROC_PDEATHSIG_CTL` reads one int, which is live; id 0 is the calling process.
     let rc = unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_PDEATHSIG_CTL, (&raw mut signal).cast()) };
     if rc != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

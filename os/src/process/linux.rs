@@ -5,10 +5,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr;
 
-/// Has the calling process sent SIGTERM when the thread that made it ends. Async-signal-safe.
-pub(super) fn end_with_parent() -> io::Result<()> {
+/// Has the calling process sent this signal when the thread that made it ends. Async-signal-safe.
+pub(super) fn end_with_parent(signal: libc::c_int) -> io::Result<()> {
     // SAFETY: plain system call without pointers.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

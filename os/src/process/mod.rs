@@ -119,7 +119,7 @@ fn prepare(parent: u32) -> io::Result<()> {
         libc::sigemptyset(&raw mut none);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
-    end_with_parent()?;
+    end_with_parent(libc::SIGTERM)?;
     // SAFETY: plain system call without pointers. A parent that died before the line above sends nothing.
     if u32::try_from(unsafe { libc::getppid() }) != Ok(parent) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
