@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
-use super::{Cap, Peer, is_root};
+use super::{Cap, Children, Peer, is_root};
 
 /// What is kept for good of what the daemon does not need.
 pub const KEPT: Option<&str> =
@@ -40,7 +40,7 @@ pub fn have(_: Cap) -> bool {
 
 /// Keeps root ([`KEPT`]), and forbids that a program we run gains what we have not
 /// (`PROC_NO_NEW_PRIVS_CTL`, procctl(2), FreeBSD 14; before it, nothing is given up).
-pub fn drop_capabilities(_: &[Cap]) -> io::Result<()> {
+pub fn drop_capabilities(_: &[Cap], _: Children) -> io::Result<()> {
     let mut enable = libc::PROC_NO_NEW_PRIVS_ENABLE;
     // SAFETY: `PROC_NO_NEW_PRIVS_CTL` reads one int, which is live; id 0 is the calling process.
     let rc = unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_NO_NEW_PRIVS_CTL, (&raw mut enable).cast()) };

@@ -42,6 +42,15 @@ pub enum Cap {
     NetRaw = 13,
 }
 
+/// What the programs that are run from here on may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Children {
+    /// Nothing of it: none of them changes anything.
+    None,
+    /// The same: one of them is the firewall's.
+    Same,
+}
+
 /// Whether the calling thread may change firewall and routes.
 pub fn have_net_admin() -> bool {
     have(Cap::NetAdmin)
@@ -138,7 +147,15 @@ mod tests {
             let gid = group(name).unwrap();
             assert!(gid.is_none_or(|gid| groups.split(' ').any(|g| g == gid.to_string())), "{name} {groups}");
         }
-        drop_capabilities(&[Cap::NetAdmin, Cap::DacReadSearch]).unwrap();
+        let children = || {
+            let status = Command::new("cat").arg("/proc/self/status").output().unwrap();
+            let text = String::from_utf8(status.stdout).unwrap();
+            text.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap().to_owned()
+        };
+        drop_capabilities(&[Cap::NetAdmin, Cap::DacReadSearch], Children::Same).unwrap();
+        assert_eq!(children(), format!("{:016x}", (1 << 12) | (1 << 2)), "a firewall's program has what it needs");
+        drop_capabilities(&[Cap::NetAdmin, Cap::DacReadSearch], Children::None).unwrap();
+        assert_eq!(children(), "0000000000000000");
         let both = format!("{:016x}", (1 << 12) | (1 << 2));
         for (field, expect) in
             [("CapEff", both.as_str()), ("CapPrm", &both), ("CapBnd", &both), ("CapInh", "0000000000000000"), ("NoNewPrivs", "1")]
@@ -146,11 +163,11 @@ mod tests {
             assert_eq!(status(field), expect, "{field}");
         }
         assert!(std::fs::read("/etc/shadow").is_ok(), "CAP_DAC_READ_SEARCH reads it");
-        drop_capabilities(&[Cap::NetAdmin]).unwrap();
+        drop_capabilities(&[Cap::NetAdmin], Children::None).unwrap();
         assert!(std::fs::read("/etc/shadow").is_err() && have_net_admin());
-        drop_capabilities(&[]).unwrap();
+        drop_capabilities(&[], Children::None).unwrap();
         assert!(!have_net_admin());
-        drop_capabilities(&[Cap::NetAdmin]).unwrap();
+        drop_capabilities(&[Cap::NetAdmin], Children::None).unwrap();
         assert!(!have_net_admin(), "what is gone is gone");
     }
 }

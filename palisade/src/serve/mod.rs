@@ -46,7 +46,7 @@ use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
 use palisade_os::block::detect::{self, Look};
-use palisade_os::privileges::{self, Cap};
+use palisade_os::privileges::{self, Cap, Children};
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker, poll};
 use palisade_os::{clock, process};
 
@@ -460,10 +460,10 @@ impl House {
 /// somebody's or a program, which may need any of them.
 fn give_up_rights(state: &std::path::Path, backend: Backend) {
     use std::os::unix::fs::MetadataExt;
-    let keep: &[Cap] = match backend {
-        Backend::Nftables | Backend::Memory => &[Cap::NetAdmin, Cap::DacReadSearch],
-        // A raw socket is how iptables speaks to its tables (iptables/libiptc).
-        Backend::Ipset | Backend::Iptables => &[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch],
+    let (keep, children): (&[Cap], _) = match backend {
+        Backend::Nftables | Backend::Memory => (&[Cap::NetAdmin, Cap::DacReadSearch], Children::None),
+        // A raw socket is how legacy iptables speaks to its tables (iptables/libiptc).
+        Backend::Ipset | Backend::Iptables => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::Same),
         Backend::Pf | Backend::Ipfw | Backend::Hosts | Backend::Nginx | Backend::Command => {
             tracing::info!("the firewall is {backend}: no rights are given up, as its programs and files may need any of them");
             return;
@@ -477,7 +477,7 @@ fn give_up_rights(state: &std::path::Path, backend: Backend) {
         );
         return;
     }
-    if let Err(error) = privileges::drop_capabilities(keep) {
+    if let Err(error) = privileges::drop_capabilities(keep, children) {
         tracing::warn!("rights could not be given up: {error}");
     }
     if let Some(kept) = privileges::KEPT {

@@ -11,7 +11,7 @@
 
 use std::io;
 
-use crate::privileges::Cap;
+use crate::privileges::{Cap, Children};
 
 /// `_LINUX_CAPABILITY_VERSION_3`: 64 capabilities.
 const VERSION_3: u32 = 0x2008_0522;
@@ -57,7 +57,7 @@ fn prctl(option: i32, argument: u64) -> io::Result<i32> {
 /// Keeps these capabilities at most, in every set, for good: children cannot gain any either
 /// (no_new_privs), nor may they inherit ours. Counts for the calling thread and those it starts:
 /// call it before any is started.
-pub fn drop_capabilities(keep: &[Cap]) -> io::Result<()> {
+pub fn drop_capabilities(keep: &[Cap], children: Children) -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
     let kept = |number: u32| keep.iter().any(|cap| *cap as u32 == number);
     for number in (0..CAPS_MAX).filter(|number| !kept(*number)) {
@@ -75,7 +75,17 @@ pub fn drop_capabilities(keep: &[Cap]) -> io::Result<()> {
     let mask = keep.iter().fold(0u32, |mask, cap| mask | 1 << (*cap as u32));
     let [low, _] = get()?;
     let permitted = low.permitted & mask;
-    set([Half { effective: permitted, permitted, inheritable: 0 }, Half::default()])
+    let inheritable = if children == Children::Same { permitted } else { 0 };
+    set([Half { effective: permitted, permitted, inheritable }, Half::default()])?;
+    for cap in keep.iter().filter(|cap| inheritable & (1 << (**cap as u32)) != 0) {
+        let (raise, number) =
+            (libc::c_ulong::try_from(libc::PR_CAP_AMBIENT_RAISE).map_err(io::Error::other)?, libc::c_ulong::from(*cap as u32));
+        // SAFETY: plain system call without pointers. What children of another user than root are to have must be ambient.
+        if unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, 0u64, 0u64) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Makes all that is permitted effective: a change of user takes it away.
