@@ -121,6 +121,7 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                 if let Some(backend) = Backend::of_word(&status.backend).filter(|_| privileges::have_net_admin()) {
                     findings.extend(proof_of(places, backend));
                 }
+                findings.extend(Backend::of_word(&status.backend).and_then(|backend| linear(backend, status.bans)));
                 findings.extend(status.problems.into_iter().map(|p| as_told("problem", format!("{}: {}", p.about, p.what))));
                 findings
             }
@@ -160,10 +161,31 @@ fn firewall(places: &Places, config: &Config) -> Vec<Finding> {
             };
             let mut findings = vec![ok("choice", chosen), stands];
             findings.extend(proof_of(places, backend));
+            let bans = Store::open_read_only(&places.state).and_then(|store| store.ban_count()).unwrap_or_default();
+            findings.extend(linear(backend, usize::try_from(bans).unwrap_or(usize::MAX)));
             findings
         }
         Err(error) => vec![as_told("firewall", format!("{error:#}"))],
     }
+}
+
+/// From so many rules on each packet is held up by more than a microsecond or two.
+const LONG_CHAIN: usize = 500;
+
+/// What each rule of a chain costs a packet that passes it, in nanoseconds, as measured with ten thousand
+/// (docs/benchmarks.md, "What a packet pays").
+const PER_RULE: [(&str, f64); 2] = [("iptables-legacy", 2.6), ("iptables-nft", 6.3)];
+
+/// A rule for each ban is walked by each packet: that is told with its price.
+fn linear(backend: Backend, bans: usize) -> Option<Finding> {
+    if backend != Backend::Iptables || bans < LONG_CHAIN {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a price in words")]
+    let price = |(program, nanos): &(&str, f64)| format!("{:.1} µs with {program}", nanos * bans as f64 / 1000.0);
+    let prices = PER_RULE.iter().map(price).collect::<Vec<_>>().join(", ");
+    let what = format!("iptables holds each packet against {bans} rules, which costs it about {prices}");
+    Some(note("chain", what, "`backend = \"nftables\"` or `\"ipset\"` in [ban]: their price does not grow with the bans"))
 }
 
 /// What packets of a banned address meet, now.
@@ -266,4 +288,16 @@ fn lockout(config: &Config) -> Option<Finding> {
             format!("palisade allow add {peer}, or \"admin-sessions\" in [allow] auto"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_chain_is_told_with_its_price() {
+        assert!(linear(Backend::Ipset, 1_000_000).is_none() && linear(Backend::Iptables, LONG_CHAIN - 1).is_none());
+        let finding = linear(Backend::Iptables, 10_000).unwrap();
+        assert!(finding.what.contains("10000 rules") && finding.what.contains("26.0 µs with iptables-legacy"), "{}", finding.what);
+    }
 }
