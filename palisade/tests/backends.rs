@@ -298,6 +298,40 @@ fn ten_thousand_come_back(wall: Wall) {
     assert_eq!(house.list().len(), 10_001);
 }
 
+/// Another firewall in the config: the bans move there without a gap, and nothing of them stays behind.
+#[test]
+fn another_firewall_takes_the_bans_over_and_the_old_one_is_left_clean() {
+    let Some(lab) = Lab::new() else { return };
+    let counter = Counter::start(&lab.victim, "198.51.100.1:9");
+    let flood = Flood::start(&lab.outside, ATTACKER, "198.51.100.1:9");
+    let mut house = NFTABLES.house(&lab);
+    house.start();
+    house.expect(0, &format!("ban {ATTACKER} --permanent"));
+    flood.go_on(50);
+    let before = counter.of(ATTACKER);
+    let traces = "nft list tables | grep palisade || true; for p in iptables-nft iptables-legacy; do $p -S | grep -m 1 -e palisade -e IP4BAN || true; done; \
+        ipset list -n | grep -m 1 palisade || true";
+    for (wall, own) in [
+        (IPSET_NFT, "palisade"),
+        (IPTABLES_LEGACY, "IP4BAN"),
+        (IPSET_LEGACY, "palisade"),
+        (IPTABLES_NFT, "IP4BAN"),
+        (NFTABLES, "inet palisade"),
+    ] {
+        house.stop();
+        house.configure(wall.config);
+        house.start();
+        flood.go_on(100);
+        assert_eq!(counter.of(ATTACKER), before, "packets passed on the way to {}", wall.config);
+        let left = lab.victim.sh(traces);
+        let foreign: Vec<&str> = left.lines().filter(|line| !line.contains(own) || (own == "palisade" && line.contains("inet"))).collect();
+        assert!(foreign.is_empty() && !left.is_empty(), "{}: {left}", wall.config);
+        assert_eq!(house.status()["problems"], serde_json::json!([]));
+    }
+    house.expect(0, &format!("unban {ATTACKER}"));
+    until("nothing is left that shuts out", || counter.of(ATTACKER) > before);
+}
+
 macro_rules! every_wall {
     ($($name:ident: $wall:expr),+ $(,)?; those that take thousands: $($bulk:ident: $long:expr),+ $(,)?) => {
         every_wall!($($name: $wall),+, $($bulk: $long),+);

@@ -24,7 +24,7 @@ use super::ask::{ask, unexpected};
 use super::print;
 use super::{Exit, Global};
 use crate::serve::client::Client;
-use crate::serve::{killing, open};
+use crate::serve::{former, killing, open};
 use crate::store::{Store, StoreError};
 
 /// How many bans are read ahead of the kernel at a time: enough to keep both busy, few enough to
@@ -68,6 +68,9 @@ impl Restore {
         }
         if blocker.limits().lasting && config.ban().policy.kill_states {
             end_what_came_in(backend, &config, &places.state, now)?;
+        }
+        if let Some(what) = former::retire(&places.state, backend, &config) {
+            print::say(format_args!("palisade: {what}"));
         }
         if global.json {
             print::json(&json!({ "v": 1, "restored": report.done, "failed": report.failed.len() }))?;

@@ -24,12 +24,14 @@ pub mod client;
 mod control;
 pub(crate) mod errors;
 mod feeds;
+pub(crate) mod former;
 pub(crate) mod host;
 pub(crate) mod keeper;
 pub(crate) mod killing;
 mod logging;
 pub(crate) mod open;
 pub(crate) mod proof;
+mod rights;
 pub(crate) mod sources;
 pub(crate) mod wall;
 
@@ -46,7 +48,7 @@ use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
 use palisade_os::block::detect::{self, Look};
-use palisade_os::privileges::{self, Cap, Children};
+use palisade_os::privileges;
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker, poll};
 use palisade_os::{clock, process};
 
@@ -161,9 +163,13 @@ impl House {
         let first = host::first(&mut links);
         house.raise(first, blocker.as_mut(), &mut store)?;
         house.prove(backend, &chosen)?;
+        if mode == Mode::Enforce {
+            let what = former::retire(&places.state, backend, &house.config);
+            house.handle_early(Event::Trouble { about: "former wall".to_owned(), what });
+        }
         let listener = control::listen(&places.socket()).with_context(|| format!("cannot listen on {}", places.socket().display()))?;
         // Everything that needs more rights than enforcing does is open now.
-        give_up_rights(&places.state, backend);
+        rights::give_up(&places.state, backend);
         let keep = open::keep_of(&house.config);
         let (out, inbox) = (
             wall::Outlets {
@@ -207,6 +213,13 @@ impl House {
         self.brain.raise(&mut actions);
         self.actions = open::carry_out(actions, &mut self.brain, blocker, store)?;
         Ok(())
+    }
+
+    /// Takes an event before there are threads to act: what follows is done once there are.
+    fn handle_early(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.brain.handle(event, clock::now(), &mut actions);
+        self.actions = actions;
     }
 
     /// Proves that what now stands blocks. A firewall that lets the banned pass is an error here and now; what
@@ -452,36 +465,6 @@ impl House {
                 return;
             }
         }
-    }
-}
-
-/// Keeps of root's power what enforcing and reading logs need. Not where the store belongs to
-/// somebody else than root, whose files root could then not write; and not where the firewall is a file of
-/// somebody's or a program, which may need any of them.
-fn give_up_rights(state: &std::path::Path, backend: Backend) {
-    use std::os::unix::fs::MetadataExt;
-    let (keep, children): (&[Cap], _) = match backend {
-        Backend::Nftables | Backend::Memory => (&[Cap::NetAdmin, Cap::DacReadSearch], Children::None),
-        // A raw socket is how legacy iptables speaks to its tables (iptables/libiptc).
-        Backend::Ipset | Backend::Iptables => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::Same),
-        Backend::Pf | Backend::Ipfw | Backend::Hosts | Backend::Nginx | Backend::Command => {
-            tracing::info!("the firewall is {backend}: no rights are given up, as its programs and files may need any of them");
-            return;
-        }
-    };
-    let foreign = std::fs::metadata(state).is_ok_and(|meta| meta.uid() != 0);
-    if privileges::is_root() && foreign {
-        tracing::warn!(
-            "{} does not belong to root: running with all rights; better start the service, or `setpriv` to its owner",
-            state.display()
-        );
-        return;
-    }
-    if let Err(error) = privileges::drop_capabilities(keep, children) {
-        tracing::warn!("rights could not be given up: {error}");
-    }
-    if let Some(kept) = privileges::KEPT {
-        tracing::info!("{kept}");
     }
 }
 
