@@ -298,6 +298,34 @@ fn ten_thousand_come_back(wall: Wall) {
     assert_eq!(house.list().len(), 10_001);
 }
 
+/// What fails later degrades: what stood stands, and it is tried until it works again.
+#[test]
+fn a_firewall_whose_program_is_gone_degrades_and_comes_back() {
+    let Some(lab) = Lab::new() else { return };
+    let counter = Counter::start(&lab.victim, "198.51.100.1:9");
+    let flood = Flood::start(&lab.outside, ATTACKER, "198.51.100.1:9");
+    let tools = lab.path("tools");
+    std::fs::create_dir(&tools).unwrap();
+    lab.victim.sh(&format!("ln -s /usr/sbin/*tables* /usr/sbin/ipset {}", tools.display()));
+    let mut house = House::new(&lab, &format!("{}[backend]\npath = [\"{}\"]\n", IPSET_NFT.config, tools.display()));
+    house.start();
+    house.expect(0, &format!("ban {ATTACKER} --for 1h"));
+    flood.go_on(50);
+    let before = counter.of(ATTACKER);
+    std::fs::remove_file(tools.join("ipset")).unwrap();
+    let failed = house.ask(["ban", "203.0.113.9", "--for", "1h"]);
+    assert!(failed.code == 6 && (failed.out + &failed.err).contains("it is kept and tried again"), "{}", failed.code);
+    let status = house.ask(["status"]).code(6);
+    assert!(status.out.contains("degraded") && status.out.contains("what stood still stands"), "{status:?}");
+    flood.go_on(100);
+    assert_eq!(counter.of(ATTACKER), before, "what stood does not stand");
+    std::os::unix::fs::symlink("/usr/sbin/ipset", tools.join("ipset")).unwrap();
+    until("it works again", || house.ask(["status"]).code == 0);
+    let standing = house.json("why 203.0.113.9");
+    assert!(standing["bans"][0]["kernel"].is_object(), "{standing}");
+    assert_eq!(counter.of(ATTACKER), before);
+}
+
 /// Another firewall in the config: the bans move there without a gap, and nothing of them stays behind.
 #[test]
 fn another_firewall_takes_the_bans_over_and_the_old_one_is_left_clean() {

@@ -9,7 +9,7 @@
 //! * Nothing in such a protocol says that a line was carried out. What can be seen is that the pipe
 //!   is empty, and that the program waits, without a child of its own at work: then it waits for
 //!   more input. (`State` and the counts of context switches in `/proc/PID/task/PID/status`, and
-//!   `/proc/PID/task/PID/children`: proc(5). Where they are not to be had, the empty pipe must do.)
+//!   `/proc/PID/task/PID/children`: proc(5); `schedstat`: sched-stats.rst of the kernel. Where they are not to be had, the empty pipe must do.)
 
 use std::ffi::OsStr;
 use std::fs;
@@ -189,13 +189,18 @@ impl Fed {
     /// for a child at work.
     fn waits(&mut self, busy_since: &mut Option<Tick>) -> bool {
         let pid = self.pid();
-        let Ok(before) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/status")) else { return true };
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let after = fs::read_to_string(format!("/proc/{pid}/task/{pid}/status")).unwrap_or_default();
+        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/task/{pid}/{name}"));
+        let Ok(before) = read("status") else { return true };
+        let rest = |name: &str| read(name).unwrap_or_default();
         // Only if it did not run in between were those its children while it slept: else it may have had one before and
-        // another after the look at them.
-        let sleeps = sleep(&before).is_some_and(|sleep_before| sleep(&after) == Some(sleep_before));
-        let busy = children.split_ascii_whitespace().any(|child| !self.staying.iter().any(|stays| stays == child));
+        // another after the look at them. A task counts as sleeping a moment before it stops running, with the counts
+        // of the time before; its time on the processor and a second look at its children give that moment away.
+        let (ran_before, children, ran_after) = (rest("schedstat"), rest("children"), rest("schedstat"));
+        let after = rest("status");
+        let later = rest("children");
+        let sleeps = ran_before == ran_after && sleep(&before).is_some_and(|sleep_before| sleep(&after) == Some(sleep_before));
+        let at_work = |child: &str| !self.staying.iter().any(|stays| stays == child);
+        let busy = [&children, &later].into_iter().flat_map(|list| list.split_ascii_whitespace()).any(at_work);
         if !sleeps || !busy {
             *busy_since = None;
             return sleeps;
@@ -204,7 +209,7 @@ impl Fed {
         if now.since(*busy_since.get_or_insert(now)) < CHILD_WITHIN {
             return false;
         }
-        self.staying = children.split_ascii_whitespace().map(str::to_owned).collect();
+        self.staying = later.split_ascii_whitespace().map(str::to_owned).collect();
         true
     }
 }
