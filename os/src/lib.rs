@@ -13,6 +13,7 @@
 //! | [`logs`] | files, journal, standard input |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
+//! | [`files`] | files in folders of others, opened and replaced |
 //! | [`errors`] | an error with its causes, on one line |
 //! | [`privileges`] | who we are, what we may, who else is there |
 //! | [`process`] | children, and what the service manager is told |
@@ -30,6 +31,7 @@ pub mod block;
 pub(crate) mod bsd;
 pub mod clock;
 pub mod errors;
+pub mod files;
 pub mod flows;
 pub mod links;
 pub mod logs;

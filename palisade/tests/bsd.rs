@@ -74,13 +74,17 @@ fn the_daemon_keeps_a_wall_in_pf() {
     let emptied = ["-a", "palisade", "-t", "palisade", "-T", "flush"];
     pf.run("pfctl", &emptied, "").unwrap();
     assert!(pf.passes(it, true), "the stranger did nothing");
-    // A connection made in between is older than the entry that comes back, and PF looks at states first: it is ended by
-    // hand here, until no new one can be made.
-    until("it is put back", || !pf.passes(it, true) || pf.run("pfctl", &["-k", it], "").is_none());
+    // A connection made in between is older than the entry that comes back, and PF looks at states first.
+    until("it is put back, and who came in meanwhile is out", || !pf.passes(it, true) && !pf.passes(it, false));
 
     pf.main("");
     until("the missing anchor is told", || house.ask(["status"]).out.contains("does not lead to the anchor"));
     house.expect(6, "status");
+    let told = house.expect(1, "doctor").out;
+    assert!(
+        told.contains("BAD  rules:") && told.contains("before the first `pass` or `block` rule") && told.contains("anchor \"palisade\""),
+        "{told}"
+    );
     pf.main("anchor \"palisade\"");
     until("all is well again", || house.ask(["status"]).code == 0);
 

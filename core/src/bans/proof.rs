@@ -39,16 +39,16 @@ impl fmt::Display for Way {
 pub struct Trial {
     /// Which.
     pub way: Way,
-    /// Whether the probe's packets arrived before it was banned.
-    pub before: bool,
+    /// Whether the probe's packets arrived before it was banned; `None` where nobody's did, so that it says nothing.
+    pub before: Option<bool>,
     /// Whether the ban was read back.
     pub stands: bool,
-    /// Whether packets arrived while it was banned.
-    pub banned: bool,
+    /// Whether they arrived while it was banned, and somebody else's did; `None` where nobody's did.
+    pub banned: Option<bool>,
     /// How many packets the ban says it dropped; `None` where it does not count.
     pub counted: Option<u64>,
-    /// Whether packets arrived after it was released.
-    pub after: bool,
+    /// Whether they arrived after it was released; `None` where nobody's did.
+    pub after: Option<bool>,
 }
 
 /// What was proven.
@@ -86,7 +86,7 @@ impl Trial {
     /// Whether packets went through the host, and the firewall is a program that shuts out of the host alone. Which
     /// of the two a program does is its own business (sshguard's do the host), and is told.
     fn excused(&self, backend: Backend) -> bool {
-        backend == Backend::Command && matches!(self.way, Way::Through4 | Way::Through6) && self.stands && self.banned
+        backend == Backend::Command && matches!(self.way, Way::Through4 | Way::Through6) && self.stands && self.banned == Some(true)
     }
 
     /// What is wrong, if something is.
@@ -94,15 +94,15 @@ impl Trial {
         if !self.stands {
             return Some("a ban that was put up cannot be read back");
         }
-        if self.banned {
+        if self.banned == Some(true) {
             return Some("packets of a banned address still arrive");
         }
-        (self.before && !self.after).then_some("packets of an address that was let go again do not arrive")
+        (self.before == Some(true) && self.after == Some(false)).then_some("packets of an address that was let go again do not arrive")
     }
 
     /// Whether it shows that the ban, and not something else, kept the packets out.
     fn shows(&self) -> bool {
-        self.before || self.counted.is_some_and(|packets| packets > 0)
+        (self.before == Some(true) && self.banned == Some(false)) || self.counted.is_some_and(|packets| packets > 0)
     }
 }
 
@@ -139,21 +139,21 @@ mod tests {
         judge(Backend::Nftables, trials)
     }
 
-    const GOOD: Trial = Trial { way: Way::In4, before: true, stands: true, banned: false, counted: Some(3), after: true };
+    const GOOD: Trial = Trial { way: Way::In4, before: Some(true), stands: true, banned: Some(false), counted: Some(3), after: Some(true) };
 
     #[test]
     fn one_way_that_leaks_fails_the_whole() {
-        let leak = Trial { way: Way::Through6, banned: true, ..GOOD };
+        let leak = Trial { way: Way::Through6, banned: Some(true), ..GOOD };
         assert_eq!(said(&[GOOD, leak]).to_string(), "failed its proof: packets of a banned address still arrive through this host by IPv6");
         let ghost = Trial { stands: false, ..GOOD };
         assert!(matches!(said(&[ghost]), Proof::Failed { what } if what.contains("cannot be read back")));
-        let stuck = Trial { after: false, ..GOOD };
+        let stuck = Trial { after: Some(false), ..GOOD };
         assert!(matches!(said(&[stuck]), Proof::Failed { what } if what.contains("let go again")));
     }
 
     #[test]
     fn a_program_may_guard_the_host_alone_and_that_is_told() {
-        let leak = Trial { way: Way::Through4, banned: true, ..GOOD };
+        let leak = Trial { way: Way::Through4, banned: Some(true), ..GOOD };
         assert_eq!(
             judge(Backend::Command, &[GOOD, leak]).to_string(),
             "proven: packets of a banned address were dropped to this host by IPv4; they still pass through this host by IPv4, \
@@ -164,8 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn a_round_in_which_nobody_was_heard_proves_nothing_and_fails_nothing() {
+        let limited = Trial { banned: None, after: None, counted: Some(0), ..GOOD };
+        assert!(matches!(said(&[limited]), Proof::Untried { .. }), "that nothing came was a limit's doing, as far as one can tell");
+        assert!(matches!(said(&[Trial { after: None, ..GOOD }]), Proof::Proven { .. }));
+    }
+
+    #[test]
     fn packets_that_others_drop_prove_nothing_unless_the_ban_counted_them() {
-        let silent = Trial { before: false, after: false, counted: Some(0), ..GOOD };
+        let silent = Trial { before: None, banned: None, after: None, counted: Some(0), ..GOOD };
         assert!(matches!(said(&[silent]), Proof::Untried { .. }));
         assert!(matches!(said(&[Trial { counted: None, ..silent }]), Proof::Untried { .. }));
         assert!(matches!(said(&[Trial { counted: Some(3), ..silent }]), Proof::Proven { .. }));

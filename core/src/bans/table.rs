@@ -331,6 +331,11 @@ impl BanTable {
         self.bans.is_empty()
     }
 
+    /// How many bans it holds at most.
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// How many bans were displaced since the start.
     pub const fn displaced(&self) -> u64 {
         self.displaced

@@ -69,6 +69,8 @@ pub enum Event {
         /// With what success.
         result: Result<Report, String>,
     },
+    /// The wall could not be taken down, and why.
+    StillUp(String),
     /// Somebody else changed our objects.
     Drifted {
         /// The bans it was about; `None`: more than bans, the wall must be built anew.

@@ -25,14 +25,15 @@ pub mod io;
 mod tests;
 mod wall;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allow::{AllowList, Altered};
-use crate::bans::ban::Ban;
+use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::proof::Proof;
 use crate::bans::table::BanTable;
-use crate::bans::wall::{Frame, Limits, Ports};
+use crate::bans::wall::{Frame, Key, Limits, Ports};
 use crate::config::Config;
 use crate::control::{Problem, Source};
 use crate::event::{Allowed, Notice, Record, What};
@@ -148,6 +149,17 @@ impl Brain {
         brain
     }
 
+    /// Some of the bans that stand and do not end within moments, the first of them.
+    pub fn sample(&self, most: usize) -> Vec<Key> {
+        let soon = self.clock.last().stamp.plus(SWEEP);
+        self.table.entries().filter(|entry| !entry.until.over(soon)).take(most).map(|entry| entry.key).collect()
+    }
+
+    /// Whether the wall took all that it was last told.
+    pub fn stands_whole(&self) -> bool {
+        self.orders.retry_at.is_none() && !self.down
+    }
+
     /// Which firewall was chosen and why, and what was proven of it: for whoever asks how things are.
     pub fn about_wall(&mut self, chosen: String, proof: Proof) {
         self.chosen = Some(chosen);
@@ -169,13 +181,27 @@ impl Brain {
         for sentence in kept.sentences {
             self.court.past.add(sentence);
         }
-        for mut ban in kept.bans {
+        let mut bans = kept.bans;
+        if bans.len() > self.table.capacity() {
+            // Who was shut out by hand, and for longest, first.
+            bans.sort_by_key(|ban| (ban.origin != Origin::Manual, Reverse(ban.until)));
+        }
+        let mut beyond = 0;
+        for mut ban in bans {
             if !self.ports && ban.key.ports != Ports::All {
                 self.records.push(Record::Unban(ban.key.clone()));
                 ban.key.ports = Ports::All;
                 self.records.push(Record::Ban(ban.clone()));
             }
-            self.table.restore(ban);
+            beyond += usize::from(!self.table.restore(ban) && self.table.len() == self.table.capacity());
+        }
+        if beyond > 0 {
+            let what = format!(
+                "{beyond} of the stored bans are more than {} that {} holds, and do not stand; unban some, or choose another backend in [ban]",
+                self.table.capacity(),
+                self.backend
+            );
+            self.trouble("capacity", Some(what), now);
         }
         if behind < 0 {
             self.shift(behind, now, "the clock is behind the last moment that was kept");
@@ -209,6 +235,7 @@ impl Brain {
             Event::Applied { ticket, failed } => self.applied(ticket, failed, now),
             Event::Ended { ticket, killed, error } => self.ended(ticket, killed, error, now),
             Event::Rebuilt { ticket, result } => self.rebuilt(ticket, result, now),
+            Event::StillUp(error) => self.still_up(&error, now),
             Event::Drifted { keys, what, seen } => self.drifted(keys, what, seen, now),
             Event::Host { own, gateways, resolvers } => {
                 self.host = Host { own, gateways, resolvers };

@@ -59,6 +59,8 @@ pub(super) struct Orders {
     /// When to build the wall again after a failure.
     pub(super) retry_at: Option<Tick>,
     retry_wait: Span,
+    /// A change failed, and connections that were to be ended with it were not: they are, once the wall stands whole.
+    owed: bool,
 }
 
 impl Orders {
@@ -120,6 +122,12 @@ impl Brain {
             now.stamp,
         );
         self.out.push(Action::TakeDown { id });
+    }
+
+    /// It could not be taken down: it stands, all or part of it, and is built anew.
+    pub(super) fn still_up(&mut self, error: &str, now: Now) {
+        self.down = false;
+        self.wall_failed(format!("it was to be taken down and could not be: {error}"), now);
     }
 
     /// Puts the wall up: the first thing after waking. Orders from before are in what it is built
@@ -209,16 +217,19 @@ impl Brain {
             None => {
                 self.orders.retry_wait = Span::ZERO;
                 self.trouble(WALL, None, now.stamp);
-                self.end_what_came_in();
+                let owed = std::mem::take(&mut self.orders.owed);
+                if self.lasting || owed {
+                    self.end_what_came_in();
+                }
             }
         }
         self.finish(ticket, Some(now));
     }
 
-    /// Ends the connections of everybody who is banned, where the firewall lets open ones go on: whoever came in
-    /// before the wall stood again would stay.
+    /// Ends the connections of everybody who is banned: where the firewall lets open ones go on, or where their ban
+    /// did not stand when it was made, whoever came in before the wall stood would stay.
     fn end_what_came_in(&mut self) {
-        if self.lasting && self.config.ban().policy.kill_states && !self.table.is_empty() {
+        if self.config.ban().policy.kill_states && !self.table.is_empty() {
             let targets = self.table.entries().map(|entry| (entry.key.prefix, entry.key.ports)).collect();
             self.end(targets, Pending::default());
         }
@@ -226,6 +237,7 @@ impl Brain {
 
     /// Something of the wall does not stand: say so, and build it anew soon.
     fn wall_failed(&mut self, what: String, now: Now) {
+        self.orders.owed = true;
         // Further failures do not put off what is to come already.
         if self.orders.retry_at.is_none() {
             self.orders.retry_wait = self.orders.retry_wait.times(2.0).clamp(RETRY_FIRST, RETRY_MOST);

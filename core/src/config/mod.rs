@@ -34,7 +34,7 @@ pub use backends::{
 pub use defaults::signature;
 pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
 pub use feeds::{Feed, FeedSource};
-pub use show::{show, show_wall};
+pub use show::show;
 
 use crate::attack::JailName;
 use crate::bans::backend::Backend;

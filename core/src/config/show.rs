@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::raw::AUTO_WORDS;
-use super::{AutoAllow, BackendSection, Config, Jail, backends, feeds};
+use super::{AutoAllow, Config, Jail, backends, feeds};
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Policy, Spread};
@@ -41,15 +41,6 @@ pub fn show(config: &Config) -> String {
         jail(&mut out, one);
     }
     feeds::show(&mut out, config.feeds());
-    out
-}
-
-/// Which firewall, and what it and the others are told, as a config of its own: what is kept to know, after a change of
-/// config, where the wall was before.
-pub fn show_wall(backend: Backend, section: &BackendSection) -> String {
-    let mut out = String::from("[ban]\n");
-    line(&mut out, "backend", quoted(backend.word()));
-    backends::show(&mut out, section);
     out
 }
 

@@ -14,6 +14,12 @@ pub(super) fn end_with_parent(signal: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up, in the calling process, the rights that its program would be given. Async-signal-safe.
+pub(super) fn give_up_inherited() {
+    // SAFETY: plain system call without pointers. It fails only on kernels without ambient sets.
+    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0u64, 0u64, 0u64) };
+}
+
 /// A descriptor that becomes readable when this child of ours has ended.
 pub(super) fn end_of(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: plain system call without pointers; the result is checked.

@@ -24,9 +24,9 @@ use palisade_core::time::Span;
 
 use crate::wake;
 #[cfg(target_os = "freebsd")]
-use freebsd::{abstract_address, end_of, end_with_parent};
+use freebsd::{abstract_address, end_of, end_with_parent, give_up_inherited};
 #[cfg(target_os = "linux")]
-use linux::{abstract_address, end_of, end_with_parent};
+use linux::{abstract_address, end_of, end_with_parent, give_up_inherited};
 
 /// How long a child that is dropped may take to stop before it is killed.
 const STOP: Span = Span::secs(1);
@@ -65,8 +65,9 @@ impl Piped {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let parent = std::process::id();
         // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe
-        // calls are allowed: `prepare` makes three plain system calls and allocates nothing.
-        unsafe { command.pre_exec(move || prepare(parent)) };
+        // calls are allowed: `prepare` and what follows make plain system calls and allocate nothing. What such a
+        // child reads is written by anybody: what the firewall's programs may is not for it.
+        unsafe { command.pre_exec(move || prepare(parent).map(|()| give_up_inherited())) };
         let mut child = command.spawn()?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::Error::other("the child has no pipes"));

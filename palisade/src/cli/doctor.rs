@@ -12,8 +12,9 @@ use palisade_core::config::{Config, Jail, Reads};
 use palisade_core::control::{Reply, Request, State};
 use palisade_core::net::Prefix;
 use palisade_core::scan;
-use palisade_os::block::Read;
 use palisade_os::block::detect::Look;
+use palisade_os::block::{self, Read};
+use palisade_os::errors::chain;
 use palisade_os::{clock, logs, privileges};
 use serde::Serialize;
 
@@ -120,6 +121,7 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                 findings.extend(status.chosen.map(|chosen| ok("choice", chosen)));
                 if let Some(backend) = Backend::of_word(&status.backend).filter(|_| privileges::have_net_admin()) {
                     findings.extend(proof_of(places, backend));
+                    findings.extend(by_hand(backend, config));
                 }
                 findings.extend(Backend::of_word(&status.backend).and_then(|backend| linear(backend, status.bans)));
                 findings.extend(status.problems.into_iter().map(|p| as_told("problem", format!("{}: {}", p.about, p.what))));
@@ -161,11 +163,31 @@ fn firewall(places: &Places, config: &Config) -> Vec<Finding> {
             };
             let mut findings = vec![ok("choice", chosen), stands];
             findings.extend(proof_of(places, backend));
+            findings.extend(by_hand(backend, config));
             let bans = Store::open_read_only(&places.state).and_then(|store| store.ban_count()).unwrap_or_default();
             findings.extend(linear(backend, usize::try_from(bans).unwrap_or(usize::MAX)));
             findings
         }
-        Err(error) => vec![as_told("firewall", format!("{error:#}"))],
+        Err(error) => {
+            let mut findings = vec![as_told("firewall", format!("{error:#}"))];
+            findings.extend(config.ban().backend.into_iter().flat_map(|backend| by_hand(backend, config)));
+            findings
+        }
+    }
+}
+
+/// What only the administrator can set right in a firewall whose rules are his: whether ours are asked, and first.
+fn by_hand(backend: Backend, config: &Config) -> Vec<Finding> {
+    let section = config.backends();
+    let (looked, lines, at) = match backend {
+        Backend::Pf => (block::pf::look(section), block::pf::lines(&section.pf), "in /etc/pf.conf, then `pfctl -f /etc/pf.conf`"),
+        Backend::Ipfw => (block::ipfw::look(section), block::ipfw::lines(&section.ipfw), "in rc.conf and the rules"),
+        _ => return Vec::new(),
+    };
+    match looked {
+        Ok(notes) if notes.is_empty() => vec![ok("rules", format!("{backend} asks ours first"))],
+        Ok(notes) => notes.into_iter().map(|what| note("rules", what, "your choice, if you know of it")).collect(),
+        Err(error) => vec![bad("rules", chain(&error), format!("{at}:\n{}", lines.trim_end()))],
     }
 }
 

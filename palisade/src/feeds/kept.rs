@@ -19,6 +19,7 @@ use palisade_core::feeds::LeftOut;
 use palisade_core::net::Prefix;
 use palisade_core::tables::{Format, Item, Reader};
 use palisade_core::time::Stamp;
+use palisade_os::privileges::own_like_dir;
 use serde::{Deserialize, Serialize};
 
 /// What the first line begins with.
@@ -108,11 +109,15 @@ pub(super) fn read(path: &Path) -> Option<(Header, Vec<Prefix>)> {
 pub(super) fn write(path: &Path, header: &Header, members: &[Prefix]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+    own_like_dir(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // No feed's name begins with a dot.
     let fresh = folder.join(format!(".{name}.new"));
     let _ = fs::remove_file(&fresh);
-    let written = write_new(&fresh, header, members).and_then(|()| fs::rename(&fresh, path)).and_then(|()| File::open(folder)?.sync_all());
+    let written = write_new(&fresh, header, members)
+        .and_then(|()| own_like_dir(&fresh))
+        .and_then(|()| fs::rename(&fresh, path))
+        .and_then(|()| File::open(folder)?.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(&fresh);
     }

@@ -12,7 +12,7 @@ mod kept;
 mod sieve;
 
 use std::collections::hash_map::RandomState;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::BuildHasher;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ use palisade_core::config::{Config, Feed, FeedSource};
 use palisade_core::feeds::{self, Accepted, Fresh, Report};
 use palisade_core::net::Prefix;
 use palisade_core::time::{Now, Span, Stamp, Tick};
-use palisade_os::clock;
+use palisade_os::{clock, files};
 
 use kept::{Header, Marks};
 use sieve::Sieve;
@@ -204,11 +204,9 @@ fn dice() -> f64 {
 /// Reads a list from a file, unless it is the one that is known.
 fn read_file(path: &str, known: Option<&Marks>, mut sieve: Sieve) -> Result<Answer, Failure> {
     let fail = |error: std::io::Error| Failure::new(format!("{path}: {error}"));
-    let file = File::open(path).map_err(fail)?;
+    // One that is no file and never gets a writer must not hold us up.
+    let file = files::open_regular(Path::new(path)).map_err(fail)?;
     let meta = file.metadata().map_err(fail)?;
-    if !meta.is_file() {
-        return Err(Failure::new(format!("{path} is no file")));
-    }
     let marks = Marks { file: Some(format!("{}.{} {} {}", meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino())), ..Marks::default() };
     if known == Some(&marks) {
         return Ok(Answer::Same);

@@ -134,7 +134,7 @@ fn a_list_that_was_looked_at_lately_is_not_looked_at_again_for_a_restart() {
     let (follower, _) = lab.take_up(&feed);
     assert!(within(&follower, low, Span::secs(3610)), "{:?}", follower.next().since(now.tick));
     // Looked at in the future, by a clock that was wrong: within an hour all the same.
-    File::options()
+    fs::File::options()
         .append(true)
         .open(lab.kept())
         .unwrap()

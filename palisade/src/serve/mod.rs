@@ -47,6 +47,7 @@ use palisade_core::bans::backend::Backend;
 use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::event::{Record, What};
 use palisade_core::time::{Now, Span, Tick};
+use palisade_os::block::Read;
 use palisade_os::block::detect::{self, Look};
 use palisade_os::privileges;
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker, poll};
@@ -58,6 +59,9 @@ use sources::Sources;
 
 /// How many events may wait for the brain. One is a batch of lines, a question, an answer.
 const INBOX: usize = 1024;
+
+/// How many bans are read back at the start: a look at each takes a program's run in some firewalls.
+const SAMPLE: usize = 8;
 
 /// How long the readers may take to hand over what they have read, when they are to stop.
 const STOP_WITHIN: Span = Span::secs(5);
@@ -162,6 +166,7 @@ impl House {
         };
         let first = host::first(&mut links);
         house.raise(first, blocker.as_mut(), &mut store)?;
+        house.read_back(blocker.as_mut())?;
         house.prove(backend, &chosen)?;
         if mode == Mode::Enforce {
             let what = former::retire(&places.state, backend, &house.config);
@@ -220,6 +225,24 @@ impl House {
         let mut actions = std::mem::take(&mut self.actions);
         self.brain.handle(event, clock::now(), &mut actions);
         self.actions = actions;
+    }
+
+    /// Some of the bans that were just put up are read back, from the firewall itself where it can be read.
+    fn read_back(&mut self, blocker: &mut dyn palisade_os::block::Blocker) -> Result<()> {
+        let sample = self.brain.sample(SAMPLE);
+        let found = blocker.read(Read::Keys(&sample)).context("what was put up cannot be read back")?;
+        let missing: Vec<_> = sample.iter().filter(|key| !found.bans.contains_key(key)).collect();
+        if let Some(first) = missing.first()
+            && self.mode == Mode::Enforce
+            && self.brain.stands_whole()
+        {
+            anyhow::bail!(
+                "{} took {} bans that cannot be read back, the first is {first:?}; nothing is known to be blocked",
+                blocker.name(),
+                missing.len()
+            );
+        }
+        Ok(())
     }
 
     /// Proves that what now stands blocks. A firewall that lets the banned pass is an error here and now; what

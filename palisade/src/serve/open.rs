@@ -16,7 +16,7 @@ use palisade_core::config::Config;
 use palisade_core::event::{KillCount, Record};
 use palisade_core::judge::policy::Escalate;
 use palisade_core::net::Prefix;
-use palisade_core::time::{Span, Stamp, Until};
+use palisade_core::time::{Span, Stamp, Term, Until};
 use palisade_os::block::detect::{self, Look};
 use palisade_os::block::memory::Memory;
 use palisade_os::block::{self, Blocker, Read};
@@ -85,7 +85,7 @@ fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look) -> Re
     };
     if let Opening::SetAside { to, why } = &opening {
         eprintln!("palisade: the store was damaged ({why}); it is kept as {}, and the bans are taken from the kernel", to.display());
-        kept.bans = recovered(blocker.as_mut(), now.stamp);
+        kept.bans = recovered(blocker.as_mut(), config.ban().manual_time, now.stamp);
     }
     let positions = store.positions()?;
     let brain = Brain::new(config.clone(), mode, blocker.name(), blocker.limits(), kept, now);
@@ -195,12 +195,18 @@ pub(crate) fn keep_of(config: &Config) -> Keep {
 }
 
 /// The bans that stand in the kernel, when the store is lost.
-pub(crate) fn recovered(blocker: &mut dyn Blocker, now: Stamp) -> Vec<Ban> {
+pub(crate) fn recovered(blocker: &mut dyn Blocker, lasting: Term, now: Stamp) -> Vec<Ban> {
+    let keeps_time = blocker.limits().timeouts;
     let Ok(found) = blocker.read(Read::All) else { return Vec::new() };
     let ban = |(key, standing): (_, palisade_core::bans::wall::Standing)| Ban {
         key,
         since: now,
-        until: standing.left.map_or(Until::Forever, |left| Until::At(now.plus(left))),
+        until: match standing.left {
+            Some(left) => Until::At(now.plus(left)),
+            // A wall that keeps no time says nothing of how long: as long as a ban by hand, rather than for ever.
+            None if !keeps_time => lasting.from(now),
+            None => Until::Forever,
+        },
         origin: Origin::Recovered,
         reason: "stood in the kernel when the store was lost".to_owned(),
         offences: 1,

@@ -8,6 +8,7 @@ use palisade_core::bans::backend::Backend;
 use palisade_core::bans::proof::Proof;
 use palisade_core::time::Span;
 use palisade_os::errors::chain;
+use palisade_os::files;
 use palisade_os::process::Tool;
 use serde::{Deserialize, Serialize};
 
@@ -76,9 +77,8 @@ const KEPT: &str = "proof.json";
 /// Keeps it for a daemon that may not prove anything itself.
 pub(crate) fn keep(run: &Path, proven: &Proven) -> Result<()> {
     fs::create_dir_all(run).with_context(|| format!("cannot make {}", run.display()))?;
-    let (path, fresh) = (run.join(KEPT), run.join("proof.json.new"));
-    let write = || fs::write(&fresh, serde_json::to_vec(proven)?).and_then(|()| fs::rename(&fresh, &path));
-    write().with_context(|| format!("cannot write {}", path.display()))
+    let path = run.join(KEPT);
+    files::replace(&path, &serde_json::to_vec(proven)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Proves it right here. The process can do nothing else afterwards.

@@ -204,7 +204,10 @@ fn single(blocker: &mut dyn Blocker, job: Job, out: &Outlets) {
         Job::TakeDown { id } => {
             let reply = match blocker.remove() {
                 Ok(()) => Reply::Flushed,
-                Err(error) => Reply::Failed { exit: 70, message: chain(&error) },
+                Err(error) => {
+                    send(out, Event::StillUp(chain(&error)));
+                    Reply::Failed { exit: 70, message: chain(&error) }
+                }
             };
             out.control.put(|post| post.reply(id, reply));
         }
