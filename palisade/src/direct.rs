@@ -30,6 +30,8 @@ const FEW: usize = 256;
 pub struct Direct {
     config: Config,
     state: PathBuf,
+    /// Why the firewall cannot be used, where that is so.
+    broken: Option<String>,
     brain: Brain,
     store: Store,
     blocker: Box<dyn Blocker>,
@@ -46,10 +48,11 @@ impl Direct {
             {
                 open::around(places, prefixes)?
             }
-            Request::Check { addr } => open::around(places, &[Prefix::host(*addr)])?,
+            Request::Check { addr } => open::reading(places, Some(&[Prefix::host(*addr)]))?,
+            reads if reads.only_reads() => open::reading(places, None)?,
             _ => open::all(places, Mode::Enforce)?,
         };
-        let Opened { lock, config, mut store, mut blocker, flows, mut links, mut brain, .. } = opened;
+        let Opened { lock, config, mut store, mut blocker, broken, flows, mut links, mut brain, .. } = opened;
         let mut actions = Vec::new();
         for event in host::first(&mut links) {
             brain.handle(event, clock::now(), &mut actions);
@@ -63,7 +66,7 @@ impl Direct {
             }
             kills = open::carry_out(actions, &mut brain, blocker.as_mut(), &mut store)?;
         }
-        let mut direct = Self { config, state: places.state.clone(), brain, store, blocker, flows, _lock: lock };
+        let mut direct = Self { config, state: places.state.clone(), broken, brain, store, blocker, flows, _lock: lock };
         direct.act_all(kills, &mut None)?;
         if matches!(request, Request::Feeds | Request::Status) {
             direct.remember_feeds();
@@ -100,7 +103,11 @@ impl Direct {
         Ok(match answer {
             Some(Reply::Status(mut status)) => {
                 status.since = None;
-                if status.bans > 0 && !self.blocker.read(Read::Frame)?.whole {
+                if let Some(what) = self.broken.take() {
+                    status.state = State::Degraded;
+                    status.backend = "none".to_owned();
+                    status.problems.push(Problem { about: "firewall".to_owned(), what, since: now.stamp });
+                } else if status.bans > 0 && !self.blocker.read(Read::Frame)?.whole {
                     status.state = State::Degraded;
                     let what = "the stored bans do not stand in the kernel; `palisade restore` puts them there".to_owned();
                     status.problems.push(Problem { about: "wall".to_owned(), what, since: now.stamp });

@@ -326,6 +326,30 @@ fn a_firewall_whose_program_is_gone_degrades_and_comes_back() {
     assert_eq!(counter.of(ATTACKER), before);
 }
 
+/// The chains of a script that did by hand what we do: whoever is shut out there stays so, and is ours from then on.
+#[test]
+fn chains_filled_by_hand_are_taken_over_without_letting_anybody_in() {
+    let Some(lab) = Lab::new() else { return };
+    let counter = Counter::start(&lab.victim, "198.51.100.1:9");
+    let flood = Flood::start(&lab.outside, ATTACKER, "198.51.100.1:9");
+    lab.victim.sh("iptables-nft -N IP4BAN; iptables-nft -I INPUT -j IP4BAN; for n in 9 66 200; do iptables-nft -A IP4BAN -s 198.51.100.$n -j DROP; done");
+    lab.victim.sh("ip6tables-nft -N IP6BAN; ip6tables-nft -I INPUT -j IP6BAN; ip6tables-nft -A IP6BAN -s 2001:db8:0:66::/64 -j DROP");
+    flood.go_on(50);
+    let before = counter.of(ATTACKER);
+    let mut house = IPTABLES_NFT.house(&lab);
+    house.start();
+    flood.go_on(200);
+    assert_eq!(counter.of(ATTACKER), before, "the start let him in");
+    let names: Vec<String> = house.list().into_keys().collect();
+    assert_eq!(names, ["198.51.100.200/32", "198.51.100.66/32", "198.51.100.9/32", "2001:db8:0:66::/64"]);
+    assert!(house.json("list")["bans"][0]["until"].is_string(), "for as long as a ban by hand");
+    house.expect(0, "unban 198.51.100.66");
+    until("he is let in", || counter.of(ATTACKER) > before);
+    house.stop();
+    house.start();
+    assert_eq!(house.list().len(), 3, "what is ours by now is not taken over again");
+}
+
 /// Another firewall in the config: the bans move there without a gap, and nothing of them stays behind.
 #[test]
 fn another_firewall_takes_the_bans_over_and_the_old_one_is_left_clean() {

@@ -60,7 +60,7 @@ fn the_daemon_keeps_a_wall_in_pf() {
     let (it, other) = ("203.0.113.7", "203.0.113.8");
 
     pf.main("");
-    let refused = house.expect(70, &format!("ban {it}"));
+    let refused = house.expect(6, &format!("ban {it}"));
     assert!(refused.err.contains("anchor \"palisade\"") && refused.err.contains("/etc/pf.conf"), "{refused:?}");
 
     pf.main("anchor \"palisade\"");

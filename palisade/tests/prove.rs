@@ -51,6 +51,17 @@ fn a_chain_before_ours_is_named_and_one_that_lets_the_banned_pass_fails_the_proo
 }
 
 #[test]
+fn a_leak_on_one_way_alone_is_found() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    // What goes through the host by IPv6, and nothing else, is made to look like somebody else's.
+    lab.victim.sh("nft 'table ip6 mask { chain early { type filter hook prerouting priority -400; \
+         meta l4proto udp ip6 daddr 2001:db8:1::81 ip6 saddr set 2001:db8:66::99; }; }'");
+    let failed = house.ask(["--json", "prove"]).code(1).json();
+    assert_eq!(failed["what"], "packets of a banned address still arrive through this host by IPv6", "{failed}");
+}
+
+#[test]
 fn a_daemon_whose_bans_would_not_block_does_not_start_and_names_the_next_best() {
     let Some(lab) = Lab::new() else { return };
     let house = House::new(&lab, "");

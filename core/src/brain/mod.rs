@@ -294,6 +294,7 @@ impl Brain {
         self.feed_on(now);
         if now.tick >= self.sweep_at {
             self.court.judge.sweep(now.stamp);
+            self.calm(now);
             self.sweep_at = now.tick.plus(SWEEP);
         }
         if self.orders.retry_at.is_some_and(|at| now.tick >= at) {

@@ -497,3 +497,18 @@ fn where_open_connections_go_on_past_a_ban_a_wall_built_anew_ends_them() {
         assert!(ended.is_none_or(|at| at > rebuilt), "ended before the wall stands");
     }
 }
+
+#[test]
+fn a_fight_with_another_program_is_told_once_and_is_over_when_it_is() {
+    let mut lab = Lab::new("");
+    let mut problems = 0;
+    for _ in 0..30 {
+        lab.pass(1000);
+        let actions = lab.play(Event::Drifted { keys: None, what: "flushed".to_owned(), seen: lab.now.tick });
+        problems += told(&actions).iter().filter(|what| matches!(what, What::Problem { about, .. } if about == "contested wall")).count();
+    }
+    assert_eq!(problems, 1);
+    lab.pass(120_000);
+    let actions = lab.play(Event::Idle);
+    assert!(told(&actions).iter().any(|what| matches!(what, What::Solved { about } if about == "contested wall")), "{actions:?}");
+}

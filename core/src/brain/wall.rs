@@ -1,6 +1,6 @@
 //! Bans become orders for the wall, and what became of the orders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Action, Brain, Mode};
 use crate::bans::ban::Ban;
@@ -27,6 +27,14 @@ const EXIT_DEGRADED: u8 = 6;
 /// filling fresh sets takes a tenth of the time of putting bans back one by one.
 pub(super) const REBUILD_FROM: usize = 1000;
 pub(super) const REBUILD_PART: usize = 4;
+
+/// So many repairs within this time are a contest. An administrator who edits by hand makes some in a minute; a
+/// program that has us for an enemy makes them at once.
+const CONTEST: usize = 10;
+const CONTEST_WITHIN: Span = Span::secs(60);
+
+/// What the problem list calls it.
+const CONTESTED: &str = "contested wall";
 
 /// What is waited for, and what is to be said when it is done.
 #[derive(Debug, Default)]
@@ -61,6 +69,8 @@ pub(super) struct Orders {
     retry_wait: Span,
     /// A change failed, and connections that were to be ended with it were not: they are, once the wall stands whole.
     owed: bool,
+    /// When others' last changes were seen, [`CONTEST`] of them at most.
+    repairs: VecDeque<Tick>,
 }
 
 impl Orders {
@@ -273,12 +283,37 @@ impl Brain {
         }
     }
 
+    /// Repairs that come one upon the other are a fight with another program, which nobody wins: that is told.
+    fn contest(&mut self, seen: Tick, now: Now) {
+        self.orders.repairs.push_back(seen);
+        if self.orders.repairs.len() > CONTEST {
+            self.orders.repairs.pop_front();
+        }
+        let first = self.orders.repairs.front().copied().unwrap_or(seen);
+        if self.orders.repairs.len() == CONTEST && seen.since(first) <= CONTEST_WITHIN {
+            let what = format!(
+                "somebody changes what is ours again and again, {CONTEST} times within {CONTEST_WITHIN}; find out who (`nft monitor`, `ps`), as the wall is \
+                 open for moments each time"
+            );
+            self.trouble(CONTESTED, Some(what), now.stamp);
+        }
+    }
+
+    /// A fight that is over.
+    pub(super) fn calm(&mut self, now: Now) {
+        if self.orders.repairs.back().is_some_and(|last| now.tick.since(*last) > CONTEST_WITHIN) {
+            self.orders.repairs.clear();
+            self.trouble(CONTESTED, None, now.stamp);
+        }
+    }
+
     /// Somebody else changed our objects: put back what should stand, take away what should not.
     pub(super) fn drifted(&mut self, keys: Option<Vec<Key>>, what: String, seen: Tick, now: Now) {
         if self.down {
             return;
         }
         self.counts.drift += 1;
+        self.contest(seen, now);
         let Some(keys) = keys.filter(|keys| keys.len() < REBUILD_FROM || keys.len() < self.table.len() / REBUILD_PART) else {
             let repaired = u64::try_from(self.table.len()).unwrap_or(u64::MAX);
             self.rebuild(Pending { drift: Some((what, seen, repaired)), ..Pending::default() });

@@ -30,6 +30,27 @@ pub(super) const COMMAND_KEYS: &[&str] = &["run", "record"];
 /// Words of `variant`.
 pub(super) const VARIANTS: &[&str] = &["auto", "nft", "legacy"];
 
+/// Chains and targets that iptables has without anybody's making them (iptables(8), iptables-extensions(8)).
+const OWN_OF_IPTABLES: [&str; 17] = [
+    "INPUT",
+    "FORWARD",
+    "OUTPUT",
+    "PREROUTING",
+    "POSTROUTING",
+    "ACCEPT",
+    "DROP",
+    "QUEUE",
+    "RETURN",
+    "REJECT",
+    "LOG",
+    "MARK",
+    "DNAT",
+    "SNAT",
+    "MASQUERADE",
+    "REDIRECT",
+    "NFQUEUE",
+];
+
 /// How many words a command may have, and how many folders a path.
 const WORDS_MAX: usize = 64;
 /// A word of a command is at most this long: far above what anyone writes.
@@ -251,8 +272,8 @@ impl Reading<'_> {
             (Backend::Ipset, "variant") => Setting::IpsetVariant(self.variant(value)?),
             (Backend::Ipset, _) => Setting::IpsetName(self.name(key, value, SET_MAX)?),
             (Backend::Iptables, "variant") => Setting::IptablesVariant(self.variant(value)?),
-            (Backend::Iptables, "ipv4_chain") => Setting::Ipv4Chain(self.name(key, value, CHAIN_MAX)?),
-            (Backend::Iptables, _) => Setting::Ipv6Chain(self.name(key, value, CHAIN_MAX)?),
+            (Backend::Iptables, "ipv4_chain") => Setting::Ipv4Chain(self.chain(key, value)?),
+            (Backend::Iptables, _) => Setting::Ipv6Chain(self.chain(key, value)?),
             (Backend::Pf, "anchor") => Setting::PfAnchor(self.typed(key, value, anchor)?),
             (Backend::Pf, _) => Setting::PfTable(self.name(key, value, PF_TABLE_MAX)?),
             (Backend::Ipfw, "rule") => Setting::IpfwRule(self.number::<u16>(key, value, RULE)?.value),
@@ -271,6 +292,14 @@ impl Reading<'_> {
             "nft" => Variant::Nft,
             "legacy" => Variant::Legacy,
             _ => Variant::Auto,
+        })
+    }
+
+    /// A chain's name: none of those that are iptables' own, as chains or as what becomes of a packet.
+    fn chain(&mut self, key: &str, value: &Value<'_>) -> Option<String> {
+        self.typed(key, value, |text| match OWN_OF_IPTABLES.iter().find(|own| **own == text) {
+            Some(own) => Err((format!("`{own}` is a name of iptables' own: a chain of ours is emptied and filled by us alone"), None)),
+            None => object_name(text, CHAIN_MAX),
         })
     }
 

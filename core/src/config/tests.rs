@@ -86,6 +86,10 @@ fn each_kind_of_error_has_its_place_and_hint() {
         ("[backend]\npaths = []\n", "2:1 unknown key `paths` in [backend] [did you mean `path`?]"),
         ("[backend.ipset]\nvariant = \"nf\"\n", "2:11 `nf` is not a word for `variant`: it is one of auto, nft, legacy [did you mean `nft`?]"),
         ("[backend.iptables]\nchain = \"x\"\n", "2:1 unknown key `chain` in [backend.iptables]"),
+        (
+            "[backend.iptables]\nipv4_chain = \"INPUT\"\n",
+            "2:14 `INPUT` is a name of iptables' own: a chain of ours is emptied and filled by us alone",
+        ),
         ("[backend.memory]\n", "1:10 there is nothing to set for the backend `memory`"),
         (
             "[backend.ipset]\nname = \"-flush\"\n",

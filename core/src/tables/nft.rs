@@ -27,6 +27,18 @@ const STATEMENT: usize = 32 * 1024;
 /// The longest timeout in seconds: the kernel's, 2^63 jiffies, is more on any machine.
 const LONGEST: u64 = u32::MAX as u64;
 
+/// nft(8) takes at most eight digits before a unit (libnftables: the scanner's `timestring`, datatype.c).
+const EIGHT_DIGITS: u64 = 99_999_999;
+
+/// Writes a timeout, in days and seconds where there are too many seconds.
+fn put_timeout(out: &mut Vec<u8>, seconds: u64) {
+    if seconds <= EIGHT_DIGITS {
+        put(out, format_args!(" timeout {seconds}s"));
+    } else {
+        put(out, format_args!(" timeout {}d{}s", seconds / 86_400, seconds % 86_400));
+    }
+}
+
 /// What stands before the bans.
 pub(super) fn head(out: &mut Vec<u8>) {
     put(out, format_args!("#!/usr/sbin/nft -f\nadd table {TABLE}\ndelete table {TABLE}\nadd table {TABLE}\n"));
@@ -50,7 +62,7 @@ impl Sets {
         }
         put(elements, format_args!("{}", ban.prefix.addr()));
         if let Some(left) = ban.until.left(now) {
-            put(elements, format_args!(" timeout {}s", seconds(left).min(LONGEST)));
+            put_timeout(elements, seconds(left).min(LONGEST));
         }
         if elements.len() >= STATEMENT {
             flush(family, len, elements, out);

@@ -217,6 +217,9 @@ fn proof_of(places: &Places, backend: Backend) -> Vec<Finding> {
     let mut findings = vec![match &proof {
         Proof::Proven { .. } => ok("proof", format!("{backend} {proof}")),
         Proof::Failed { .. } => bad("proof", format!("{backend} {proof}"), fix),
+        Proof::Untried { .. } if !backend.filters_packets() || matches!(backend, Backend::Pf | Backend::Ipfw) => {
+            Finding { grade: Grade::Note, about: "proof", what: format!("{backend} {proof}"), fix: None }
+        }
         Proof::Untried { .. } => note("proof", format!("{backend} {proof}"), "run doctor as root, outside a container"),
     }];
     findings.extend(notes.into_iter().map(|what| Finding { grade: Grade::Note, about: "neighbour", what, fix: None }));

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::ask::{Refused, Unreachable};
+use crate::serve::proof::CannotEnforce;
 use crate::settings::BadConfig;
 
 static COLOR: AtomicBool = AtomicBool::new(false);
@@ -107,7 +108,13 @@ pub fn failure(error: &anyhow::Error) -> Exit {
         return refused.exit;
     }
     say(format_args!("palisade: {error:#}"));
-    if error.downcast_ref::<Unreachable>().is_some() { Exit::NoDaemon } else { Exit::Internal }
+    if error.downcast_ref::<Unreachable>().is_some() {
+        Exit::NoDaemon
+    } else if error.downcast_ref::<CannotEnforce>().is_some() {
+        Exit::Degraded
+    } else {
+        Exit::Internal
+    }
 }
 
 /// A message for people, on standard error. A closed standard error is nobody's problem.

@@ -4,16 +4,22 @@
 //! names no program and no object. Once the new wall is up and proven the old one is taken down, under the names that
 //! the config has for it, and only then is the new word kept: whatever happens in between, the next start does it again.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use palisade_core::bans::backend::Backend;
+use palisade_core::bans::ban::Ban;
+use palisade_core::bans::wall::Key;
 use palisade_core::config::Config;
-use palisade_os::block;
+use palisade_core::time::Stamp;
+use palisade_os::block::{self, Blocker};
 use palisade_os::errors::chain;
 use palisade_os::files;
+
+use super::open::recovered;
 
 /// The file in the state folder.
 const KEPT: &str = "firewall";
@@ -34,10 +40,7 @@ pub(crate) fn retire(state: &Path, backend: Backend, config: &Config) -> Option<
     if before == Some(backend) {
         return None;
     }
-    let done = before.map_or(Ok(()), |before| take_down(before, config)).and_then(|()| {
-        let kept = files::replace(&path, format!("{backend}\n").as_bytes());
-        kept.with_context(|| format!("cannot write {}", path.display()))
-    });
+    let done = before.map_or(Ok(()), |before| take_down(before, config)).and_then(|()| keep(&path, backend));
     done.err().map(|error| {
         format!(
             "bans may still stand in the firewall that was used before: {error:#}; take them out by hand, or start once more \
@@ -45,6 +48,35 @@ pub(crate) fn retire(state: &Path, backend: Backend, config: &Config) -> Option<
             path.display()
         )
     })
+}
+
+/// The bans that stand in chains of our names which somebody filled by hand before us: the first start with iptables alone takes
+/// them over instead of emptying the chains, each for as long as a ban by hand. Those that the store knows are not among them.
+pub(crate) fn adopt(state: &Path, backend: Backend, config: &Config, wall: &mut dyn Blocker, known: &[Ban], now: Stamp) -> Vec<Ban> {
+    let ours = fs::read_to_string(state.join(KEPT)).is_ok_and(|word| Backend::of_word(word.trim()) == Some(backend));
+    if backend != Backend::Iptables || ours {
+        return Vec::new();
+    }
+    let known: HashSet<&Key> = known.iter().map(|ban| &ban.key).collect();
+    let mut found = recovered(wall, config.ban().manual_time, now, "stood in the chain before palisade took it over");
+    found.retain(|ban| !known.contains(&ban.key));
+    if !found.is_empty() {
+        eprintln!("palisade: {} bans stood in our chains already and are taken over, each for {}", found.len(), config.ban().manual_time);
+    }
+    found
+}
+
+/// Keeps which firewall holds the wall where none ever did.
+pub(crate) fn first(state: &Path, backend: Backend) {
+    let path = state.join(KEPT);
+    if backend != Backend::Memory && matches!(path.try_exists(), Ok(false)) {
+        // At worst the next start looks again.
+        let _ = keep(&path, backend);
+    }
+}
+
+fn keep(path: &Path, backend: Backend) -> Result<()> {
+    files::replace(path, format!("{backend}\n").as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn take_down(before: Backend, config: &Config) -> Result<()> {

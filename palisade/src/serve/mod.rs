@@ -142,7 +142,7 @@ impl House {
             feeds: Mailbox::new()?,
             control: Mailbox::new()?,
         };
-        let Opened { lock, config, mut store, mut blocker, backend, chosen, flows, mut links, brain, positions } = opened;
+        let Opened { lock, config, mut store, mut blocker, backend, chosen, broken: _, flows, mut links, brain, positions } = opened;
         let mut house = Self {
             places: places.clone(),
             brain,
@@ -253,7 +253,7 @@ impl House {
             return Ok(());
         }
         let proven = proof::ask(&self.places, backend);
-        proven.notes.iter().for_each(|note| tracing::info!("firewall: {note}"));
+        proven.notes.iter().for_each(|note| tracing::warn!("firewall: {note}"));
         tracing::info!("{} {}", proven.backend, proven.proof);
         proof::insist(&proven, || detect::look(self.config.backends(), Look::All).next_best(backend))?;
         self.brain.about_wall(chosen.to_owned(), proven.proof);
@@ -374,6 +374,11 @@ impl House {
         match self.places.config() {
             Ok(config) => {
                 let names = self.config.allow().names != config.allow().names;
+                let moved = (config.ban().backend, config.backends()) != (self.config.ban().backend, self.config.backends());
+                if moved {
+                    let what = Some("the config now has another firewall, or other names in it: restart palisade for that; the bans stay where they are until then".to_owned());
+                    self.handle(Event::Trouble { about: "backend".to_owned(), what }, clock::now());
+                }
                 self.config = config.clone();
                 self.posts.feeds.put(|post| post.configure(config.clone()));
                 self.handle(Event::Configured(Box::new(config)), clock::now());

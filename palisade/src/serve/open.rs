@@ -27,7 +27,7 @@ use palisade_os::privileges::{self, Lock, LockError};
 use palisade_os::wake::poll;
 
 use super::errors::chain;
-use super::proof;
+use super::{former, proof};
 use crate::settings::Places;
 use crate::store::{Keep, Opening, Store};
 
@@ -49,6 +49,8 @@ pub(crate) struct Opened {
     pub(crate) backend: Backend,
     /// Why that firewall, and what was passed over.
     pub(crate) chosen: String,
+    /// Why the firewall cannot be used, where the question did not need it.
+    pub(crate) broken: Option<String>,
     pub(crate) flows: Box<dyn Flows>,
     pub(crate) links: Links,
     pub(crate) brain: Brain,
@@ -57,19 +59,37 @@ pub(crate) struct Opened {
 
 /// Opens everything for a brain that is to decide.
 pub(crate) fn all(places: &Places, mode: Mode) -> Result<Opened> {
-    house(places, mode, None, Look::All)
+    house(places, mode, None, Look::All, Need::Firewall)
+}
+
+/// Opens what a question needs that changes nothing: what the store knows is told though the firewall cannot be used.
+pub(crate) fn reading(places: &Places, about: Option<&[Prefix]>) -> Result<Opened> {
+    house(places, Mode::Enforce, about, Look::First, Need::Store)
 }
 
 /// The same for one question about these prefixes: of the store only what overlaps them is read,
 /// unless the wall does not stand and all of it must be put up.
 pub(crate) fn around(places: &Places, prefixes: &[Prefix]) -> Result<Opened> {
-    house(places, Mode::Enforce, Some(prefixes), Look::First)
+    house(places, Mode::Enforce, Some(prefixes), Look::First, Need::Firewall)
 }
 
-fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look) -> Result<Opened> {
+/// Without what there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Firewall,
+    Store,
+}
+
+fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look, need: Need) -> Result<Opened> {
     let lock = lock(places)?;
     let config = places.config()?;
-    let Wall { mut blocker, backend, chosen } = firewall(&config, mode, how)?;
+    let (wall, broken) = match firewall(&config, mode, how) {
+        Err(error) if need == Need::Store => {
+            (Wall { blocker: Box::new(Memory::new()), backend: Backend::Memory, chosen: "none".to_owned() }, Some(format!("{error:#}")))
+        }
+        opened => (opened?, None),
+    };
+    let Wall { mut blocker, backend, chosen } = wall;
     let about = match about {
         Some(prefixes) if blocker.read(Read::Frame)?.whole => Some(prefixes),
         _ => None,
@@ -85,16 +105,26 @@ fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look) -> Re
     };
     if let Opening::SetAside { to, why } = &opening {
         eprintln!("palisade: the store was damaged ({why}); it is kept as {}, and the bans are taken from the kernel", to.display());
-        kept.bans = recovered(blocker.as_mut(), config.ban().manual_time, now.stamp);
+        kept.bans = recovered(blocker.as_mut(), config.ban().manual_time, now.stamp, "stood in the kernel when the store was lost");
     }
+    let found = if about.is_none() && need == Need::Firewall && mode == Mode::Enforce {
+        former::adopt(&places.state, backend, &config, blocker.as_mut(), &kept.bans, now.stamp)
+    } else {
+        Vec::new()
+    };
+    let news = !found.is_empty() || matches!(opening, Opening::SetAside { .. });
+    kept.bans.extend(found);
     let positions = store.positions()?;
     let brain = Brain::new(config.clone(), mode, blocker.name(), blocker.limits(), kept, now);
-    let mut opened = Opened { lock, config, store, blocker, backend, chosen, flows, links, brain, positions };
-    if matches!(opening, Opening::SetAside { .. }) {
+    let mut opened = Opened { lock, config, store, blocker, backend, chosen, broken, flows, links, brain, positions };
+    if news {
         let mut actions = Vec::new();
         opened.brain.handle(Event::Forgotten, now, &mut actions);
         // The wall is not built by this, so there is nobody to end.
         let _ = carry_out(actions, &mut opened.brain, opened.blocker.as_mut(), &mut opened.store)?;
+    }
+    if need == Need::Firewall && mode == Mode::Enforce {
+        former::first(&places.state, backend);
     }
     Ok(opened)
 }
@@ -144,7 +174,7 @@ pub(crate) fn firewall(config: &Config, mode: Mode, how: Look) -> Result<Wall> {
     let (backend, chosen) = match config.ban().backend {
         Some(named) => (named, format!("{named}: named in the config")),
         None => {
-            let pick = backend::pick(&detect::look(section, how))?;
+            let pick = backend::pick(&detect::look(section, how)).map_err(|error| proof::CannotEnforce(error.to_string()))?;
             (pick.backend, pick.to_string())
         }
     };
@@ -195,7 +225,7 @@ pub(crate) fn keep_of(config: &Config) -> Keep {
 }
 
 /// The bans that stand in the kernel, when the store is lost.
-pub(crate) fn recovered(blocker: &mut dyn Blocker, lasting: Term, now: Stamp) -> Vec<Ban> {
+pub(crate) fn recovered(blocker: &mut dyn Blocker, lasting: Term, now: Stamp, why: &str) -> Vec<Ban> {
     let keeps_time = blocker.limits().timeouts;
     let Ok(found) = blocker.read(Read::All) else { return Vec::new() };
     let ban = |(key, standing): (_, palisade_core::bans::wall::Standing)| Ban {
@@ -208,7 +238,7 @@ pub(crate) fn recovered(blocker: &mut dyn Blocker, lasting: Term, now: Stamp) ->
             None => Until::Forever,
         },
         origin: Origin::Recovered,
-        reason: "stood in the kernel when the store was lost".to_owned(),
+        reason: why.to_owned(),
         offences: 1,
     };
     found.bans.into_iter().map(ban).collect()

@@ -14,6 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::Places;
 
+/// Nothing would be blocked, or not all of it: why, and what to do. Exit code 6.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct CannotEnforce(pub(crate) String);
+
 /// How long it may take: a copy of ten thousand foreign rules takes some seconds on a slow machine.
 const WITHIN: Span = Span::secs(30);
 
@@ -102,11 +107,12 @@ pub(crate) fn insist(proven: &Proven, next_best: impl FnOnce() -> Option<Backend
         |next| format!("`backend = \"{next}\"` in [ban] is the next best here"),
     );
     let notes: String = proven.notes.iter().map(|note| format!("; {note}")).collect();
-    bail!("{} {}{notes}; nothing falls back by itself: mend it (`palisade doctor`), or {next}", proven.backend, proven.proof)
+    let what = format!("{} {}{notes}; nothing falls back by itself: mend it (`palisade doctor`), or {next}", proven.backend, proven.proof);
+    Err(CannotEnforce(what).into())
 }
 
 /// An error's words where a backend that was named cannot be used: what would work.
 pub(crate) fn advise(error: palisade_os::block::BlockError, next_best: Option<Backend>) -> anyhow::Error {
     let next = next_best.map_or_else(String::new, |next| format!("; `backend = \"{next}\"` in [ban] would work here"));
-    anyhow::anyhow!("nothing would be blocked: {}{next}", chain(&error))
+    CannotEnforce(format!("nothing would be blocked: {}{next}", chain(&error))).into()
 }

@@ -118,7 +118,7 @@ impl Copy {
     pub(super) fn lay(&self) -> Vec<String> {
         let lay = |part: &Part| {
             let fed = part.reader.clone().within(WITHIN).feed(part.arguments, |input| input.write_all(&part.text));
-            fed.err().map(|error| format!("{} could not be put into the copy: {error}", part.what))
+            fed.err().map(|error| format!("{} is not in the copy, which does not take it: {error}", part.what))
         };
         self.parts.iter().filter_map(lay).collect()
     }

@@ -37,6 +37,9 @@ pub struct Outcome {
     pub notes: Vec<String>,
 }
 
+/// How it is said that something of others could not be copied.
+const MISSING: &str = "in the copy";
+
 /// Where programs keep what is gone at the next boot (hier(7)).
 const RUN: &str = "/run";
 
@@ -60,6 +63,10 @@ pub fn prove(backend: Backend, section: &BackendSection) -> Outcome {
         }));
     }
     match apart(backend, section, &copy, &mut notes) {
+        Ok(Proof::Proven { how }) if notes.iter().any(|note| note.contains(MISSING)) => Outcome {
+            proof: Proof::Proven { how: format!("{how}; not all of this host's other rules are {MISSING} (palisade prove)") },
+            notes,
+        },
         Ok(proof) => Outcome { proof, notes },
         Err(error) => Outcome { proof: Proof::Untried { why: error.to_string() }, notes },
     }
@@ -69,7 +76,7 @@ pub fn prove(backend: Backend, section: &BackendSection) -> Outcome {
 fn apart(backend: Backend, section: &BackendSection, copy: &Copy, notes: &mut Vec<String>) -> Result<Proof, NetnsError> {
     let links = copy::links();
     netns::leave_host()?;
-    let forwards = probe::forward();
+    let ground = probe::Ground::lay()?;
     // Nothing that runs from here on can change a file. A kernel that cannot do that tries no foreign program.
     let frozen = netns::freeze_files();
     if let (Err(error), Backend::Command) = (&frozen, backend) {
@@ -79,7 +86,7 @@ fn apart(backend: Backend, section: &BackendSection, copy: &Copy, notes: &mut Ve
     netns::hide(Path::new(RUN))?;
     let mut section = section.clone();
     section.command.record = format!("{RUN}/palisade-proof");
-    let lab = probe::Lab::build(&links, forwards)?;
+    let lab = probe::Lab::build(&links, ground)?;
     notes.extend(copy.lay());
     Ok(match lab.trials(backend, &section) {
         Ok(trials) => judge(backend, &trials),

@@ -59,9 +59,28 @@ const TO_HOST: &str = "host";
 const OUTSIDE: &str = "outside";
 const INSIDE_LINK: &str = "inside";
 
-/// Lets the namespace the caller is in forward; whether it does, for IPv4 and IPv6.
-pub(super) fn forward() -> [bool; 2] {
-    FORWARD.map(|path| fs::write(path, "1").is_ok())
+/// Switches that look first whether an IPv6 address is anybody else's: for a second or two the link's own address
+/// could not ask for a neighbour's, and nothing would be passed on.
+const DETECTS_DUPLICATES: [&str; 2] = ["/proc/sys/net/ipv6/conf/all/accept_dad", "/proc/sys/net/ipv6/conf/default/accept_dad"];
+
+/// The namespaces, as long as files can still be written: their switches are files.
+pub(super) struct Ground {
+    outside: Netns,
+    inside: Netns,
+    forwards: [bool; 2],
+}
+
+impl Ground {
+    /// Two more namespaces than the one the caller is in, which forwards where it may.
+    pub(super) fn lay() -> Result<Self, NetnsError> {
+        let (outside, inside) = (Netns::new()?, Netns::new()?);
+        // Where it is not possible, the first packets are lost and the next rounds tell.
+        let no_waiting = || DETECTS_DUPLICATES.iter().for_each(|path| _ = fs::write(path, "0"));
+        no_waiting();
+        outside.within(no_waiting)?;
+        inside.within(no_waiting)?;
+        Ok(Self { outside, inside, forwards: FORWARD.map(|path| fs::write(path, "1").is_ok()) })
+    }
 }
 
 /// The three of them.
@@ -81,8 +100,7 @@ fn host(text: &str) -> Prefix {
 
 impl Lab {
     /// Builds it around the namespace the caller is in, with interfaces that are called like the host's.
-    pub(super) fn build(links: &[String], forwards: [bool; 2]) -> Result<Self, NetnsError> {
-        let (outside, inside) = (Netns::new()?, Netns::new()?);
+    pub(super) fn build(links: &[String], Ground { outside, inside, forwards }: Ground) -> Result<Self, NetnsError> {
         let mut here = Netns::current()?.wiring()?;
         here.up("lo")?;
         let wan = links.first().map_or(OUTSIDE, String::as_str);
