@@ -6,12 +6,10 @@
 //! | `programs` | which programs there are, the kind to use, running them |
 //! | `save` | the filter table as text: what stands, what should, the way between; pure |
 //! | `watch` | whether others may have changed it |
-//! | `lines` | what a program prints, as lines |
 //!
 //! A host without IPv6 needs no IPv6 tables: bans of IPv6 are done there as nothing can come. Where
 //! it has IPv6, a filter that cannot filter it is an error.
 
-pub mod lines;
 pub mod programs;
 pub mod save;
 #[cfg(test)]

@@ -41,6 +41,8 @@ fn every_sabotage_of_the_rules_is_seen_and_healed(which: Which) {
         for wound in [
             "t4 -I INPUT -s 192.0.2.7 -j ACCEPT".to_owned(),
             "t6 -I FORWARD -j ACCEPT".to_owned(),
+            // What is in a comment need not be text.
+            "t4 -I INPUT -m comment --comment \"$(printf 'B\\374ro')\" -j ACCEPT".to_owned(),
             format!("t4 -F {chain}"),
             format!("t6 -A {six} -j ACCEPT"),
             format!("t4 -I {chain} -j ACCEPT"),
