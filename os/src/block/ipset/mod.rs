@@ -117,7 +117,7 @@ impl Ipset {
     /// kernel that lacks the set's type or the rule's match is found out before anything depends on it.
     fn try_out(&mut self) -> Result<(), BlockError> {
         for family in self.tables.families() {
-            let name = self.names.chain("probe");
+            let name = self.names.probe();
             let header = self.header(&Kind { class: Class::Allow, family, everybody: false }, 0);
             let made = self.sets.restore(&[header.create(&name)]).map_err(failed("a set cannot be made"));
             let script = |rules: &str| format!("*filter\n:{name} - [0:0]\n{rules}COMMIT\n");
