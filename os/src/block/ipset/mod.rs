@@ -94,8 +94,8 @@ impl Ipset {
     /// Where a program, the right, or a part of the kernel is missing, with what to do about it.
     pub fn open(section: &BackendSection) -> Result<Self, BlockError> {
         let sets = Sets::find(&section.path).map_err(failed("the program is missing"))?;
-        let tables = Xtables::open("ipset", section.ipset.variant, &section.path)?;
         let names = Names::new(&section.ipset.name);
+        let tables = Xtables::open("ipset", section.ipset.variant, &section.path, &|chain| names.chain_is_ours(chain))?;
         sets.headers(|_| false).map_err(failed("the sets of this host cannot be read"))?;
         let mut ipset = Self {
             tables,

@@ -48,12 +48,12 @@ pub struct Xtables {
 }
 
 impl Xtables {
-    /// Finds the programs and sees whether they work, for `who`.
+    /// Finds the programs and sees whether they work, for `who`, whose chains `ours` knows by name.
     ///
     /// # Errors
     /// Where they are missing or do not work, with what to do about it.
-    pub fn open(who: &'static str, variant: Variant, path: &[String]) -> Result<Self, BlockError> {
-        let kind = choose(who, variant, path)?;
+    pub fn open(who: &'static str, variant: Variant, path: &[String], ours: &dyn Fn(&str) -> bool) -> Result<Self, BlockError> {
+        let kind = choose(who, variant, path, ours)?;
         let v4 = usable(who, Family::V4, kind, path)?;
         let v6 = match usable(who, Family::V6, kind, path) {
             Ok(programs) => Some(programs),
