@@ -85,6 +85,8 @@ pub struct Command {
     loaded: BTreeSet<Prefix>,
     /// What the program that runs now was told, and did not complain of.
     sure: BTreeSet<Prefix>,
+    /// What it complained of when it was last told.
+    refused: BTreeSet<Prefix>,
     end: Option<End>,
     started: Tick,
     wait: Span,
@@ -132,6 +134,7 @@ impl Command {
             loaded: ledger.told().copied().collect(),
             ledger,
             sure: BTreeSet::new(),
+            refused: BTreeSet::new(),
             end: None,
             started: Tick(0),
             wait: Span::ZERO,
@@ -224,6 +227,7 @@ impl Command {
                 let _ = self.tell(&format!("release {}\n", words(prefix)))?;
             }
             self.sure.remove(prefix);
+            self.refused.remove(prefix);
             self.ledger.released(prefix).map_err(failed("writing down what was told"))?;
         }
         for prefix in new.iter().filter(|prefix| overlaps(old, prefix)) {
@@ -236,10 +240,14 @@ impl Command {
     fn block(&mut self, prefix: &Prefix, refused: &mut BTreeMap<Prefix, String>) -> Result<(), BlockError> {
         self.ledger.blocks(prefix).map_err(failed("writing down what is told"))?;
         match self.tell(&format!("block {}\n", words(prefix)))? {
-            None => _ = self.sure.insert(*prefix),
+            None => {
+                self.sure.insert(*prefix);
+                self.refused.remove(prefix);
+            }
             Some(complaint) => {
                 self.ledger.refused(prefix);
                 self.sure.remove(prefix);
+                self.refused.insert(*prefix);
                 refused.insert(*prefix, format!("{} says to `block {}`: {complaint}", self.tool, words(prefix)));
             }
         }
@@ -251,12 +259,19 @@ impl Command {
         self.start()?;
         if !self.ledger.known() {
             let _ = self.tell("flush\n")?;
+            self.refused.clear();
             self.ledger.start().map_err(failed("writing down what is told"))?;
         }
         let target = outermost(&self.wanted);
         let new: Vec<Prefix> = target.iter().filter(|prefix| self.ledger.times(prefix) == 0 || again(self, prefix)).copied().collect();
         let old = self.ledger.told().filter(|prefix| !target.contains(prefix)).copied().collect();
         self.exchange(&new, &old)
+    }
+
+    /// Whether a ban is wanted and it, or one that it lies in, was told and not refused.
+    fn stands(&self, key: &Key) -> bool {
+        let told = |prefix: &Prefix| self.ledger.times(prefix) > 0 && !self.refused.contains(prefix);
+        self.wanted.contains(key) && (0..=key.prefix.len()).any(|len| told(&key.prefix.widen(len)))
     }
 }
 
@@ -300,8 +315,8 @@ impl Blocker for Command {
         let standing = |key: &Key| (key.clone(), Standing::default());
         match what {
             Read::Frame => {}
-            Read::Keys(keys) => found.bans.extend(keys.iter().filter(|key| self.wanted.contains(key)).map(standing)),
-            Read::All => found.bans.extend(self.wanted.iter().map(standing)),
+            Read::Keys(keys) => found.bans.extend(keys.iter().filter(|key| self.stands(key)).map(standing)),
+            Read::All => found.bans.extend(self.wanted.iter().filter(|key| self.stands(key)).map(standing)),
         }
         Ok(found)
     }
@@ -352,7 +367,7 @@ impl Blocker for Command {
     /// By a program of its own, which is told `flush` and then sees its input end, so that it can clean up.
     fn remove(&mut self) -> Result<(), BlockError> {
         (self.running, self.end) = (None, None);
-        for set in [&mut self.loaded, &mut self.sure] {
+        for set in [&mut self.loaded, &mut self.sure, &mut self.refused] {
             set.clear();
         }
         self.wanted.clear();

@@ -19,13 +19,14 @@
 //! not expressed (see [`super::listed`]).
 
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use palisade_core::bans::wall::{Entry, Found, Frame, Limits, Report, Step};
 use palisade_core::config::HostsSection;
 use palisade_core::net::{Addr, Family, Prefix};
 use palisade_core::time::Stamp;
 
+use super::file::{self, Seen};
 use super::listed::{Listed, Syntax};
 use super::{BlockError, Blocker, Drift, Read};
 
@@ -92,6 +93,8 @@ fn unspell(word: &str) -> Option<Prefix> {
 #[derive(Debug)]
 pub struct Hosts {
     listed: Listed<Wrappers>,
+    /// The hosts.allow that stands before it, where it is another file.
+    before: Option<Before>,
 }
 
 impl Hosts {
@@ -102,37 +105,56 @@ impl Hosts {
     pub fn open(section: &HostsSection) -> Result<Self, BlockError> {
         let path = Path::new(&section.file);
         let deny_word = path.file_name().is_some_and(|name| name == "hosts.allow");
-        if !deny_word {
-            overruled(&path.with_file_name("hosts.allow"))?;
-        }
-        Ok(Self { listed: Listed::open("hosts", &section.file, Wrappers { deny_word })? })
+        let mut before = (!deny_word).then(|| Before { path: path.with_file_name("hosts.allow"), seen: None, line: None });
+        before.as_mut().map_or(Ok(()), Before::look)?;
+        Ok(Self { listed: Listed::open("hosts", &section.file, Wrappers { deny_word })?, before })
     }
 }
 
-/// An error where this hosts.allow lets everybody in before hosts.deny is even looked at. One that
-/// cannot be read is libwrap's to complain of.
-fn overruled(allow: &Path) -> Result<(), BlockError> {
-    let text = std::fs::read(allow).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).replace("\\\n", " ");
-    let Some(line) = text.lines().find(|line| lets_everybody_in(line)) else { return Ok(()) };
-    Err(BlockError::Unusable {
-        what: format!("hosts: bans in hosts.deny have no effect, as {} lets everybody in first with `{}`", allow.display(), line.trim()),
-        hint: format!("take that line out, or set file = \"{}\" in [backend.hosts]: there our lines come before it", allow.display()),
-    })
+/// A hosts.allow, which libwrap looks at before hosts.deny.
+#[derive(Debug)]
+struct Before {
+    path: PathBuf,
+    seen: Option<Seen>,
+    /// Its line that lets everybody in.
+    line: Option<String>,
 }
 
-/// Whether a line of hosts.allow matches all clients, for whatever service, and does not deny.
+impl Before {
+    /// An error where it lets everybody in before hosts.deny is even looked at. One that cannot be read
+    /// is libwrap's to complain of. One stat(2) where nothing changed.
+    fn look(&mut self) -> Result<(), BlockError> {
+        if !self.seen.as_ref().is_some_and(|seen| seen.still(&self.path).unwrap_or(false)) {
+            let (text, seen) = file::read(&self.path).map_or_else(|_| (Vec::new(), None), |(text, seen)| (text, Some(seen)));
+            let text = String::from_utf8_lossy(&text).replace("\\\n", " ");
+            self.line = text.lines().find(|line| lets_everybody_in(line)).map(|line| line.trim().to_owned());
+            self.seen = seen;
+        }
+        let (Some(line), path) = (&self.line, self.path.display()) else { return Ok(()) };
+        Err(BlockError::Unusable {
+            what: format!("hosts: bans in hosts.deny have no effect, as {path} lets everybody in first with `{line}`"),
+            hint: format!("take that line out, or set file = \"{path}\" in [backend.hosts]: there our lines come before it"),
+        })
+    }
+}
+
+/// Whether a line of hosts.allow matches all clients, for whatever service, and does not deny. Whom it
+/// excepts is nobody of ours.
 fn lets_everybody_in(line: &str) -> bool {
     if line.trim_start().starts_with('#') {
         return false;
     }
-    let mut fields = line.split(':').map(str::trim);
+    // Between brackets `:` is a part of an address.
+    let mut inside = false;
+    let ends = |c: char| {
+        inside = c == '[' || inside && c != ']';
+        c == ':' && !inside
+    };
+    let mut fields = line.split(ends).map(str::trim);
     let clients = fields.nth(1).unwrap_or_default();
     let denies = fields.any(|option| option.eq_ignore_ascii_case("deny"));
-    let words: Vec<&str> = clients.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
-    !denies
-        && words.first().is_some_and(|word| word.eq_ignore_ascii_case("ALL"))
-        && !words.iter().any(|word| word.eq_ignore_ascii_case("EXCEPT"))
+    let words = clients.split([' ', '\t', ',']).take_while(|word| !word.eq_ignore_ascii_case("EXCEPT"));
+    !denies && { words }.any(|word| word.eq_ignore_ascii_case("ALL"))
 }
 
 impl Blocker for Hosts {
@@ -166,6 +188,7 @@ impl Blocker for Hosts {
     }
 
     fn drift(&mut self) -> Result<Drift, BlockError> {
+        self.before.as_mut().map_or(Ok(()), Before::look)?;
         self.listed.drift()
     }
 }

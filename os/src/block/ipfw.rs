@@ -57,6 +57,8 @@ pub struct Ipfw {
     rule: u16,
     known: Option<Known>,
     look_at: Tick,
+    /// Whether the last look found that our rules are not asked: then nothing is done until they are.
+    unasked: bool,
 }
 
 /// How we last left them.
@@ -120,7 +122,7 @@ impl Ipfw {
     pub fn open(section: &BackendSection) -> Result<Self, BlockError> {
         let program = Program::find(section)?;
         let _ = standing::stands(&program, &section.ipfw)?;
-        Ok(Self { program, base: section.ipfw.table.clone(), rule: section.ipfw.rule, known: None, look_at: Tick(0) })
+        Ok(Self { program, base: section.ipfw.table.clone(), rule: section.ipfw.rule, known: None, look_at: Tick(0), unasked: false })
     }
 
     fn stands(&self) -> Result<(), BlockError> {
@@ -337,6 +339,11 @@ impl Blocker for Ipfw {
     }
 
     fn apply(&mut self, steps: &[Step], now: Stamp) -> Report {
+        if self.unasked
+            && let Err(error) = self.stands()
+        {
+            return error.all_failed(steps.len());
+        }
         let mut failed = Vec::new();
         let mut base = 0;
         while let Some(step) = steps.get(base) {
@@ -370,6 +377,7 @@ impl Blocker for Ipfw {
             }
         }
         self.stands()?;
+        self.unasked = false;
         let wrong = self.exchange(frame.refusal, &contents).map_err(|source| {
             self.known = None;
             explained("ipfw: the wall could not be built", source)
@@ -411,7 +419,13 @@ impl Blocker for Ipfw {
             return Ok(Drift::None);
         }
         self.look_at = now.plus(LOOK_EVERY);
-        self.stands()?;
+        if let Err(error) = self.stands() {
+            (self.unasked, self.known) = (true, None);
+            return Err(error);
+        }
+        if std::mem::take(&mut self.unasked) {
+            return Ok(Drift::Everything("our rules were not asked for a while".to_owned()));
+        }
         let changed = self.changed().map_err(|source| explained("ipfw: our rules could not be read", source))?;
         if changed.is_some() {
             self.known = None;

@@ -58,6 +58,8 @@ pub struct Pf {
     most: usize,
     known: Option<Known>,
     look_at: Tick,
+    /// Whether the last look found that our rules are not asked: then nothing is done until they are.
+    unasked: bool,
 }
 
 /// The anchor as we last left or saw it.
@@ -82,7 +84,7 @@ impl Pf {
         let pfctl = Pfctl::find(section)?;
         let _ = standing::stands(&pfctl)?;
         let most = room(&pfctl, section)?;
-        Ok(Self { pfctl, base: section.pf.table.clone(), most, known: None, look_at: Tick(0) })
+        Ok(Self { pfctl, base: section.pf.table.clone(), most, known: None, look_at: Tick(0), unasked: false })
     }
 
     /// Reads what stands, unless it is known.
@@ -350,6 +352,11 @@ impl Blocker for Pf {
     }
 
     fn apply(&mut self, steps: &[Step], now: Stamp) -> Report {
+        if self.unasked
+            && let Err(error) = standing::stands(&self.pfctl)
+        {
+            return error.all_failed(steps.len());
+        }
         let mut failed = Vec::new();
         let mut base = 0;
         while let Some(step) = steps.get(base) {
@@ -372,6 +379,7 @@ impl Blocker for Pf {
     fn replace(&mut self, frame: &Frame, entries: &mut dyn Iterator<Item = Entry>, now: Stamp) -> Result<Report, BlockError> {
         let (kinds, report) = self.draw(frame, entries, now);
         let _ = standing::stands(&self.pfctl)?;
+        self.unasked = false;
         self.exchange(frame, &kinds).map_err(|source| {
             self.known = None;
             explained("PF: the wall could not be built", source)
@@ -399,8 +407,17 @@ impl Blocker for Pf {
             return Ok(Drift::None);
         }
         self.look_at = now.plus(LOOK_EVERY);
-        let _ = standing::stands(&self.pfctl)?;
+        if let Err(error) = standing::stands(&self.pfctl) {
+            (self.unasked, self.known) = (true, None);
+            return Err(error);
+        }
+        if std::mem::take(&mut self.unasked) {
+            return Ok(Drift::Everything("our anchor was not asked for a while".to_owned()));
+        }
         let changed = self.changed().map_err(|source| explained("PF: our anchor could not be read", source))?;
+        if changed.is_some() {
+            self.known = None;
+        }
         Ok(changed.map_or(Drift::None, Drift::Everything))
     }
 }

@@ -14,6 +14,8 @@
 //!    * everything that leads *to* the prefix where pfctl copies the second `-k` over the first, as that of FreeBSD's main
 //!      did in 2025 (`pfctl.c`: `pfctl_net_kill_states`), and says "killed 0 states".
 //!
+//! Where states cannot be listed, steps 2 and 3 are done for thousands of prefixes unseen, and that is told.
+//!
 //! With more than a few targets the listing comes first, and steps 2 and 3 are done for those only that are in it:
 //! each `-k` walks all states in the kernel.
 
@@ -39,6 +41,13 @@ const PASSES: usize = 3;
 
 /// So many states are ended one by one in a pass; the next pass takes the rest. Each is a call of pfctl.
 const SINGLE_MAX: usize = 4096;
+
+/// What is told where states cannot be listed: what is done all the same, and what is not.
+const UNLISTED: &str =
+    "could not list states of PF, so those of up to 4096 prefixes shut out of all ports were ended unseen, and no others";
+
+/// So many are: each takes four calls, and a wall that is built anew is of any length.
+const UNSEEN_MAX: usize = 4096;
 
 /// The states of PF and the host's own sockets.
 #[derive(Debug)]
@@ -148,7 +157,7 @@ impl Pf {
     /// The ids of all states of the targets, and their addresses.
     fn states_of(&self, targets: &Targets) -> Result<(Vec<String>, BTreeSet<Addr>), ToolError> {
         let (mut ids, mut addrs, mut meant) = (Vec::new(), BTreeSet::new(), false);
-        self.pfctl.call(&["-vvss"], |line| {
+        self.pfctl.long_call(&["-vvss"], |line| {
             if !line.starts_with(' ') {
                 let state = state(line).filter(|state| state.is_of(targets));
                 meant = state.is_some();
@@ -163,15 +172,14 @@ impl Pf {
     /// The addresses that source tracking knows: `203.0.113.7 -> 0.0.0.0 ( states 1, ...`.
     fn tracked(&self) -> Result<BTreeSet<Addr>, ToolError> {
         let mut addrs = BTreeSet::new();
-        self.pfctl.call(&["-sS"], |line| addrs.extend(line.split_whitespace().filter_map(|word| word.parse::<Addr>().ok())))?;
+        self.pfctl.long_call(&["-sS"], |line| addrs.extend(line.split_whitespace().filter_map(|word| word.parse::<Addr>().ok())))?;
         Ok(addrs)
     }
 
-    /// The prefixes that are shut out of all ports and of which there is anything to end.
-    fn whole_prefixes(&self, given: &[Target], targets: &Targets) -> Result<BTreeSet<Prefix>, ToolError> {
-        let all: BTreeSet<Prefix> = given.iter().filter(|target| target.ports == Ports::All).map(|target| target.prefix).collect();
+    /// Those of these prefixes of which there is anything to end.
+    fn in_use(&self, all: &BTreeSet<Prefix>, targets: &Targets) -> Result<BTreeSet<Prefix>, ToolError> {
         if all.len() <= DIRECT {
-            return Ok(all);
+            return Ok(all.clone());
         }
         let addrs: BTreeSet<Addr> = self.states_of(targets)?.1.into_iter().chain(self.tracked()?).collect();
         let prefixes = addrs.iter().flat_map(|addr| (0..=addr.family().bits()).filter_map(|len| Prefix::new(*addr, len)));
@@ -180,25 +188,28 @@ impl Pf {
 
     fn kill_states(&self, given: &[Target], targets: &Targets, trouble: &mut Trouble) -> u64 {
         let mut killed = 0;
-        match self.whole_prefixes(given, targets) {
-            Ok(prefixes) => {
-                for prefix in prefixes {
-                    match self.both_ways("-k", prefix, " states") {
-                        Ok(count) => killed += count,
-                        Err(error) => trouble.add("could not end states of PF", error),
-                    }
-                    if let Err(error) = self.both_ways("-K", prefix, " src nodes") {
-                        trouble.add("could not end source tracking of PF", error);
-                    }
-                }
+        let all: BTreeSet<Prefix> = given.iter().filter(|target| target.ports == Ports::All).map(|target| target.prefix).collect();
+        let (prefixes, listed) = match self.in_use(&all, targets) {
+            Ok(prefixes) => (prefixes, true),
+            Err(error) => {
+                trouble.add(UNLISTED, error);
+                (all.into_iter().take(UNSEEN_MAX).collect(), false)
             }
-            Err(error) => trouble.add("could not list states of PF", error),
+        };
+        for prefix in prefixes {
+            match self.both_ways("-k", prefix, " states") {
+                Ok(count) => killed += count,
+                Err(error) => trouble.add("could not end states of PF", error),
+            }
+            if let Err(error) = self.both_ways("-K", prefix, " src nodes") {
+                trouble.add("could not end source tracking of PF", error);
+            }
         }
-        for _ in 0..PASSES {
+        for _ in 0..if listed { PASSES } else { 0 } {
             let ids = match self.states_of(targets) {
                 Ok((ids, _)) => ids,
                 Err(error) => {
-                    trouble.add("could not list states of PF", error);
+                    trouble.add(UNLISTED, error);
                     break;
                 }
             };

@@ -13,29 +13,32 @@ struct Lines<F> {
     each: F,
 }
 
-impl<F: FnMut(&str)> Lines<F> {
-    fn push(&mut self, piece: &[u8]) {
+impl<F: FnMut(&str) -> io::Result<()>> Lines<F> {
+    fn push(&mut self, piece: &[u8]) -> io::Result<()> {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let text = part.strip_suffix(b"\n").unwrap_or(part);
             let room = LINE_MAX.saturating_sub(self.rest.len());
             self.rest.extend_from_slice(&text[..text.len().min(room)]);
             if part.len() > text.len() {
-                self.end();
+                self.end()?;
             }
         }
+        Ok(())
     }
 
-    fn end(&mut self) {
-        if !self.rest.is_empty() {
-            (self.each)(&String::from_utf8_lossy(&self.rest));
-            self.rest.clear();
+    fn end(&mut self) -> io::Result<()> {
+        if self.rest.is_empty() {
+            return Ok(());
         }
+        let done = (self.each)(&String::from_utf8_lossy(&self.rest));
+        self.rest.clear();
+        done
     }
 }
 
 impl Tool {
     /// Runs it with this on its standard input and hands on each line it prints that is not empty, cut
-    /// at 4096 bytes. What it wrote to standard error, printable and cut.
+    /// at 4096 bytes, and with what is no UTF-8 replaced. What it wrote to standard error, printable and cut.
     ///
     /// # Errors
     /// As [`Tool::run`], but for the length of what it prints.
@@ -43,19 +46,32 @@ impl Tool {
         &self,
         arguments: &[&str],
         input: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
-        each: impl FnMut(&str),
+        mut each: impl FnMut(&str),
+    ) -> Result<String, ToolError> {
+        let each = |line: &str| {
+            each(line);
+            Ok(())
+        };
+        self.try_lines(arguments, input, each)
+    }
+
+    /// As [`Self::lines`], until `each` has enough.
+    ///
+    /// # Errors
+    /// As there, and that of `each`.
+    pub fn try_lines(
+        &self,
+        arguments: &[&str],
+        input: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
+        each: impl FnMut(&str) -> io::Result<()>,
     ) -> Result<String, ToolError> {
         let mut lines = Lines { rest: Vec::new(), each };
-        let ran = self.stream(arguments, input, |piece| {
-            lines.push(piece);
-            Ok(())
-        })?;
-        lines.end();
+        let ran = self.stream(arguments, input, |piece| lines.push(piece))?;
+        lines.end().map_err(|source| ToolError::Run { call: self.call(arguments), source })?;
         if ran.status.success() {
             return Ok(ran.complaint);
         }
-        let call = [&*self.path().to_string_lossy()].into_iter().chain(arguments.iter().copied()).collect::<Vec<_>>().join(" ");
-        Err(ToolError::Failed { call, status: ran.status, complaint: ran.complaint })
+        Err(ToolError::Failed { call: self.call(arguments), status: ran.status, complaint: ran.complaint })
     }
 }
 
@@ -68,9 +84,9 @@ mod tests {
         let text = b"one\n\ntwo two\nthree";
         for size in 1..text.len() {
             let mut all = Vec::new();
-            let mut lines = Lines { rest: Vec::new(), each: |line: &str| all.push(line.to_owned()) };
-            text.chunks(size).for_each(|piece| lines.push(piece));
-            lines.end();
+            let mut lines = Lines { rest: Vec::new(), each: |line: &str| Ok(all.push(line.to_owned())) };
+            text.chunks(size).for_each(|piece| lines.push(piece).unwrap());
+            lines.end().unwrap();
             assert_eq!(all, ["one", "two two", "three"], "pieces of {size}");
         }
     }
@@ -78,9 +94,9 @@ mod tests {
     #[test]
     fn a_line_without_an_end_needs_no_memory() {
         let mut longest = 0;
-        let mut lines = Lines { rest: Vec::new(), each: |line: &str| longest = longest.max(line.len()) };
-        (0..100).for_each(|_| lines.push(&[b'x'; 1000]));
-        lines.push(b"\n");
+        let mut lines = Lines { rest: Vec::new(), each: |line: &str| Ok(longest = longest.max(line.len())) };
+        (0..100).for_each(|_| lines.push(&[b'x'; 1000]).unwrap());
+        lines.push(b"\n").unwrap();
         assert_eq!((longest, LINE_MAX), (LINE_MAX, 4096));
     }
 

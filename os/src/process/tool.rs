@@ -6,18 +6,18 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 
-use palisade_core::time::Span;
+use palisade_core::time::{Span, Tick};
 
-use super::{nonblocking, prepare};
+use super::{end_of, nonblocking, prepare};
 use crate::clock;
-use crate::wake::poll;
+use crate::wake::{Want, poll, poll_for};
 
 /// What a program may print, unless it is read piece by piece ([`Tool::stream`]): far more than any
 /// message, far less than memory.
@@ -186,21 +186,26 @@ impl Tool {
         output: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Ran, ToolError> {
         let run = |source| ToolError::Run { call: self.call(arguments), source };
+        let end = clock::now().tick.plus(self.within);
         let mut child = Reaped(self.command(arguments).spawn().map_err(run)?);
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take()) else {
             return Err(run(io::Error::other("it has no pipes")));
         };
-        nonblocking(&stdout).and_then(|()| nonblocking(&stderr)).map_err(run)?;
+        nonblocking(&stdin).and_then(|()| nonblocking(&stdout)).and_then(|()| nonblocking(&stderr)).map_err(run)?;
+        let gone = libc::pid_t::try_from(child.0.id()).map_err(io::Error::other).and_then(end_of).map_err(run)?;
         thread::scope(|scope| {
-            // A pipe that nobody reads blocks its writer, so writing is a thread's work. It ends with the child, which
-            // ends here at the latest: then its pipe breaks.
+            // A pipe that nobody reads takes no more, so writing is a thread's work. It ends with the child, which
+            // ends here at the latest, whoever else has the pipe.
+            let stdin = Input { pipe: stdin, gone: gone.as_fd(), end };
             let writer = scope.spawn(move || {
                 let mut stdin = io::BufWriter::with_capacity(PIECE, stdin);
                 input(&mut stdin).and_then(|()| stdin.flush())
             });
-            let listened = listen((stdout, stderr), output, self.within);
-            let complaint = match listened {
-                Ok(Some(complaint)) => complaint,
+            let heard = listen((stdout, stderr), output, end);
+            // It may go on when nobody can hear it any more.
+            let heard = heard.and_then(|complaint| Ok(complaint.zip(ended(&gone, end)?)));
+            let complaint = match heard {
+                Ok(Some((complaint, ()))) => complaint,
                 Ok(None) => {
                     child.kill();
                     return Err(ToolError::Stuck { call: self.call(arguments), within: self.within });
@@ -270,16 +275,50 @@ impl Drop for Reaped {
     }
 }
 
+/// The input of a child, which takes no longer than the child may.
+struct Input<'a> {
+    pipe: ChildStdin,
+    /// Readable when the child has ended.
+    gone: BorrowedFd<'a>,
+    end: Tick,
+}
+
+impl Write for Input<'_> {
+    /// A child that has ended reads no more, though one of its own may have the pipe open.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let left = self.end.since(clock::now().tick);
+            let ready = poll_for(&[(self.pipe.as_fd(), Want::Write), (self.gone, Want::Read)], None, Some(left))?;
+            if left == Span::ZERO || ready.at(1) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            match self.pipe.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for the end of a child: `None` where that takes too long.
+fn ended(gone: &OwnedFd, end: Tick) -> io::Result<Option<()>> {
+    Ok(poll(&[gone.as_fd()], None, Some(end.since(clock::now().tick)))?.at(0).then_some(()))
+}
+
 /// Reads both to their ends: the complaint, or `None` where that takes too long.
 fn listen(
     (mut stdout, mut stderr): (impl Read + AsFd, impl Read + AsFd),
     mut output: impl FnMut(&[u8]) -> io::Result<()>,
-    within: Span,
+    end: Tick,
 ) -> io::Result<Option<Vec<u8>>> {
-    let end = clock::now().tick.plus(within);
     let (mut complaint, mut piece) = (Vec::new(), vec![0; PIECE]);
     let (mut talks, mut complains) = (true, true);
     while talks || complains {
+        // Looked at before each read: one that always has more to say is stopped too.
         let left = end.since(clock::now().tick);
         if left == Span::ZERO {
             return Ok(None);
@@ -287,29 +326,30 @@ fn listen(
         let fds: Vec<BorrowedFd<'_>> =
             [(talks, stdout.as_fd()), (complains, stderr.as_fd())].into_iter().filter_map(|(on, fd)| on.then_some(fd)).collect();
         let _ = poll(&fds, None, Some(left))?;
-        while talks {
-            match stdout.read(&mut piece) {
-                Ok(0) => talks = false,
-                Ok(n) => output(&piece[..n])?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        match if talks { heard(&mut stdout, &mut piece)? } else { None } {
+            Some(0) => talks = false,
+            Some(n) => output(&piece[..n])?,
+            None => {}
         }
-        while complains {
-            match stderr.read(&mut piece) {
-                Ok(0) => complains = false,
-                Ok(n) => {
-                    let room = COMPLAINT_MAX.saturating_sub(complaint.len());
-                    complaint.extend_from_slice(&piece[..n.min(room)]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        match if complains { heard(&mut stderr, &mut piece)? } else { None } {
+            Some(0) => complains = false,
+            Some(n) => {
+                let room = COMPLAINT_MAX.saturating_sub(complaint.len());
+                complaint.extend_from_slice(&piece[..n.min(room)]);
             }
+            None => {}
         }
     }
     Ok(Some(complaint))
+}
+
+/// What there is to read now, none at the end; `None` where there is nothing yet.
+fn heard(pipe: &mut impl Read, piece: &mut [u8]) -> io::Result<Option<usize>> {
+    match pipe.read(piece) {
+        Ok(n) => Ok(Some(n)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// On one line, without what could drive a terminal.
@@ -323,6 +363,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::errors::chain;
+    use std::fs;
 
     fn sh() -> Tool {
         Tool::find("sh", &["/nonexistent".into(), "/bin".into()]).unwrap()
@@ -363,6 +404,32 @@ mod tests {
         assert!(matches!(hung, ToolError::Stuck { .. }), "{hung}");
         let deaf = sh().feed(&["-c", "exec true"], |input| input.write_all(&[b'x'; 1 << 20]));
         assert_eq!(deaf.unwrap(), "");
+    }
+
+    #[test]
+    fn one_that_is_silent_or_never_silent_or_leaves_another_behind_is_stopped_too() {
+        let stuck = |script: &str, input: &[u8]| {
+            let error = sh().within(Span::millis(200)).stream(&["-c", script], |out| out.write_all(input), |_| Ok(())).unwrap_err();
+            assert!(matches!(error, ToolError::Stuck { .. }), "{script}: {error}");
+        };
+        stuck("exec >/dev/null 2>&1; exec sleep 600", b"");
+        stuck("exec yes", b"");
+        // Somebody else has its input open when it is killed, and does not read it. It ends once that is shut.
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo").display().to_string();
+        sh().run(&["-c", &format!("mkfifo {fifo}")]).unwrap();
+        stuck(&format!("exec 4<&0; {{ read x <{fifo}; }} & exec sleep 600"), &vec![b'x'; 1 << 20]);
+        fs::write(&fifo, "over\n").unwrap();
+    }
+
+    #[test]
+    fn one_that_ends_before_another_has_read_its_input_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo").display().to_string();
+        sh().run(&["-c", &format!("mkfifo {fifo}")]).unwrap();
+        let script = format!("exec 4<&0; {{ read x <{fifo}; }} >/dev/null 2>&1 & exit 0");
+        assert_eq!(sh().feed(&["-c", &script], |input| input.write_all(&[b'x'; 1 << 20])).unwrap(), "");
+        fs::write(&fifo, "over\n").unwrap();
     }
 
     #[test]

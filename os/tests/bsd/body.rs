@@ -231,11 +231,15 @@ impl Patient {
     }
 
     fn look(&mut self) -> Drift {
+        self.try_look().unwrap()
+    }
+
+    fn try_look(&mut self) -> Result<Drift, block::BlockError> {
         match self {
             Self::Pf(wall) => wall.look_now(),
             Self::Ipfw(wall) => wall.look_now(),
         }
-        self.wall().drift().unwrap()
+        self.wall().drift()
     }
 
     /// Builds the wall and looks.
@@ -263,6 +267,28 @@ fn our_own_changes_are_nobody_elses() {
             assert!(report.ok(), "{report:?}");
             assert_eq!(wall.look(), Drift::None, "{steps:?}");
         }
+    });
+}
+
+#[test]
+fn a_wall_that_is_not_asked_takes_no_bans_and_is_built_anew_once_it_is() {
+    both(|house| {
+        let mut wall = patient(&house);
+        assert_eq!(wall.built(), Drift::None);
+        let (path, off, on) = match house.backend {
+            Backend::Pf => ("pf.enabled", "false", "true"),
+            _ => ("ipfw.enable", "0", "1"),
+        };
+        house.world.set(path, off);
+        assert!(wall.try_look().unwrap_err().to_string().contains("not enabled"));
+        let steps = [block(&key("203.0.113.8"))];
+        let report = wall.wall().apply(&steps, now());
+        assert!(report.done == 0 && report.failed[0].1.contains("not enabled"), "{report:?}");
+        house.world.set(path, on);
+        assert!(wall.wall().apply(&steps, now()).ok());
+        // Who turned it off may have done more.
+        assert!(matches!(wall.look(), Drift::Everything(_)));
+        assert_eq!(wall.built(), Drift::None);
     });
 }
 

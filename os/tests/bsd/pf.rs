@@ -94,6 +94,21 @@ fn many_targets_are_killed_by_what_is_really_there() {
 }
 
 #[test]
+fn states_that_cannot_be_listed_are_ended_all_the_same_and_it_is_told() {
+    let house = House::new(Backend::Pf);
+    let [.., bystander] = three(&house);
+    let before = states(&house).len();
+    house.world.refuse("pfctl", "-vvss");
+    let mut targets: Vec<Target> =
+        (0..20).map(|n| Target { prefix: format!("10.0.0.{n}").parse().unwrap(), ports: Default::default() }).collect();
+    targets.push(Target { prefix: "203.0.113.0/24".parse().unwrap(), ports: Default::default() });
+    let error = flows::open(Backend::Pf, &house.world.section()).unwrap().kill(&targets).unwrap_err();
+    assert!(error.to_string().contains("ended unseen"), "{error}");
+    assert!(error.killed.states > 0 && house.world.get("pf.states").as_array().unwrap().len() < before);
+    assert!(house.alive(bystander));
+}
+
+#[test]
 fn a_ban_from_some_ports_leaves_the_others() {
     let mut house = House::new(Backend::Pf);
     let (ssh, http) = (Packet::syn(IT, US), Packet::syn((IT.0, 50_001), (US.0, 80)));

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -66,6 +66,18 @@ impl World {
     /// Takes a program away.
     pub(crate) fn without(&self, program: &str) {
         fs::remove_file(self.folder.path().join(program)).unwrap();
+    }
+
+    /// Has a program fail where it is given this argument.
+    pub(crate) fn refuse(&self, program: &str, argument: &str) {
+        let (path, real) = (self.folder.path().join(program), self.folder.path().join(format!("{program}-real")));
+        fs::rename(&path, &real).unwrap();
+        let script = format!(
+            "#!/bin/sh\nfor word; do [ \"$word\" != {argument} ] || {{ echo 'Cannot allocate memory' >&2; exit 1; }}; done\nexec {} \"$@\"\n",
+            real.display()
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// The defaults, with the programs looked for here.

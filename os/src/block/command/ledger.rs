@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `palisade 1 BOOT NETNS` | the first: which boot and network namespace the rest is true of |
 //! | `block ADDR 4\|6 LEN` | is about to be told, once more if it was before |
+//! | `block ADDR 4\|6 LEN N` | was told N times; the file is written anew with these |
 //! | `release ADDR 4\|6 LEN` | was told, as often as `block` had been |
 //!
 //! A block is written down before it is told and a release after: whenever we die, at least all that
@@ -37,6 +38,8 @@ pub(super) struct Ledger {
     /// How often each was told to stand; `None` where that is not known.
     times: Option<BTreeMap<Prefix, u32>>,
     lines: usize,
+    /// Whether its last line may be half a line, onto which nothing is to be put.
+    torn: bool,
     file: Option<File>,
 }
 
@@ -46,10 +49,12 @@ pub(super) fn words(prefix: &Prefix) -> String {
     format!("{} {kind} {}", prefix.addr(), prefix.len())
 }
 
-fn prefix(words: &str) -> Option<Prefix> {
+/// A prefix, and how often.
+fn parsed(words: &str) -> Option<(Prefix, u32)> {
     let mut fields = words.split(' ');
     let (addr, _, len) = (fields.next()?, fields.next()?, fields.next()?);
-    Prefix::new(addr.parse().ok()?, len.parse().ok()?)
+    let times = fields.next().map_or(Some(1), |times| times.parse().ok())?;
+    Some((Prefix::new(addr.parse().ok()?, len.parse().ok()?)?, times))
 }
 
 /// Which boot this is and in which network namespace we are; what cannot be told is the same everywhere.
@@ -60,19 +65,19 @@ fn head() -> String {
 }
 
 fn replay(text: &str, head: &str) -> Option<BTreeMap<Prefix, u32>> {
-    let mut lines = text.lines();
+    // A last line without its end was being written when we died: what it says was not told yet.
+    let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     if lines.next() != Some(head) {
         return None;
     }
     let mut times = BTreeMap::new();
-    // A line that says nothing is one that was being written when we died.
     for line in lines {
-        match line.split_once(' ').and_then(|(word, rest)| Some((word, prefix(rest)?))) {
-            Some(("block", prefix)) => {
+        match line.split_once(' ').and_then(|(word, rest)| Some((word, parsed(rest)?))) {
+            Some(("block", (prefix, more))) => {
                 let count: &mut u32 = times.entry(prefix).or_default();
-                *count = (*count + 1).min(TIMES_MAX);
+                *count = count.saturating_add(more).min(TIMES_MAX);
             }
-            Some(("release", prefix)) => _ = times.remove(&prefix),
+            Some(("release", (prefix, _))) => _ = times.remove(&prefix),
             _ => {}
         }
     }
@@ -89,7 +94,8 @@ impl Ledger {
         let (bytes, _) = file::read(path)?;
         let head = head();
         let text = String::from_utf8_lossy(&bytes);
-        Ok(Self { path: path.to_owned(), times: replay(&text, &head), head, lines: text.lines().count(), file: None })
+        let (lines, torn) = (text.lines().count(), !text.ends_with('\n'));
+        Ok(Self { path: path.to_owned(), times: replay(&text, &head), head, lines, torn, file: None })
     }
 
     /// Whether it is known what the program was told.
@@ -148,7 +154,7 @@ impl Ledger {
 
     fn append(&mut self, word: &str, prefix: &Prefix) -> io::Result<()> {
         let live = self.times.as_ref().map_or(0, BTreeMap::len);
-        if self.lines > live.saturating_mul(2).saturating_add(STALE_MAX) {
+        if self.torn || self.lines > live.saturating_mul(2).saturating_add(STALE_MAX) {
             return self.rewrite(); // what is to be said is in it
         }
         let file = match &mut self.file {
@@ -156,21 +162,21 @@ impl Ledger {
             none => none.insert(OpenOptions::new().append(true).open(&self.path)?),
         };
         self.lines += 1;
-        file.write_all(format!("{word} {}\n", words(prefix)).as_bytes())
+        let written = file.write_all(format!("{word} {}\n", words(prefix)).as_bytes());
+        self.torn = written.is_err();
+        written
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
         let mut text = format!("{}\n", self.head);
         for (prefix, times) in self.times.iter().flatten() {
-            for _ in 0..*times {
-                let _ = writeln!(text, "block {}", words(prefix)); // a String takes all
-            }
+            let _ = writeln!(text, "block {} {times}", words(prefix)); // a String takes all
         }
-        self.lines = text.lines().count();
         self.file = None;
         let (_, seen) = file::read(&self.path)?;
         let written = file::write(&self.path, text.as_bytes(), &seen)?;
         written.ok_or_else(|| io::Error::other("somebody else writes it too"))?;
+        (self.lines, self.torn) = (text.lines().count(), false);
         // What root makes, by a verb, the daemon must find and go on with.
         privileges::own_like_dir(&self.path)
     }
@@ -207,10 +213,50 @@ mod tests {
 
     #[test]
     fn of_another_boot_nothing_is_known_and_half_a_line_says_nothing() {
-        let text = "palisade 1 a 1\nblock 192.0.2.7 4 32\nnonsense\nblock 192.0.2.7 4 33\nrelease 2001:db8:: 6 64\nblock 2001:db8:: 6";
+        let text = "palisade 1 a 1\nblock 192.0.2.7 4 32\nnonsense\nblock 192.0.2.7 4 33\nrelease 2001:db8:: 6 64\nblock 2001:db8:: 6 6";
         assert_eq!(replay(text, "palisade 1 a 1"), Some(BTreeMap::from([(p("192.0.2.7/32"), 1)])));
         assert_eq!(replay(text, "palisade 1 b 1"), None);
         assert_eq!(replay("", "palisade 1 a 1"), None);
+    }
+
+    #[test]
+    fn what_was_told_often_takes_no_more_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        let mut ledger = Ledger::open(&path).unwrap();
+        ledger.start().unwrap();
+        let hosts: Vec<Prefix> = (0..1500u32).map(|n| Prefix::host(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into())).collect();
+        for _ in 0..4 {
+            hosts.iter().for_each(|host| ledger.blocks(host).unwrap());
+        }
+        ledger.rewrite().unwrap();
+        let before = fs::metadata(&path).unwrap().ino();
+        for host in &hosts[..1000] {
+            ledger.blocks(host).unwrap();
+        }
+        assert_eq!(fs::metadata(&path).unwrap().ino(), before, "a line is put behind the others, the file not written anew");
+        let next = Ledger::open(&path).unwrap();
+        assert_eq!((next.times(&hosts[0]), next.times(&hosts[1499])), (5, 4));
+        assert_eq!(told(&next), told(&ledger));
+    }
+
+    #[test]
+    fn nothing_is_put_onto_half_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        let mut ledger = Ledger::open(&path).unwrap();
+        ledger.start().unwrap();
+        ledger.blocks(&p("192.0.2.7/32")).unwrap();
+        let half = fs::read_to_string(&path).unwrap() + "block 198.51.100.0 4 2";
+        fs::write(&path, half).unwrap();
+        let mut next = Ledger::open(&path).unwrap();
+        next.blocks(&p("192.0.2.8/32")).unwrap();
+        assert_eq!(told(&Ledger::open(&path).unwrap()), [(p("192.0.2.7/32"), 1), (p("192.0.2.8/32"), 1)]);
+        // As a full disk leaves it.
+        next.file = Some(File::open(&path).unwrap());
+        assert!(next.blocks(&p("192.0.2.9/32")).is_err());
+        next.blocks(&p("192.0.2.9/32")).unwrap();
+        assert_eq!(told(&Ledger::open(&path).unwrap()), told(&next));
     }
 
     #[test]

@@ -342,6 +342,9 @@ fn what_it_complains_of_is_told_for_that_ban_alone() {
     let report = wall.replace(&Frame::default(), &mut entries.iter().cloned(), now()).unwrap();
     let told = "/bin/sh says to `block 2001:db8:: 6 64`: no such chain".to_owned();
     assert_eq!(report, Report { done: 1, failed: vec![(1, told.clone()), (2, told)] });
+    let found = wall.read(Read::Keys(&entries.clone().map(|entry| entry.key))).unwrap();
+    assert_eq!(found.bans.into_keys().collect::<Vec<_>>(), [key("192.0.2.7/32")], "what was refused does not stand");
+    assert_eq!(wall.read(Read::All).unwrap().bans.len(), 1);
     lines(dir.path());
     // Only that one is told again.
     assert!(!wall.replace(&Frame::default(), &mut entries.into_iter(), now()).unwrap().ok());

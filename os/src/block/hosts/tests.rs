@@ -134,11 +134,34 @@ fn in_hosts_allow_it_comes_before_what_lets_everybody_in() {
 }
 
 #[test]
+fn what_lets_everybody_in_later_is_an_error_for_as_long_as_it_does() {
+    let etc = Etc::new("sshd : LOCAL\n", "");
+    let mut wall = Hosts::open(&etc.section("hosts.deny")).unwrap();
+    replaced(&mut wall, &["192.0.2.7/32"]);
+    assert_eq!(wall.drift().unwrap(), Drift::None);
+    fs::write(etc.path("hosts.allow"), "sshd : LOCAL, ALL\n").unwrap();
+    for _ in 0..2 {
+        let error = chain(&wall.drift().unwrap_err());
+        assert!(error.contains("hosts.allow lets everybody in first with `sshd : LOCAL, ALL`"), "{error}");
+    }
+    fs::remove_file(etc.path("hosts.allow")).unwrap();
+    assert_eq!(wall.drift().unwrap(), Drift::None);
+}
+
+#[test]
 fn what_lets_everybody_in_is_told_from_what_does_not() {
-    for line in ["ALL : ALL", "sshd:ALL", "ALL : all : allow", " sshd, vsftpd : ALL, 192.0.2.7"] {
+    for line in [
+        "ALL : ALL",
+        "sshd:ALL",
+        "ALL : all : allow",
+        " sshd, vsftpd : ALL, 192.0.2.7",
+        "sshd : LOCAL, All",
+        "sshd : 192.0.2.7 ALL EXCEPT 192.0.2.8",
+        "ALL : [2001:db8::]/32 ALL",
+    ] {
         assert!(lets_everybody_in(line), "{line}");
     }
-    for line in ["# ALL : ALL", "ALL : ALL : deny", "ALL : ALL EXCEPT 192.0.2.7", "ALL : 192.0.2.7", "sshd : LOCAL", "", "ALL"] {
+    for line in ["# ALL : ALL", "ALL : ALL : deny", "ALL : LOCAL EXCEPT ALL", "ALL : 192.0.2.7", "sshd : LOCAL", "", "ALL"] {
         assert!(!lets_everybody_in(line), "{line}");
     }
 }

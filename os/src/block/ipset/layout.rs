@@ -138,10 +138,16 @@ impl Names {
         format!("{}-{end}", self.0)
     }
 
-    /// Whether a chain is ours.
+    /// The chain and the set in which a kernel is tried out. Another of us may do so at any moment, so it is
+    /// no part of the wall; what is left of it whoever is opened next takes away.
+    pub fn probe(&self) -> String {
+        self.chain("probe")
+    }
+
+    /// Whether a chain is one of our wall.
     pub fn chain_is_ours(&self, chain: &str) -> bool {
         let end = chain.strip_prefix(self.0.as_str()).and_then(|rest| rest.strip_prefix('-'));
-        matches!(end, Some("src" | "dst" | "fwd" | "out" | "ref" | "probe"))
+        matches!(end, Some("src" | "dst" | "fwd" | "out" | "ref"))
     }
 
     /// Whether a set is ours.

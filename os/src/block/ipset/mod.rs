@@ -94,8 +94,8 @@ impl Ipset {
     /// Where a program, the right, or a part of the kernel is missing, with what to do about it.
     pub fn open(section: &BackendSection) -> Result<Self, BlockError> {
         let sets = Sets::find(&section.path).map_err(failed("the program is missing"))?;
-        let tables = Xtables::open("ipset", section.ipset.variant, &section.path)?;
         let names = Names::new(&section.ipset.name);
+        let tables = Xtables::open("ipset", section.ipset.variant, &section.path, &|chain| names.chain_is_ours(chain))?;
         sets.headers(|_| false).map_err(failed("the sets of this host cannot be read"))?;
         let mut ipset = Self {
             tables,
@@ -117,7 +117,7 @@ impl Ipset {
     /// kernel that lacks the set's type or the rule's match is found out before anything depends on it.
     fn try_out(&mut self) -> Result<(), BlockError> {
         for family in self.tables.families() {
-            let name = self.names.chain("probe");
+            let name = self.names.probe();
             let header = self.header(&Kind { class: Class::Allow, family, everybody: false }, 0);
             let made = self.sets.restore(&[header.create(&name)]).map_err(failed("a set cannot be made"));
             let script = |rules: &str| format!("*filter\n:{name} - [0:0]\n{rules}COMMIT\n");

@@ -22,7 +22,6 @@ use palisade_core::net::{Family, Prefix};
 use palisade_core::time::{Span, Stamp, Until};
 
 use super::MOST_BANS;
-use crate::block::xtables::lines::Lines;
 use crate::block::xtables::option;
 use crate::errors::chain;
 use crate::process::{LONG, Tool, ToolError};
@@ -175,24 +174,8 @@ impl Sets {
         })
     }
 
-    fn listing(&self, arguments: &[&str], mut each: impl FnMut(&str)) -> Result<(), ToolError> {
-        let mut lines = Lines::default();
-        let ran = self.0.stream(
-            arguments,
-            |_| Ok(()),
-            |piece| {
-                lines.take(piece, &mut each);
-                Ok(())
-            },
-        )?;
-        self.ended(arguments, ran)
-    }
-
-    fn ended(&self, arguments: &[&str], ran: crate::process::Ran) -> Result<(), ToolError> {
-        if ran.status.success() {
-            return Ok(());
-        }
-        Err(ToolError::Failed { call: format!("{} {}", self.0, arguments.join(" ")), status: ran.status, complaint: ran.complaint })
+    fn listing(&self, arguments: &[&str], each: impl FnMut(&str)) -> Result<(), ToolError> {
+        self.0.lines(arguments, |_| Ok(()), each).map(|_| ())
     }
 
     /// Does these lines.
@@ -236,14 +219,13 @@ impl Sets {
 
     /// Copies a set into another one, with all that is known of its members, in pieces.
     pub fn copy(&self, from: &str, to: &str, piece_of: usize) -> Result<(), ToolError> {
-        let (mut lines, mut waiting, mut failed) = (Lines::default(), Vec::new(), None);
+        let (mut waiting, mut failed) = (Vec::new(), None);
         let begin = format!("add {from} ");
-        let arguments = ["save", from];
-        let ran = self.0.stream(
-            &arguments,
+        let ran = self.0.try_lines(
+            &["save", from],
             |_| Ok(()),
-            |piece| {
-                lines.take(piece, |line| waiting.extend(line.strip_prefix(&begin).map(|member| format!("add {to} {member}"))));
+            |line| {
+                waiting.extend(line.strip_prefix(&begin).map(|member| format!("add {to} {member}")));
                 if waiting.len() >= piece_of {
                     let done = self.restore(&std::mem::take(&mut waiting));
                     done.map_err(|error| failed.insert(error)).map_err(|_| io::Error::other("the copy could not be written"))?;
@@ -253,10 +235,7 @@ impl Sets {
         );
         match (failed, ran) {
             (Some(error), _) | (None, Err(error)) => Err(error),
-            (None, Ok(ran)) => {
-                self.ended(&arguments, ran)?;
-                self.restore(&waiting)
-            }
+            (None, Ok(_)) => self.restore(&waiting),
         }
     }
 

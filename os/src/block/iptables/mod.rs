@@ -52,8 +52,9 @@ impl Iptables {
     /// # Errors
     /// Where the programs, the right, or a part of the kernel is missing, with what to do about it.
     pub fn open(section: &BackendSection) -> Result<Self, BlockError> {
-        let tables = Xtables::open("iptables", section.iptables.variant, &section.path)?;
         let chains = [section.iptables.ipv4_chain.clone(), section.iptables.ipv6_chain.clone()];
+        let ours = |name: &str| chains.iter().any(|chain| is_ours(name, chain));
+        let tables = Xtables::open("iptables", section.iptables.variant, &section.path, &ours)?;
         Ok(Self { tables, chains, known: None })
     }
 

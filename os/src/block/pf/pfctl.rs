@@ -63,6 +63,11 @@ impl Pfctl {
         self.tool.lines(arguments, |_| Ok(()), each)
     }
 
+    /// As [`Self::call`], where it may take long: a host may have a million states.
+    pub(crate) fn long_call(&self, arguments: &[&str], each: impl FnMut(&str)) -> Result<String, ToolError> {
+        self.tool.clone().within(LONG).lines(arguments, |_| Ok(()), each)
+    }
+
     /// As [`Self::call`], about our anchor.
     fn ours(&self, arguments: &[&str], each: impl FnMut(&str)) -> Result<String, ToolError> {
         self.call(&[&["-a", &*self.anchor], arguments].concat(), each)

@@ -6,12 +6,10 @@
 //! | `programs` | which programs there are, the kind to use, running them |
 //! | `save` | the filter table as text: what stands, what should, the way between; pure |
 //! | `watch` | whether others may have changed it |
-//! | `lines` | what a program prints, as lines |
 //!
 //! A host without IPv6 needs no IPv6 tables: bans of IPv6 are done there as nothing can come. Where
 //! it has IPv6, a filter that cannot filter it is an error.
 
-pub mod lines;
 pub mod programs;
 pub mod save;
 #[cfg(test)]
@@ -50,12 +48,12 @@ pub struct Xtables {
 }
 
 impl Xtables {
-    /// Finds the programs and sees whether they work, for `who`.
+    /// Finds the programs and sees whether they work, for `who`, whose chains `ours` knows by name.
     ///
     /// # Errors
     /// Where they are missing or do not work, with what to do about it.
-    pub fn open(who: &'static str, variant: Variant, path: &[String]) -> Result<Self, BlockError> {
-        let kind = choose(who, variant, path)?;
+    pub fn open(who: &'static str, variant: Variant, path: &[String], ours: &dyn Fn(&str) -> bool) -> Result<Self, BlockError> {
+        let kind = choose(who, variant, path, ours)?;
         let v4 = usable(who, Family::V4, kind, path)?;
         let v6 = match usable(who, Family::V6, kind, path) {
             Ok(programs) => Some(programs),

@@ -1,11 +1,8 @@
 //! Which iptables programs there are, and which of the two kinds to use.
 
-use std::fmt::Write as _;
-
 use palisade_core::config::Variant;
 use palisade_core::net::Family;
 
-use super::lines::Lines;
 use super::save::{Shape, Snapshot};
 use crate::block::BlockError;
 use crate::errors::chain;
@@ -79,29 +76,19 @@ impl Programs {
         }
     }
 
-    /// How many rules there are in all tables; none where they cannot be read.
-    fn rules(&self) -> usize {
-        let mut count = 0;
-        let listed = self.listing(&[], |line| count += usize::from(line.starts_with("-A ")));
-        if listed.is_ok() { count } else { 0 }
+    /// What is in all tables; nothing where they cannot be read. Makes no table that is not there.
+    fn census(&self, ours: &dyn Fn(&str) -> bool) -> Census {
+        let mut census = Census::default();
+        let listed = self.listing(&[], |line| {
+            census.rules += usize::from(line.starts_with("-A "));
+            census.ours |= line.strip_prefix(':').and_then(|rest| rest.split(' ').next()).is_some_and(ours);
+        });
+        if listed.is_ok() { census } else { Census::default() }
     }
 
-    fn listing(&self, arguments: &[&str], mut each: impl FnMut(&str)) -> Result<(), ToolError> {
-        let mut lines = Lines::default();
-        let ran = self.save.stream(
-            arguments,
-            |_| Ok(()),
-            |piece| {
-                lines.take(piece, &mut each);
-                Ok(())
-            },
-        )?;
-        if ran.status.success() {
-            return Ok(());
-        }
-        let mut call = self.save.to_string();
-        arguments.iter().for_each(|argument| _ = write!(call, " {argument}"));
-        Err(ToolError::Failed { call, status: ran.status, complaint: ran.complaint })
+    /// Every rule is a line, whatever its comment holds: what stands before our jump must be seen.
+    fn listing(&self, arguments: &[&str], each: impl FnMut(&str)) -> Result<(), ToolError> {
+        self.save.lines(arguments, |_| Ok(()), each).map(|_| ())
     }
 
     /// Changes the filter table as the script says: all of it or nothing.
@@ -140,11 +127,20 @@ fn plain_kind(family: Family, path: &[String]) -> Option<Kind> {
     Some(Kind::of_version(&told))
 }
 
-/// The kind to use.
+/// What the tables of a kind hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Census {
+    rules: usize,
+    /// Whether a chain of ours is among them.
+    ours: bool,
+}
+
+/// The kind to use: `auto` is the one that has chains of ours, as with the other they would stand for
+/// ever; else the one that has rules; else the host's.
 ///
 /// # Errors
 /// Where there are no programs of the kind asked for, or of any.
-pub(super) fn choose(who: &'static str, variant: Variant, path: &[String]) -> Result<Kind, BlockError> {
+pub(super) fn choose(who: &'static str, variant: Variant, path: &[String], ours: &dyn Fn(&str) -> bool) -> Result<Kind, BlockError> {
     let of = |kind| Programs::find(Family::V4, kind, path);
     match variant {
         Variant::Nft => of(Kind::Nft).map(|_| Kind::Nft).map_err(|error| missing(who, error)),
@@ -153,18 +149,24 @@ pub(super) fn choose(who: &'static str, variant: Variant, path: &[String]) -> Re
             (Ok(_), Err(_)) => Ok(Kind::Nft),
             (Err(_), Ok(_)) => Ok(Kind::Legacy),
             (Err(error), Err(_)) => Err(missing(who, error)),
-            (Ok(_), Ok(_)) => Ok(match (rules(Kind::Nft, path), rules(Kind::Legacy, path)) {
-                (1.., 0) => Kind::Nft,
-                (0, 1..) => Kind::Legacy,
-                _ => plain_kind(Family::V4, path).unwrap_or(Kind::Nft),
-            }),
+            (Ok(_), Ok(_)) => {
+                let (nft, legacy) = (census(Kind::Nft, path, ours), census(Kind::Legacy, path, ours));
+                Ok(match ((nft.ours, legacy.ours), (nft.rules, legacy.rules)) {
+                    ((true, false), _) => Kind::Nft,
+                    ((false, true), _) => Kind::Legacy,
+                    (_, (1.., 0)) => Kind::Nft,
+                    (_, (0, 1..)) => Kind::Legacy,
+                    _ => plain_kind(Family::V4, path).unwrap_or(Kind::Nft),
+                })
+            }
         },
     }
 }
 
-fn rules(kind: Kind, path: &[String]) -> usize {
-    let of = |family| Programs::find(family, kind, path).map_or(0, |programs| programs.rules());
-    of(Family::V4) + of(Family::V6)
+fn census(kind: Kind, path: &[String], ours: &dyn Fn(&str) -> bool) -> Census {
+    let of = |family| Programs::find(family, kind, path).map_or_else(|_| Census::default(), |programs| programs.census(ours));
+    let (v4, v6) = (of(Family::V4), of(Family::V6));
+    Census { rules: v4.rules + v6.rules, ours: v4.ours || v6.ours }
 }
 
 fn missing(who: &str, error: ToolError) -> BlockError {

@@ -41,6 +41,8 @@ fn every_sabotage_of_the_rules_is_seen_and_healed(which: Which) {
         for wound in [
             "t4 -I INPUT -s 192.0.2.7 -j ACCEPT".to_owned(),
             "t6 -I FORWARD -j ACCEPT".to_owned(),
+            // What is in a comment need not be text.
+            "t4 -I INPUT -m comment --comment \"$(printf 'B\\374ro')\" -j ACCEPT".to_owned(),
             format!("t4 -F {chain}"),
             format!("t6 -A {six} -j ACCEPT"),
             format!("t4 -I {chain} -j ACCEPT"),
@@ -105,6 +107,15 @@ fn what_is_not_ours_and_what_we_do_is_no_drift(which: Which) {
         did(wall.as_mut(), &[Step::Frame(Frame::default()), block(key("2001:db8::/32"), None)]);
         std::thread::sleep(Duration::from_millis(2500)); // a look at the sets is due
         quiet(wall.as_mut(), "a look");
+        if which.is_ipset() {
+            // As another of us that is just being opened has them, to try the kernel out.
+            sh("ipset create palisade-probe hash:net");
+            which.sh("t4 -N palisade-probe; t4 -A palisade-probe -m set --match-set palisade-probe src -j DROP");
+            quiet(wall.as_mut(), "another's trying out");
+            assert!(wall.read(Read::Frame).unwrap().whole);
+            which.sh("t4 -F palisade-probe; t4 -X palisade-probe");
+            sh("ipset destroy palisade-probe");
+        }
         wall.remove().unwrap();
         quiet(wall.as_mut(), "taking all away");
         assert_eq!(sh("ipset list -n"), "palisade\npalisade-other\n");

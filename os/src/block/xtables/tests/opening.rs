@@ -78,6 +78,7 @@ fn ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6(which: Which) {
 over_all!(
     without_the_right_it_says_which_one,
     plain_names_do_where_they_are_of_the_kind,
+    auto_stays_where_our_chains_are,
     ipv6_that_cannot_be_filtered_is_an_error_where_there_is_ipv6
 );
 
@@ -92,7 +93,7 @@ fn a_missing_program_is_named_with_its_package() {
 
 #[test]
 fn auto_follows_the_rules_that_are_there() {
-    let kind = || Xtables::open("iptables", Variant::Auto, &BackendSection::default().path).unwrap().kind();
+    let kind = || Xtables::open("iptables", Variant::Auto, &BackendSection::default().path, &|_| false).unwrap().kind();
     alone(move || {
         let plain = if sh("iptables -V").contains("nf_tables") { Kind::Nft } else { Kind::Legacy };
         assert_eq!(kind(), plain);
@@ -102,6 +103,19 @@ fn auto_follows_the_rules_that_are_there() {
         assert_eq!(kind(), plain);
         sh("iptables-legacy -t nat -F; ip6tables-nft -A INPUT -j ACCEPT");
         assert_eq!(kind(), Kind::Nft);
+    });
+}
+
+fn auto_stays_where_our_chains_are(which: Which) {
+    alone(move || {
+        let mut wall = which.open();
+        did(wall.as_mut(), &[block(key("192.0.2.1/32"), None)]);
+        let other = if which.kind == Kind::Nft { "legacy" } else { "nft" };
+        which.sh("t6 -F; t6 -X; t4 -t nat -A PREROUTING -j ACCEPT");
+        sh(&format!("iptables-{other} -A INPUT -j ACCEPT; ip6tables-{other} -A INPUT -j ACCEPT"));
+        let mut next = open(which.backend, &BackendSection::default()).unwrap();
+        next.remove().unwrap();
+        assert!(!which.rules().contains(which.chain()), "it is the same wall that the next one found");
     });
 }
 
