@@ -84,13 +84,11 @@ mod tests {
         let text = b"one\n\ntwo two\nthree";
         for size in 1..text.len() {
             let mut all = Vec::new();
-            let mut lines = Lines {
-                rest: Vec::new(),
-                each: |line: &str| {
-                    all.push(line.to_owned());
-                    Ok(())
-                },
+            let each = |line: &str| {
+                all.push(line.to_owned());
+                Ok(())
             };
+            let mut lines = Lines { rest: Vec::new(), each };
             text.chunks(size).for_each(|piece| lines.push(piece).unwrap());
             lines.end().unwrap();
             assert_eq!(all, ["one", "two two", "three"], "pieces of {size}");
@@ -100,13 +98,11 @@ mod tests {
     #[test]
     fn a_line_without_an_end_needs_no_memory() {
         let mut longest = 0;
-        let mut lines = Lines {
-            rest: Vec::new(),
-            each: |line: &str| {
-                longest = longest.max(line.len());
-                Ok(())
-            },
+        let each = |line: &str| {
+            longest = longest.max(line.len());
+            Ok(())
         };
+        let mut lines = Lines { rest: Vec::new(), each };
         (0..100).for_each(|_| lines.push(&[b'x'; 1000]).unwrap());
         lines.push(b"\n").unwrap();
         assert_eq!((longest, LINE_MAX), (LINE_MAX, 4096));
