@@ -76,7 +76,11 @@ pub fn drop_capabilities(keep: &[Cap], children: Children) -> io::Result<()> {
     let [low, _] = get()?;
     let permitted = low.permitted & mask;
     let inheritable = if children == Children::Same { permitted } else { 0 };
-    set([Half { effective: permitted, permitted, inheritable }, Half::default()])?;
+    match set([Half { effective: permitted, permitted, inheritable }, Half::default()]) {
+        // Under a filter of system calls that forbids it (systemd's @privileged), there where there is nothing to give up.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && inheritable == 0 && low.permitted == permitted => {}
+        other => other?,
+    }
     for cap in keep.iter().filter(|cap| inheritable & (1 << (**cap as u32)) != 0) {
         let (raise, number) =
             (libc::c_ulong::try_from(libc::PR_CAP_AMBIENT_RAISE).map_err(io::Error::other)?, libc::c_ulong::from(*cap as u32));
