@@ -8,7 +8,8 @@ use palisade_core::bans::backend::owner_of;
 use crate::netlink::nft::survey::{self, Placed, family_name};
 
 /// Where the kernel names the tables of legacy iptables that are in use (net/netfilter/x_tables.c).
-const LEGACY: [(&str, &str); 2] = [("/proc/net/ip_tables_names", "iptables-legacy"), ("/proc/net/ip6_tables_names", "ip6tables-legacy")];
+const LEGACY: [(&str, &str); 2] =
+    [("/proc/thread-self/net/ip_tables_names", "iptables-legacy"), ("/proc/thread-self/net/ip6_tables_names", "ip6tables-legacy")];
 
 /// `NF_INET_PRE_ROUTING`, and `NF_INET_INGRESS` of the family inet (linux/netfilter.h). In the family netdev, 0 is ingress.
 const PREROUTING: u32 = 0;

@@ -32,8 +32,10 @@ const SAVES: [(&str, &str); 4] = [
 ];
 
 /// Where legacy tables are named that are in use: reading them by iptables-legacy-save would make them.
-const LEGACY_NAMES: [(&str, &str); 2] =
-    [("iptables-legacy-save", "/proc/net/ip_tables_names"), ("ip6tables-legacy-save", "/proc/net/ip6_tables_names")];
+const LEGACY_NAMES: [(&str, &str); 2] = [
+    ("iptables-legacy-save", "/proc/thread-self/net/ip_tables_names"),
+    ("ip6tables-legacy-save", "/proc/thread-self/net/ip6_tables_names"),
+];
 
 /// What others have here.
 #[derive(Debug, Default)]
@@ -130,7 +132,8 @@ pub(super) fn links() -> Vec<String> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name != "lo" && is_link(name));
     let mut names: Vec<String> = names.collect();
     names.sort();
-    if let Some(first) = default_link(Path::new("/proc/net/route")).and_then(|link| names.iter().position(|name| *name == link)) {
+    if let Some(first) = default_link(Path::new("/proc/thread-self/net/route")).and_then(|link| names.iter().position(|name| *name == link))
+    {
         names.swap(0, first);
     }
     names.truncate(LINKS);
