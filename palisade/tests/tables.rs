@@ -230,8 +230,10 @@ fn a_running_fail2bans_bans_come_over_with_what_is_left_of_them() {
     client("set ever banip 203.0.113.8");
     client("set hour banip 203.0.113.8");
     client("set hour banip 198.51.100.1");
-    let rows = |sql: &str| -> i64 { rusqlite::Connection::open(&database).unwrap().query_row(sql, [], |row| row.get(0)).unwrap() };
-    until("fail2ban has written them", || rows("SELECT count(*) FROM bips") == 5);
+    // It may be writing at this moment, and then the file is locked.
+    let rows =
+        || rusqlite::Connection::open(&database).and_then(|db| db.query_row("SELECT count(*) FROM bips", [], |row| row.get::<_, i64>(0)));
+    until("fail2ban has written them", || rows() == Ok(5));
     let path = database.display().to_string();
     let house = House::new(&lab, "");
     let said = import(&house, 1, &format!("fail2ban {path}")).err;
@@ -247,6 +249,7 @@ fn a_running_fail2bans_bans_come_over_with_what_is_left_of_them() {
 
     // An unban and one that is over, in a copy, as of a fail2ban that is gone; nobody may write it.
     client("set hour unbanip 203.0.113.7");
+    until("fail2ban has written that too", || rows() == Ok(4));
     drop(server);
     let copy = lab.path("copy.sqlite3");
     fs::copy(&database, &copy).unwrap();
