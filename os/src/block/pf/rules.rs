@@ -1,14 +1,16 @@
 //! The rules of our anchor for the tables in use: text out, printed rules back. Pure.
 //!
-//!     table <palisade_f> persist counters
-//!     table <palisade> persist counters
-//!     table <palisade_1> persist counters
-//!     block drop quick from <palisade_f> to any label "palisade:palisade_f:from"
-//!     block drop quick from any to <palisade_f> label "palisade:palisade_f:to"
-//!     block drop quick from <palisade> to any label "palisade:palisade:from"
-//!     block drop quick from any to <palisade> label "palisade:palisade:to"
-//!     block drop quick proto { tcp, udp } from <palisade_1> to any port 22 label "palisade:palisade_1:from:22"
-//!     block drop quick proto { tcp, udp } from any port 22 to <palisade_1> label "palisade:palisade_1:to:22"
+//! ```text
+//! table <palisade_f> persist counters
+//! table <palisade> persist counters
+//! table <palisade_1> persist counters
+//! block drop quick from <palisade_f> to any label "palisade:palisade_f:from"
+//! block drop quick from any to <palisade_f> label "palisade:palisade_f:to"
+//! block drop quick from <palisade> to any label "palisade:palisade:from"
+//! block drop quick from any to <palisade> label "palisade:palisade:to"
+//! block drop quick proto { tcp, udp } from <palisade_1> to any port 22 label "palisade:palisade_1:from:22"
+//! block drop quick proto { tcp, udp } from any port 22 to <palisade_1> label "palisade:palisade_1:to:22"
+//! ```
 //!
 //! Without a direction, so that a packet to or from a banned address is stopped wherever it is seen: coming in,
 //! going out, and on a gateway on both its sides. `quick`, so that nothing behind decides otherwise.
