@@ -274,14 +274,14 @@ impl Reading<'_> {
             (Backend::Iptables, "variant") => Setting::IptablesVariant(self.variant(value)?),
             (Backend::Iptables, "ipv4_chain") => Setting::Ipv4Chain(self.chain(key, value)?),
             (Backend::Iptables, _) => Setting::Ipv6Chain(self.chain(key, value)?),
-            (Backend::Pf, "anchor") => Setting::PfAnchor(self.typed(key, value, anchor)?),
+            (Backend::Pf, "anchor") => Setting::PfAnchor(self.parsed(key, value, anchor)?),
             (Backend::Pf, _) => Setting::PfTable(self.name(key, value, PF_TABLE_MAX)?),
             (Backend::Ipfw, "rule") => Setting::IpfwRule(self.number::<u16>(key, value, RULE)?.value),
             (Backend::Ipfw, _) => Setting::IpfwTable(self.name(key, value, IPFW_TABLE_MAX)?),
-            (Backend::Hosts, _) => Setting::HostsFile(self.typed(key, value, file)?),
-            (Backend::Nginx, "file") => Setting::NginxFile(self.typed(key, value, file)?),
+            (Backend::Hosts, _) => Setting::HostsFile(self.parsed(key, value, file)?),
+            (Backend::Nginx, "file") => Setting::NginxFile(self.parsed(key, value, file)?),
             (Backend::Nginx, _) => Setting::NginxReload(self.command(key, value)?),
-            (Backend::Command, "record") => Setting::CommandRecord(self.typed(key, value, file)?),
+            (Backend::Command, "record") => Setting::CommandRecord(self.parsed(key, value, file)?),
             _ => Setting::CommandRun(self.command(key, value)?),
         })
     }
@@ -297,25 +297,14 @@ impl Reading<'_> {
 
     /// A chain's name: none of those that are iptables' own, as chains or as what becomes of a packet.
     fn chain(&mut self, key: &str, value: &Value<'_>) -> Option<String> {
-        self.typed(key, value, |text| match OWN_OF_IPTABLES.iter().find(|own| **own == text) {
+        self.parsed(key, value, |text| match OWN_OF_IPTABLES.iter().find(|own| **own == text) {
             Some(own) => Err((format!("`{own}` is a name of iptables' own: a chain of ours is emptied and filled by us alone"), None)),
             None => object_name(text, CHAIN_MAX),
         })
     }
 
     fn name(&mut self, key: &str, value: &Value<'_>, most: usize) -> Option<String> {
-        self.typed(key, value, |text| object_name(text, most))
-    }
-
-    fn typed(&mut self, key: &str, value: &Value<'_>, read: impl FnOnce(&str) -> Result<String, Wrong>) -> Option<String> {
-        let text = self.text(key, value, "a text")?;
-        match read(text) {
-            Ok(typed) => Some(typed),
-            Err((message, hint)) => {
-                self.tell(&value.span(), Problem::Value(message), hint);
-                None
-            }
-        }
+        self.parsed(key, value, |text| object_name(text, most))
     }
 
     /// A program, absolute, and its arguments. No shell sees it.

@@ -161,7 +161,7 @@ impl Reading<'_> {
                 "enabled" => raw.enabled = self.boolean(name, value),
                 "path" | "url" => {
                     let read = if name == "path" { path } else { url };
-                    let source = self.word_of(name, value, read);
+                    let source = self.parsed(name, value, read);
                     raw.other = raw.source.as_ref().map(|_| self.place(&setting.span()));
                     raw.source = source.map(|value| At { value, at: self.place(&setting.span()) }).or(raw.source);
                 }
@@ -172,22 +172,11 @@ impl Reading<'_> {
                 "every" => raw.every = self.span(name, value, EVERY),
                 "most" => raw.most = self.number(name, value, MOST),
                 "change" => raw.change = self.fraction(name, value, CHANGE),
-                "ca" => raw.ca = self.word_of(name, value, words::file),
+                "ca" => raw.ca = self.parsed(name, value, words::file),
                 _ => self.unknown(setting, &format!("in [feed.{}]", key.get_ref()), FEED_KEYS),
             }
         }
         raw
-    }
-
-    fn word_of<T>(&mut self, key: &str, value: &Value<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
-        let text = self.text(key, value, "a text")?;
-        match read(text) {
-            Ok(typed) => Some(typed),
-            Err((message, hint)) => {
-                self.tell(&value.span(), Problem::Value(message), hint);
-                None
-            }
-        }
     }
 }
 

@@ -67,6 +67,12 @@ impl Reading<'_> {
         None
     }
 
+    /// A text that `read` makes something of.
+    pub(super) fn parsed<T>(&mut self, key: &str, value: &Value<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let text = self.text(key, value, "a text")?;
+        read(text).map_or_else(|wrong| self.wrong_value(value, wrong), Some)
+    }
+
     fn at<T>(&self, value: &Value<'_>, typed: T) -> At<T> {
         At { value: typed, at: self.place(&value.span()) }
     }

@@ -35,7 +35,7 @@ use palisade_core::time::{Span, Stamp, Tick};
 
 use self::program::{Program, explained};
 pub use self::standing::{lines, look};
-use super::{BlockError, Blocker, Drift, Read};
+use super::{BlockError, Blocker, Drift, Read, runs};
 use crate::clock;
 use crate::process::ToolError;
 
@@ -345,19 +345,15 @@ impl Blocker for Ipfw {
             return error.all_failed(steps.len());
         }
         let mut failed = Vec::new();
-        let mut base = 0;
-        while let Some(step) = steps.get(base) {
-            let rest = &steps[base..];
-            let run = rest.iter().position(|step| matches!(step, Step::Frame(_))).unwrap_or(rest.len());
-            if let Step::Frame(frame) = step {
-                if let Err(error) = self.set_frame(frame) {
-                    self.known = None;
-                    failed.push((base, told(&explained("ipfw: the allow list could not be changed", error))));
-                }
-            } else {
-                self.take(&rest[..run], base, now, &mut failed);
+        for (base, run) in runs(steps) {
+            let [Step::Frame(frame)] = run else {
+                self.take(run, base, now, &mut failed);
+                continue;
+            };
+            if let Err(error) = self.set_frame(frame) {
+                self.known = None;
+                failed.push((base, told(&explained("ipfw: the allow list could not be changed", error))));
             }
-            base += run.max(1);
         }
         failed.sort();
         Report { done: steps.len() - failed.len(), failed }

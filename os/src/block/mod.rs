@@ -85,6 +85,18 @@ pub trait Blocker: Send {
     fn drift(&mut self) -> Result<Drift, BlockError>;
 }
 
+/// Steps in the pieces in which they are taken: each frame alone, what is between two frames together. With the
+/// place of each piece's first step.
+fn runs(steps: &[Step]) -> impl Iterator<Item = (usize, &[Step])> {
+    let frame = |step: &Step| matches!(step, Step::Frame(_));
+    let pieces = steps.chunk_by(move |one, next| !frame(one) && !frame(next));
+    pieces.scan(0, |base, run| {
+        let at = *base;
+        *base += run.len();
+        Some((at, run))
+    })
+}
+
 /// Opens this firewall as the config has it, in the calling thread's network namespace. What stands
 /// there goes on standing.
 ///
@@ -159,4 +171,26 @@ impl BlockError {
 
 fn hinted(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!(" ({hint})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_core::time::Until;
+
+    use super::*;
+
+    #[test]
+    fn frames_stand_alone_and_what_is_between_them_together() {
+        let (frame, block) = (
+            || Step::Frame(Frame::default()),
+            |n: u8| {
+                let key = Key::all(format!("192.0.2.{n}").parse().unwrap());
+                Step::Block(Entry { key, until: Until::Forever })
+            },
+        );
+        let steps = [block(1), block(2), frame(), frame(), block(3), frame(), block(4)];
+        let places: Vec<(usize, usize)> = runs(&steps).map(|(at, run)| (at, run.len())).collect();
+        assert_eq!(places, [(0, 2), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]);
+        assert_eq!(runs(&[]).count(), 0);
+    }
 }

@@ -33,7 +33,7 @@ use self::pfctl::explained;
 pub(crate) use self::pfctl::{Pfctl, count_before};
 use self::rules::{Kind, Layout};
 pub use self::standing::{lines, look};
-use super::{BlockError, Blocker, Drift, Read};
+use super::{BlockError, Blocker, Drift, Read, runs};
 use crate::clock;
 use crate::process::{Tool, ToolError};
 
@@ -358,19 +358,15 @@ impl Blocker for Pf {
             return error.all_failed(steps.len());
         }
         let mut failed = Vec::new();
-        let mut base = 0;
-        while let Some(step) = steps.get(base) {
-            let rest = &steps[base..];
-            let run = rest.iter().position(|step| matches!(step, Step::Frame(_))).unwrap_or(rest.len());
-            if let Step::Frame(frame) = step {
-                if let Err(error) = self.set_frame(frame) {
-                    self.known = None;
-                    failed.push((base, told(&error)));
-                }
-            } else {
-                self.take(&rest[..run], base, now, &mut failed);
+        for (base, run) in runs(steps) {
+            let [Step::Frame(frame)] = run else {
+                self.take(run, base, now, &mut failed);
+                continue;
+            };
+            if let Err(error) = self.set_frame(frame) {
+                self.known = None;
+                failed.push((base, told(&error)));
             }
-            base += run.max(1);
         }
         failed.sort();
         Report { done: steps.len() - failed.len(), failed }

@@ -37,9 +37,6 @@ pub struct Outcome {
     pub notes: Vec<String>,
 }
 
-/// How it is said that something of others could not be copied.
-const MISSING: &str = "in the copy";
-
 /// Where programs keep what is gone at the next boot (hier(7)).
 const RUN: &str = "/run";
 
@@ -62,34 +59,42 @@ pub fn prove(backend: Backend, section: &BackendSection) -> Outcome {
             )
         }));
     }
-    match apart(backend, section, &copy, &mut notes) {
-        Ok(Proof::Proven { how }) if notes.iter().any(|note| note.contains(MISSING)) => Outcome {
-            proof: Proof::Proven { how: format!("{how}; not all of this host's other rules are {MISSING} (palisade prove)") },
-            notes,
-        },
-        Ok(proof) => Outcome { proof, notes },
+    match apart(backend, section, &copy) {
+        Ok((proof, refused)) => {
+            let whole = copy.missing.is_empty() && refused.is_empty();
+            notes.extend(refused);
+            let proof = match proof {
+                Proof::Proven { how } if !whole => {
+                    Proof::Proven { how: format!("{how}; not all of this host's other rules are in the copy (palisade prove)") }
+                }
+                proof => proof,
+            };
+            Outcome { proof, notes }
+        }
         Err(error) => Outcome { proof: Proof::Untried { why: error.to_string() }, notes },
     }
 }
 
-/// In namespaces of our own.
-fn apart(backend: Backend, section: &BackendSection, copy: &Copy, notes: &mut Vec<String>) -> Result<Proof, NetnsError> {
+/// In namespaces of our own: what is proven there, and what of the copy could not be put there.
+fn apart(backend: Backend, section: &BackendSection, copy: &Copy) -> Result<(Proof, Vec<String>), NetnsError> {
     let links = copy::links();
     netns::leave_host()?;
     let ground = probe::Ground::lay()?;
     // Nothing that runs from here on can change a file. A kernel that cannot do that tries no foreign program.
     let frozen = netns::freeze_files();
     if let (Err(error), Backend::Command) = (&frozen, backend) {
-        return Ok(Proof::Untried { why: format!("the program would be run here with your files in its reach ({error})") });
+        let why = format!("the program would be run here with your files in its reach ({error})");
+        return Ok((Proof::Untried { why }, Vec::new()));
     }
     // Locks and sockets are made there, and those of the host are not for us.
     netns::hide(Path::new(RUN))?;
     let mut section = section.clone();
     section.command.record = format!("{RUN}/palisade-proof");
     let lab = probe::Lab::build(&links, ground)?;
-    notes.extend(copy.lay());
-    Ok(match lab.trials(backend, &section) {
+    let refused = copy.lay();
+    let proof = match lab.trials(backend, &section) {
         Ok(trials) => judge(backend, &trials),
         Err(error) => Proof::Failed { what: error },
-    })
+    };
+    Ok((proof, refused))
 }
