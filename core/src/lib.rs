@@ -7,7 +7,7 @@
 //! | floor | rooms | what lives there |
 //! |---|---|---|
 //! | 0 words | [`net`], [`cover`], [`time`], [`ports`], [`attack`], [`allow`], [`ours`] | addresses, moments, one hostile line, who can never be banned, what carries our mark |
-//! | 1 organs | [`scan`], [`judge`], [`bans`], [`tables`], [`feeds`] | line to attack; attack to verdict; verdicts to what the kernel should hold; tables of others in and out; block lists that are followed |
+//! | 1 organs | [`scan`], [`judge`], [`bans`], [`tables`], [`feeds`], [`route`] | line to attack; attack to verdict; verdicts to what the kernel should hold; tables of others in and out; block lists that are followed; which way packets take |
 //! | 2 papers | [`config`], [`event`], [`control`] | the config made valid, what enters and leaves the brain, the CLI's requests |
 //! | 3 brain | [`brain`] | event in, actions out |
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod judge;
 pub mod net;
 pub mod ours;
 pub mod ports;
+pub mod route;
 pub mod scan;
 pub mod tables;
 pub mod time;

@@ -1,0 +1,34 @@
+//! Which way packets take: what is wanted of rules and routes, and the steps there from what is found.
+//!
+//! ```text
+//!   Spec (config) + World (links, addresses, default routes) + Health (probes)  -> Wanted
+//!   Wanted - World (our rules and routes in it)                                 -> Plan: Steps in safe order
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`words`] | marks, tables, priorities, protocol numbers |
+//! | [`spec`] | what the config declares: uplinks, free rules, policies |
+//! | [`tunnels`] | what the config declares of tunnels and connect budgets |
+//! | [`rule`], [`routes`] | one rule, one route, as the kernel holds them and `ip` writes them |
+//! | [`world`] | links, addresses, rules and routes of the host at one moment |
+//! | [`wanted`] | what should stand |
+//! | [`plan`] | the steps from what is found to what is wanted |
+//! | [`lookup`] | a question to the kernel: which way would this packet take? |
+
+pub mod lookup;
+pub mod plan;
+pub mod routes;
+pub mod rule;
+pub mod spec;
+pub mod tunnels;
+pub mod wanted;
+pub mod words;
+pub mod world;
+
+pub use routes::{Hop, Kind, Route};
+pub use rule::{Action, Rule, Selector};
+pub use spec::Spec;
+pub use wanted::Wanted;
+pub use words::{Mark, Mask, Names, Priority, Protocol, Table, TableId};
+pub use world::World;
