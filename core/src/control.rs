@@ -4,6 +4,8 @@
 //! bytes, and each answer one JSON object on one line; `events` with `follow` is a stream of
 //! [`crate::event::Notice`] lines. The same two types serve the verbs that work without a daemon.
 
+pub mod route;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attack::JailName;
@@ -16,6 +18,7 @@ use crate::feeds::Report;
 use crate::net::{Addr, Prefix};
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
+use route::{RouteReply, RouteRequest};
 
 /// The longest request in bytes. Ten thousand prefixes fit; the command line cuts longer lists.
 pub const REQUEST_MAX: usize = 1 << 20;
@@ -107,6 +110,8 @@ pub enum Request {
         /// However much they changed.
         accept: bool,
     },
+    /// `palisade route`, `tunnel`, `budget`.
+    Route(RouteRequest),
     /// `palisade flush`: the wall is taken down, the store keeps the bans.
     Flush,
     /// `palisade restore` beside a daemon: the wall is put up anew.
@@ -199,6 +204,8 @@ pub enum Reply {
         /// Those that were looked at.
         feeds: Vec<FeedStatus>,
     },
+    /// To `route`, `tunnel`, `budget`.
+    Route(RouteReply),
     /// To `flush`.
     Flushed,
     /// To `restore`.
@@ -443,10 +450,11 @@ impl Reply {
 impl Request {
     /// Whether it changes nothing.
     pub const fn only_reads(&self) -> bool {
-        matches!(
-            self,
-            Self::Status | Self::List | Self::Check { .. } | Self::Why { .. } | Self::AllowList | Self::Feeds | Self::Events { .. }
-        )
+        match self {
+            Self::Route(request) => request.only_reads(),
+            Self::Status | Self::List | Self::Check { .. } | Self::Why { .. } | Self::AllowList | Self::Feeds | Self::Events { .. } => true,
+            _ => false,
+        }
     }
 }
 

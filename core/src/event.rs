@@ -179,6 +179,11 @@ pub enum What {
         /// Why.
         comment: String,
     },
+    /// What happened to uplinks, tunnels, our rules and routes.
+    Route {
+        /// What.
+        what: String,
+    },
     /// The daemon started, stopped, read its config anew, and the like.
     Daemon {
         /// What.

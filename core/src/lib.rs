@@ -27,5 +27,6 @@ pub mod ours;
 pub mod ports;
 pub mod route;
 pub mod scan;
+pub mod steering;
 pub mod tables;
 pub mod time;

@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("event", 2),
     // brain
     ("brain", 3),
+    ("steering", 3),
 ];
 
 /// The floor whose rooms must not even import their neighbours.

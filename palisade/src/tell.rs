@@ -33,6 +33,7 @@ fn sentence(what: &What) -> String {
             let how = if *added { "put on the allow list" } else { "taken off the allow list" };
             format!("{how}{}", colon(comment))
         }
+        What::Route { what } => format!("routing: {what}"),
         What::Daemon { what } => format!("daemon: {what}"),
     }
 }

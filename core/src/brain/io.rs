@@ -12,7 +12,7 @@ use crate::bans::order::Order;
 use crate::bans::wall::{Entry, Frame, Key, Report};
 use crate::config::Config;
 use crate::control::{Reply, Request, Why};
-use crate::event::{Allowed, KillCount, Notice, Record, Sentence};
+use crate::event::{Allowed, KillCount, Notice, Record, Sentence, What};
 use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
 use crate::time::{Stamp, Tick};
@@ -100,6 +100,8 @@ pub enum Event {
         /// What happened and what to do next.
         what: Option<String>,
     },
+    /// Something happened that others decided, for the event log.
+    Noted(What),
     /// A feed's list was looked at.
     Fed(Box<Fed>),
     /// All that was asked for with [`Action::Fetch`] was looked at, and told with [`Event::Fed`].

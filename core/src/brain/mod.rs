@@ -252,6 +252,7 @@ impl Brain {
                 self.allow_changed(altered, "allowed name", now.stamp);
             }
             Event::Trouble { about, what } => self.trouble(&about, what, now.stamp),
+            Event::Noted(what) => self.tell(now.stamp, None, what),
             Event::Fed(fed) => self.fed(*fed, now.stamp),
             Event::Fetched { id, names } => self.fetched(id, names),
             Event::Forgotten => self.tell_all(),

@@ -101,6 +101,20 @@ struct Follow {
 pub(super) struct Outlets {
     pub(super) brain: SyncSender<Input>,
     pub(super) keeper: Mailbox<KeeperPost>,
+    #[cfg(target_os = "linux")]
+    pub(super) routing: Mailbox<super::routing::Post>,
+}
+
+impl Outlets {
+    /// Hands a request to whom it is for.
+    fn pass(&self, id: u64, who: &str, request: Request) {
+        #[cfg(target_os = "linux")]
+        if let Request::Route(request) = request {
+            return self.routing.put(|post| post.ask(id, request));
+        }
+        // The brain only goes away when the whole process stops.
+        let _ = self.brain.send(Input::Event(Event::Asked { id, who: who.to_owned(), request }));
+    }
 }
 
 /// Runs until told to stop.
@@ -230,9 +244,7 @@ impl Connection {
             out.keeper.put(|post| post.ask(Ask::Events { id, since, about }));
             return;
         }
-        let event = Event::Asked { id: self.id, who: self.who.clone(), request };
-        // The brain only goes away when the whole process stops.
-        let _ = out.brain.send(Input::Event(event));
+        out.pass(self.id, &self.who, request);
     }
 
     fn answer(&mut self, reply: &Reply, now: Tick) {

@@ -1,0 +1,219 @@
+//! The steering: which way packets take, kept so. An event in, actions out, and the next moment at which it wants to be asked.
+//!
+//! The other half of what the daemon decides with; it shares nothing with [`crate::brain`], which decides who is shut out.
+//!
+//! ```text
+//!   asked to apply ─> journal ─┐
+//!   seen to change ─> healer ──┼─> Look ─> wanted ─> Compare ─> plan ─> Apply ─> Look again, until nothing is left to do
+//!   probes ─> trackers ─> chooser ┘                                      └─> Purge of the uplink that was left
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | [`io`] | [`Event`], [`Action`]: everything that enters and leaves |
+//! | [`journal`] | what was confirmed, what is on trial, what to go back to |
+//! | `mod` | the state, and which event goes where |
+//! | `asking` | requests become rounds and answers |
+//! | `round` | one round: from what is found to what is wanted |
+//! | `watch` | probes, healths, policies, the watch over a trial |
+//! | `text` | steps and uplinks in words |
+
+mod asking;
+pub mod io;
+pub mod journal;
+mod round;
+#[cfg(test)]
+mod tests;
+mod text;
+mod watch;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::route::heal::Healer;
+use crate::route::plan::Ours;
+use crate::route::policy::Chooser;
+use crate::route::wanted::{Health, Healths};
+use crate::route::{Spec, Wanted, World};
+use crate::time::{Now, Span, Stamp, Tick};
+
+pub use io::{Action, Changes, Event, Probe};
+use journal::{Journal, Opening, Set};
+use round::{Round, Why};
+use watch::{Guarded, Watched};
+
+/// How long after a failure it is tried again at first, and at most.
+const RETRY: (Span, Span) = (Span::secs(1), Span::secs(30));
+
+/// The steering.
+#[derive(Debug)]
+pub struct Steering {
+    boot: String,
+    /// Nothing is changed, whatever is found.
+    observe: bool,
+    journal: Journal,
+    /// What the journal held before the change that is being written.
+    before: Option<Journal>,
+    /// What is to stand.
+    spec: Spec,
+    /// What tells objects of ours from others': of what stands, and of what stood and may not be gone yet.
+    ours: Vec<Ours>,
+    world: World,
+    wanted: Wanted,
+    healths: Healths,
+    since: BTreeMap<Arc<str>, (Health, Stamp)>,
+    watched: BTreeMap<Arc<str>, Watched>,
+    chooser: Chooser,
+    healer: Healer,
+    guarded: Guarded,
+    /// Uplinks that were left, and whose connections are to be ended once the new way stands.
+    left: Vec<watch::Left>,
+    round: Option<Round>,
+    waiting: VecDeque<Round>,
+    retry_at: Option<Tick>,
+    retry: Span,
+    /// What the last round found that is not as it should be.
+    findings: round::Findings,
+    healed: u64,
+    contested: Option<String>,
+    out: Vec<Action>,
+}
+
+impl Steering {
+    /// Wakes up with the journal as it is on the disk. What it wants to do first comes with the first [`Steering::handle`].
+    pub fn new(journal: Journal, boot: &str, observe: bool, now: Now) -> Self {
+        let mut steering = Self {
+            boot: boot.to_owned(),
+            observe,
+            journal,
+            before: None,
+            spec: Spec::default(),
+            ours: Vec::new(),
+            world: World::default(),
+            wanted: Wanted::default(),
+            healths: Healths::new(),
+            since: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            chooser: Chooser::default(),
+            healer: Healer::new(now.tick),
+            guarded: Guarded::default(),
+            left: Vec::new(),
+            round: None,
+            waiting: VecDeque::new(),
+            retry_at: None,
+            retry: RETRY.0,
+            findings: round::Findings::default(),
+            healed: 0,
+            contested: None,
+            out: Vec::new(),
+        };
+        steering.wake(now);
+        steering
+    }
+
+    fn wake(&mut self, now: Now) {
+        match self.journal.open(&self.boot, now.tick) {
+            Opening::Settled | Opening::OnTrial(_) => {}
+            Opening::Lapsed(set) => {
+                self.ours.extend(read(&set).ok().as_ref().map(Ours::of));
+                self.keep();
+                self.tell("the set that was on trial was not confirmed in time and is taken back");
+            }
+        }
+        if let Some(Err(what)) = self.journal.standing().map(read) {
+            self.trouble("routing", Some(format!("what was applied cannot be read any more: {what}; `palisade route apply` applies the config anew")));
+        }
+        self.stand(now);
+        self.begin(Round::new(Why::Start), now);
+    }
+
+    /// What the journal says is what is to stand.
+    fn stand(&mut self, now: Now) {
+        let spec = self.journal.standing().and_then(|set| read(set).ok()).unwrap_or_default();
+        if !self.spec.is_empty() {
+            self.ours.push(Ours::of(&self.spec));
+        }
+        self.spec = spec;
+        self.follow(now);
+        let named = self.spec.settings.table_names && !self.spec.is_empty();
+        let tables = if named { self.spec.tables().cloned().collect() } else { Vec::new() };
+        self.out.push(Action::Names { tables, protocol: self.spec.settings.protocol });
+    }
+
+    /// Takes one event and appends what follows from it to `out`.
+    pub fn handle(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
+        match event {
+            Event::Asked { id, request } => self.asked(id, request, now),
+            Event::Found(world) => self.found(*world, now),
+            Event::Blind(error) => self.blind(error, now),
+            Event::Compared { marks, switches } => self.compared(marks, &switches, now),
+            Event::Applied(report) => self.applied(&report, now),
+            Event::NotKept(error) => self.not_kept(&error, now),
+            Event::Changed(changes) => self.changed(&changes, now),
+            Event::Echo { uplink, target, seq } => self.echo(&uplink, target, seq, now),
+            Event::Ways(answers) => self.ways(answers, now),
+            Event::Idle => {}
+        }
+        self.idle(now);
+        out.append(&mut self.out);
+    }
+
+    /// What is due by now.
+    fn idle(&mut self, now: Now) {
+        if self.journal.trial.as_ref().is_some_and(|trial| now.tick >= trial.until) {
+            self.take_back("it was not confirmed in time", now);
+        }
+        self.probe(now);
+        if self.round.is_some() {
+            return;
+        }
+        if let Some(round) = self.waiting.pop_front() {
+            self.begin(round, now);
+        } else if self.retry_at.is_some_and(|at| now.tick >= at) {
+            self.begin(Round::new(Why::Again), now);
+        } else if self.healer.due(now.tick) {
+            let why = if self.healer.foreign() { Why::Drift } else { Why::Look };
+            self.begin(Round::new(why), now);
+        } else if self.reconsider(now) {
+            self.begin(Round::new(Why::Health), now);
+        }
+    }
+
+    /// When it wants to be asked again.
+    pub fn next_deadline(&self) -> Tick {
+        let trial = self.journal.trial.as_ref().map(|trial| trial.until);
+        let probes = self.watched.values().filter_map(Watched::next_deadline).min();
+        let all = [trial, probes, self.guarded.next_deadline(), self.retry_at, self.healer.next_deadline(), self.chooser.next_deadline()];
+        all.into_iter().flatten().min().unwrap_or(Tick(u64::MAX))
+    }
+
+    /// Goes back from what is on trial.
+    fn take_back(&mut self, why: &str, now: Now) {
+        if self.journal.trial.is_none() {
+            return;
+        }
+        let _ = self.journal.go_back();
+        self.keep();
+        self.tell(&format!("the set on trial is taken back: {why}"));
+        self.stand(now);
+        self.begin(Round::new(Why::Reverted), now);
+    }
+
+    fn keep(&mut self) {
+        self.out.push(Action::Keep(Box::new(self.journal.clone())));
+    }
+
+    fn tell(&mut self, what: &str) {
+        self.out.push(Action::Tell(what.to_owned()));
+    }
+
+    fn trouble(&mut self, about: &str, what: Option<String>) {
+        self.out.push(Action::Trouble { about: about.to_owned(), what });
+    }
+}
+
+/// The spec of a kept set.
+fn read(set: &Set) -> Result<Spec, String> {
+    Config::read_routing(&set.text, "the applied set").map_err(|errors| errors.to_string())
+}

@@ -1,0 +1,247 @@
+//! Probes, the uplinks' healths, what the policies choose, and the watch over a trial.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Action, Probe, Steering};
+use crate::net::{Addr, Family, Prefix};
+use crate::route::lookup::{Answer, Question};
+use crate::route::spec::{Track, Uplink};
+use crate::route::track::Tracker;
+use crate::route::wanted::{Health, Healths, connection_mark, probe_mark, sources, wanted};
+use crate::route::{Kind, Mark, Mask, Wanted};
+use crate::time::{Now, Span, Tick};
+
+/// How the peers of a trial are asked for: often enough that a wrong set is taken back while the operator still waits.
+const CONTROL: (Span, Span, u32) = (Span::secs(1), Span::secs(1), 5);
+
+/// The name probes of `control_peers` go by: no uplink can have it.
+pub(super) const CONTROL_NAME: &str = "";
+
+/// One uplink that is asked for.
+#[derive(Debug)]
+pub(super) struct Watched {
+    track: Track,
+    metered: bool,
+    tracker: Tracker,
+    mark: Option<Mark>,
+    /// The sources its probes were last sent from.
+    from: BTreeMap<Family, Addr>,
+}
+
+impl Watched {
+    pub(super) fn next_deadline(&self) -> Option<Tick> {
+        self.tracker.next_deadline()
+    }
+
+    pub(super) const fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+}
+
+/// What must go on working while a set is on trial.
+#[derive(Debug, Default)]
+pub(super) struct Guarded {
+    questions: Vec<Question>,
+    before: Option<Vec<Answer>>,
+    control: Option<Tracker>,
+}
+
+impl Guarded {
+    pub(super) fn next_deadline(&self) -> Option<Tick> {
+        self.control.as_ref().and_then(Tracker::next_deadline)
+    }
+}
+
+/// Who is purged when an uplink is left.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Left {
+    uplink: Arc<str>,
+    mark: Option<(Mark, Mask)>,
+    sources: Vec<Prefix>,
+}
+
+impl Steering {
+    /// Watches the uplinks of what is to stand; those that are watched alike already go on.
+    pub(super) fn follow(&mut self, now: Now) {
+        let mut former = std::mem::take(&mut self.watched);
+        for uplink in &self.spec.uplinks {
+            let Some(track) = &uplink.track else { continue };
+            let mark = probe_mark(&self.spec, &uplink.name);
+            let same = |old: &Watched| old.track == *track && old.metered == uplink.metered && old.mark == mark;
+            let watched = former.remove(&uplink.name).filter(same).unwrap_or_else(|| Watched {
+                track: track.clone(),
+                metered: uplink.metered,
+                tracker: Tracker::new(track, uplink.metered, now.tick),
+                mark,
+                from: BTreeMap::new(),
+            });
+            self.watched.insert(Arc::clone(&uplink.name), watched);
+        }
+        self.out.extend(former.into_keys().map(Action::Unprobe));
+        let spec = &self.spec;
+        self.since.retain(|name, _| spec.uplink(name).is_some());
+        self.healths.retain(|name, _| spec.uplink(name).is_some());
+    }
+
+    /// Sends the probes that are due.
+    pub(super) fn probe(&mut self, now: Now) {
+        let mut probes = Vec::new();
+        for (name, watched) in &mut self.watched {
+            watched.tracker.expire(now.tick);
+            for (to, seq) in watched.tracker.due(now.tick) {
+                let uplink = self.spec.uplink(name);
+                let Some(from) = uplink.and_then(|uplink| source_of(uplink, &self.world, to.family())) else { continue };
+                if watched.from.insert(to.family(), from).is_some_and(|old| old != from) {
+                    probes.push(Action::Unprobe(Arc::clone(name)));
+                }
+                probes.push(Action::Probe(Probe { uplink: Arc::clone(name), from: Some(from), mark: watched.mark, to, seq }));
+            }
+        }
+        if let Some(control) = &mut self.guarded.control {
+            control.expire(now.tick);
+            let probe = |(to, seq)| Action::Probe(Probe { uplink: CONTROL_NAME.into(), from: None, mark: None, to, seq });
+            probes.extend(control.due(now.tick).into_iter().map(probe));
+        }
+        self.out.append(&mut probes);
+        if self.guarded.control.as_ref().is_some_and(|control| control.health() == Some(Health::Down)) {
+            self.guarded.control = None;
+            self.take_back("the hosts in `control_peers` do not answer any more", now);
+        }
+    }
+
+    pub(super) fn echo(&mut self, uplink: &str, target: Addr, seq: u16, now: Now) {
+        let tracker = if uplink == CONTROL_NAME {
+            self.guarded.control.as_mut()
+        } else {
+            self.watched.get_mut(uplink).map(|watched| &mut watched.tracker)
+        };
+        if let Some(tracker) = tracker {
+            tracker.answered(target, seq, now.tick);
+        }
+    }
+
+    /// How each uplink is, from its way out and its probes.
+    fn weighed(&self, wanted: &Wanted) -> Healths {
+        let one = |uplink: &Uplink| {
+            let probes = self.watched.get(&uplink.name).and_then(|watched| watched.tracker.health());
+            let health = if has_way(uplink, wanted, &self.world) { probes.unwrap_or(Health::Up) } else { Health::Down };
+            (Arc::clone(&uplink.name), health)
+        };
+        self.spec.uplinks.iter().map(one).collect()
+    }
+
+    /// Whether an uplink's health, or what a policy would choose, is not what the last round went by.
+    pub(super) fn reconsider(&self, now: Now) -> bool {
+        self.weighed(&self.wanted) != self.healths || self.chooser.next_deadline().is_some_and(|at| now.tick >= at)
+    }
+
+    /// Takes what was found: healths, choices, and what should stand then.
+    pub(super) fn weigh(&mut self, now: Now) {
+        let first = wanted(&self.spec, &self.world, &self.healths, self.chooser.chosen());
+        let healths = self.weighed(&first);
+        for (name, health) in &healths {
+            let old = self.since.get(name).map(|(health, _)| *health);
+            if old == Some(*health) {
+                continue;
+            }
+            self.since.insert(Arc::clone(name), (*health, now.stamp));
+            let word = if *health == Health::Up { "up" } else { "down" };
+            let why = first.pending.iter().find(|pending| pending.uplink == *name).map(|pending| format!(": {}", pending.why));
+            let why = why.filter(|_| *health == Health::Down).unwrap_or_default();
+            self.out.push(Action::Tell(format!("uplink {name} is {word}{why}")));
+        }
+        self.healths = healths;
+        for switched in self.chooser.update(&self.spec, &self.healths, now) {
+            self.out.push(Action::Tell(switched.to_string()));
+            for name in &switched.purge {
+                let Some(uplink) = self.spec.uplink(name) else { continue };
+                let mask = self.spec.settings.mark_mask;
+                let mark = connection_mark(&self.spec, name).map(|mark| (mark, mask));
+                self.left.push(Left { uplink: Arc::clone(name), mark, sources: sources(uplink, &self.world) });
+            }
+        }
+        self.wanted = wanted(&self.spec, &self.world, &self.healths, self.chooser.chosen());
+    }
+
+    /// Once the new way stands, the connections of the uplink that was left are ended.
+    pub(super) fn purge(&mut self) {
+        for Left { uplink, mark, sources } in std::mem::take(&mut self.left) {
+            self.out.push(Action::Purge { uplink, mark, sources });
+        }
+    }
+
+    /// A trial begins: how the peers are reached now is what they must be reached by then.
+    pub(super) fn guard(&mut self, peer: Option<(Addr, Addr)>, control: &[Addr], now: Now) {
+        let session = peer.map(|(to, from)| Question { from: Some(from), ..Question::to(to) });
+        let questions: Vec<Question> = session.into_iter().chain(control.iter().map(|peer| Question::to(*peer))).collect();
+        let (interval, timeout, down) = CONTROL;
+        let track = Track {
+            targets: control.to_vec(),
+            interval,
+            timeout,
+            down,
+            up: 1,
+            quorum: 1,
+            loss: None,
+            latency: None,
+            window: Span::secs(60),
+        };
+        let control = (!control.is_empty()).then(|| Tracker::new(&track, false, now.tick));
+        self.out.push(Action::Ask(questions.clone()));
+        self.guarded = Guarded { questions, before: None, control };
+    }
+
+    /// The set on trial stands: whether the peers are still reached is asked.
+    pub(super) fn look_after_trial(&mut self) {
+        if self.journal.trial.is_none() {
+            self.guarded = Guarded::default();
+        } else if self.guarded.before.is_some() && !self.guarded.questions.is_empty() {
+            self.out.push(Action::Ask(self.guarded.questions.clone()));
+        }
+    }
+
+    pub(super) fn ways(&mut self, answers: Vec<Answer>, now: Now) {
+        let Some(before) = &self.guarded.before else {
+            self.guarded.before = Some(answers);
+            return;
+        };
+        let lost = before.iter().zip(&answers).zip(&self.guarded.questions).find(|((before, after), _)| worse(before, after));
+        if let Some((_, question)) = lost {
+            let why = format!("{} would be reached by another way than this session's, or not at all", question.to);
+            self.take_back(&why, now);
+        }
+    }
+}
+
+/// Whether somebody who was reached would not be any more, or by another interface.
+fn worse(before: &Answer, after: &Answer) -> bool {
+    match (before, after) {
+        (Answer::Route(before), Answer::Route(after)) => {
+            before.kind == Kind::Unicast && before.hops.iter().all(|hop| after.hops.iter().all(|other| other.link != hop.link))
+        }
+        (Answer::Route(before), Answer::NoWay(_)) => before.kind == Kind::Unicast,
+        (Answer::NoWay(_), _) => false,
+    }
+}
+
+/// Whether packets can leave by it: its table has a default route, or where it has none of its own its link works.
+fn has_way(uplink: &Uplink, wanted: &Wanted, world: &crate::route::World) -> bool {
+    match &uplink.table {
+        Some(table) => wanted.routes.iter().any(|route| route.table == table.id && route.is_default() && route.kind == Kind::Unicast),
+        None => world.link(&uplink.interface).is_some_and(crate::route::world::Link::works),
+    }
+}
+
+/// The source of its probes to a target of this family.
+fn source_of(uplink: &Uplink, world: &crate::route::World, family: Family) -> Option<Addr> {
+    let link = world.link(&uplink.interface)?;
+    let sources = sources(uplink, world);
+    let good = |address: &&crate::route::world::Address| {
+        address.usable() && address.addr.family() == family && sources.iter().any(|source| source.contains(address.addr))
+    };
+    let mut all: Vec<_> = world.addresses_of(link.index).filter(good).collect();
+    // Stable ones first: a privacy address is another one tomorrow.
+    all.sort_by_key(|address| (address.temporary, address.deprecated));
+    all.first().map(|address| address.addr)
+}

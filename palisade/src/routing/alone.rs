@@ -1,0 +1,62 @@
+//! Routing without a daemon, for one question.
+
+use anyhow::{Context, Result};
+use palisade_core::control::route::{RouteReply, RouteRequest};
+use palisade_core::steering::{Event, Steering};
+use palisade_os::{clock, privileges, routes};
+
+use super::desk::{Desk, Hands, Out};
+use super::disk;
+use crate::cli::print;
+use crate::serve::open;
+use crate::settings::Places;
+
+/// Kernel and journal, held for one question.
+pub(crate) struct Alone {
+    desk: Desk,
+    _lock: Option<privileges::Lock>,
+}
+
+impl Alone {
+    /// For whoever changes something: with the lock held.
+    pub(crate) fn open(places: &Places) -> Result<Self> {
+        let lock = open::lock(places)?;
+        std::fs::create_dir_all(&places.state).with_context(|| format!("cannot make {}", places.state.display()))?;
+        Self::with(places, Hands::Free, Some(lock))
+    }
+
+    /// For whoever only looks.
+    pub(crate) fn looking(places: &Places) -> Result<Self> {
+        Self::with(places, Hands::Tied, None)
+    }
+
+    fn with(places: &Places, hands: Hands, lock: Option<privileges::Lock>) -> Result<Self> {
+        let journal = match disk::read(&places.state) {
+            Err(error) if hands == Hands::Tied => {
+                print::say(format_args!("palisade: {error}"));
+                Default::default()
+            }
+            other => other?,
+        };
+        let boot = clock::boot_id().context("which boot this is cannot be told")?;
+        let steering = Steering::new(journal, &boot, hands == Hands::Tied, clock::now());
+        let mut out = Vec::new();
+        let desk = Desk::new(steering, routes::open()?, &places.state, hands, &mut out);
+        Ok(Self { desk, _lock: lock })
+    }
+
+    /// Asks it.
+    pub(crate) fn ask(&mut self, request: RouteRequest) -> Result<Result<RouteReply, (u8, String)>> {
+        let mut out = Vec::new();
+        self.desk.handle(Event::Asked { id: 0, request }, &mut out);
+        let mut answer = None;
+        for one in out {
+            match one {
+                Out::Answer(_, reply) => answer = Some(reply),
+                Out::Tell(what) => print::say(format_args!("palisade: {what}")),
+                Out::Trouble(..) => {}
+            }
+        }
+        answer.context("there was no answer; this is a bug")
+    }
+}
