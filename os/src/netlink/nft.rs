@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod expr;
+pub(crate) mod port;
 mod reply;
 pub mod survey;
 
