@@ -56,6 +56,7 @@ const fn types(family: Family) -> Types {
 /// One uplink's echo requests of one family: a raw socket bound to its source and marked with its mark.
 ///
 /// It becomes readable when an answer to somebody's request came; [`Prober::receive`] keeps those that are ours.
+/// It is bound to the interface there was: for one that was made anew, and for another source, open another.
 #[derive(Debug)]
 pub struct Prober {
     fd: OwnedFd,

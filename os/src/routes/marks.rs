@@ -1,6 +1,6 @@
 //! Connection marks and leak counters: one nftables table of ours, by netlink, nobody else's touched.
 //!
-//! What it holds stands in [`layout`]; here it is put up, compared, read and taken away. Every function works in
+//! What it holds stands in `marks/layout.rs`; here it is put up, compared, read and taken away. Every function works in
 //! the calling thread's network namespace.
 
 mod layout;
