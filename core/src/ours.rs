@@ -7,3 +7,6 @@ pub const NFT_TABLE: &str = "palisade";
 /// source never makes a conntrack entry; after defragmentation (-400), so that ports can be seen
 /// (linux/netfilter_ipv4.h, `enum nf_ip_hook_priorities`).
 pub const NFT_PRIORITY: i32 = -310;
+
+/// The nftables table (family `inet`) that holds connection marks and leak counters of uplinks.
+pub const NFT_ROUTE_TABLE: &str = "palisade_route";

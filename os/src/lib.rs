@@ -16,6 +16,8 @@
 //! | [`files`] | files in folders of others, opened and replaced |
 //! | [`errors`] | an error with its causes, on one line |
 //! | [`privileges`] | who we are, what we may, who else is there |
+//! | [`probe`] | Linux: echo requests from an uplink's own source |
+//! | [`routes`] | Linux: rules and routes, connection marks, switches of the kernel |
 //! | [`process`] | children, and what the service manager is told |
 //!
 //! A room that needs the kernel's own ways has them in files named after the system or its interface
@@ -40,5 +42,9 @@ pub mod netlink;
 #[cfg(target_os = "linux")]
 pub mod netns;
 pub mod privileges;
+#[cfg(target_os = "linux")]
+pub mod probe;
 pub mod process;
+#[cfg(target_os = "linux")]
+pub mod routes;
 pub mod wake;

@@ -54,7 +54,8 @@ pub struct Pending {
 pub struct Marks {
     /// The bits that are ours.
     pub mask: Mask,
-    /// Each uplink that needs any of it.
+    /// Every uplink of the host, those of table main too: what leaves by the interface of one may be a leak of another.
+    /// One that needs nothing else has no mark, no sources and [`Guard::Off`].
     pub uplinks: Vec<Marked>,
 }
 
@@ -67,7 +68,7 @@ pub struct Marked {
     pub interface: String,
     /// What connections that came in or went out by it are marked with, so that they stay; none: they are not marked.
     pub connection: Option<Mark>,
-    /// Packets from there that leave by another interface than this one (and not by the loopback) are leaks.
+    /// Packets from there that leave by the interface of another uplink of these are leaks.
     pub sources: Vec<Prefix>,
     /// What is done about leaks.
     pub guard: Guard,

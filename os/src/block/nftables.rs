@@ -3,7 +3,6 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`layout`] | the table for the sets in use: names, chains, rules; pure |
-//! | `port` | transactions out, listings and elements back |
 //! | `load` | bans on their way into sets |
 //! | `fill` | a whole wall on its way into sets nobody has seen yet |
 //! | `read` | what stands, and the operations from it to another layout |
@@ -14,7 +13,6 @@ mod drift;
 mod fill;
 pub mod layout;
 mod load;
-mod port;
 mod probe;
 mod read;
 #[cfg(test)]
@@ -26,15 +24,16 @@ use std::os::fd::BorrowedFd;
 
 use palisade_core::bans::wall::{Entry, Found, Frame, Key, Limits, Report, Step};
 use palisade_core::net::Prefix;
+use palisade_core::ours::NFT_TABLE;
 use palisade_core::time::Stamp;
 
 use self::drift::Ears;
 use self::layout::{COUNTED, Class, Kind};
 use self::load::{Change, End, Manner, Sets};
-use self::port::{Port, missing_is};
 use self::read::Snapshot;
 use super::{BlockError, Blocker, Drift, Read};
 use crate::netlink::nft::Element;
+use crate::netlink::nft::port::{Port, missing_is};
 
 /// Elements a transaction: of the sizes measured for a million (10,000 to all in one) the fastest.
 const TRANSACTION: usize = 65_536;
@@ -79,7 +78,7 @@ impl Nftables {
     /// # Errors
     /// [`BlockError::Unusable`] without the right (CAP_NET_ADMIN) or without nf_tables in the kernel.
     pub fn open() -> Result<Self, BlockError> {
-        let mut port = Port::open().map_err(probe::unusable)?;
+        let mut port = Port::open(NFT_TABLE).map_err(probe::unusable)?;
         let probe::Found { manner, sized } = probe::look(&mut port).map_err(probe::unusable)?;
         let ears = Ears::open(&mut port).map_err(probe::unusable)?;
         Ok(Self { port, ears, known: None, manner, sized, counted: COUNTED })

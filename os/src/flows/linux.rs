@@ -164,14 +164,8 @@ impl Linux {
 
     fn kill_states(&mut self, targets: &Targets, killed: &mut Killed, failure: &mut Failure) {
         let Some(states) = &mut self.states else { return };
-        let mut deletion = Deletion { pipeline: Pipeline::new(&mut states.delete), deleted: 0, error: None, broken: false };
-        let listed = each_state(&mut states.list, targets, self.few, |entry| {
-            if deletion.broken {
-                return Next::Enough;
-            }
-            entry.delete(&mut deletion.pipeline);
-            if deletion.pipeline.full() { deletion.flush() } else { Next::More }
-        });
+        let mut deletion = Deletion::new(&mut states.delete);
+        let listed = each_state(&mut states.list, targets, self.few, |entry| deletion.add(entry));
         deletion.flush();
         killed.states += deletion.deleted;
         if let Some(error) = deletion.error {
@@ -197,17 +191,30 @@ impl Flows for Linux {
 }
 
 /// Deletions on their way.
-struct Deletion<'s> {
+pub(super) struct Deletion<'s> {
     pipeline: Pipeline<'s>,
-    deleted: u64,
-    error: Option<io::Error>,
+    pub(super) deleted: u64,
+    pub(super) error: Option<io::Error>,
     /// The socket does not work any more.
     broken: bool,
 }
 
-impl Deletion<'_> {
+impl<'s> Deletion<'s> {
+    pub(super) const fn new(socket: &'s mut Socket) -> Self {
+        Self { pipeline: Pipeline::new(socket), deleted: 0, error: None, broken: false }
+    }
+
+    /// Deletes this state, some time until the last [`Deletion::flush`].
+    pub(super) fn add(&mut self, entry: &Entry<'_>) -> Next {
+        if self.broken {
+            return Next::Enough;
+        }
+        entry.delete(&mut self.pipeline);
+        if self.pipeline.full() { self.flush() } else { Next::More }
+    }
+
     /// One state that cannot be deleted does not stop the rest; a broken socket does.
-    fn flush(&mut self) -> Next {
+    pub(super) fn flush(&mut self) -> Next {
         let (deleted, error) = (&mut self.deleted, &mut self.error);
         let result = self.pipeline.flush(|errno| match errno {
             0 => *deleted += 1,
@@ -289,7 +296,7 @@ fn single_ipv4(targets: &Targets) -> Option<Vec<Filter>> {
     Some(filters)
 }
 
-fn tracking() -> bool {
+pub(super) fn tracking() -> bool {
     Path::new(TRACKING).exists()
 }
 

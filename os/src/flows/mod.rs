@@ -8,6 +8,8 @@ pub mod ipfw;
 pub mod linux;
 pub mod memory;
 pub mod pf;
+#[cfg(target_os = "linux")]
+pub mod purge;
 mod targets;
 mod tcpdrop;
 

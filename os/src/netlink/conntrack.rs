@@ -8,6 +8,7 @@
 //!                          4 be16 ICMP id  5 u8 type  6 u8 code    7, 8, 9: the same for ICMPv6
 //!       3 CTA_TUPLE_ZONE   be16, where the zone holds for this direction only
 //!   3 CTA_STATUS be32   7 CTA_TIMEOUT be32 seconds   12 CTA_ID be32   18 CTA_ZONE be16, absent for zone 0
+//!   8 CTA_MARK be32, absent for 0;   in a request to list, with 21 CTA_MARK_MASK be32: only states so marked
 //!  25 CTA_FILTER        1 flags of the original, 2 of the reply tuple: u32 in *host* order; 1 source, 2 destination
 //! ```
 //! Source: linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlink.c.
@@ -40,8 +41,10 @@ const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const TIMEOUT: u16 = 7;
+const MARK: u16 = 8;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
+const MARK_MASK: u16 = 21;
 const FILTER: u16 = 25;
 
 const TUPLE_IP: u16 = 1;
@@ -121,6 +124,8 @@ pub struct Entry<'a> {
     pub id: Option<u32>,
     /// [`status`] bits.
     pub status: u32,
+    /// What it is marked with; 0: nothing.
+    pub mark: u32,
     /// How long it lasts without another packet.
     pub timeout: Option<Span>,
     /// `CTA_TUPLE_ORIG` and `CTA_ZONE` as they came: what a deletion must say.
@@ -140,12 +145,13 @@ impl<'a> Entry<'a> {
             _ => return None,
         };
         let (mut orig, mut reply) = (None, None);
-        let (mut id, mut status, mut timeout, mut zone_bytes) = (None, 0, None, None);
+        let (mut id, mut status, mut mark, mut timeout, mut zone_bytes) = (None, 0, 0, None, None);
         for attr in message.attrs(HEAD) {
             match attr.kind {
                 TUPLE_ORIG => orig = Some(attr),
                 TUPLE_REPLY => reply = Some(attr),
                 STATUS => status = attr.be32()?,
+                MARK => mark = attr.be32()?,
                 TIMEOUT => timeout = Some(Span::secs(attr.be32()?.into())),
                 ID => id = Some(attr.be32()?),
                 ZONE => zone_bytes = Some(attr.payload),
@@ -162,6 +168,7 @@ impl<'a> Entry<'a> {
             zone: zone.and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?))).unwrap_or(0),
             id,
             status,
+            mark,
             timeout,
             tuple_bytes: orig.payload,
             zone_bytes,
@@ -301,20 +308,28 @@ const REPEATS: usize = 3;
 
 /// Lists the states of a family (`None`: of both), and hands each to `take`. A listing that the
 /// kernel says has changed while it was read is read again, so `take` may see a state twice.
-pub fn dump(
+pub fn dump(socket: &mut Socket, family: Option<Family>, filter: Option<Filter>, take: impl FnMut(&Entry<'_>) -> Next) -> io::Result<()> {
+    let family = if filter.is_some() { Some(Family::V4) } else { family };
+    list(socket, family, |request| filter.into_iter().for_each(|filter| filter.write(request)), take)
+}
+
+/// Lists the states whose mark is `mark` in the bits of `mask`, and hands each to `take`, as [`dump`] does. A kernel
+/// that does not filter by marks lists all: what comes back is to be matched again.
+pub fn dump_marked(socket: &mut Socket, mark: u32, mask: u32, take: impl FnMut(&Entry<'_>) -> Next) -> io::Result<()> {
+    list(socket, None, |request| _ = request.attr_be32(MARK, mark & mask).attr_be32(MARK_MASK, mask), take)
+}
+
+fn list(
     socket: &mut Socket,
     family: Option<Family>,
-    filter: Option<Filter>,
+    filter: impl Fn(&mut Builder),
     mut take: impl FnMut(&Entry<'_>) -> Next,
 ) -> io::Result<()> {
     for _ in 0..REPEATS {
         let seq = socket.next_seq();
         let mut request = Builder::new();
-        let family = if filter.is_some() { Some(Family::V4) } else { family };
         request.message(GET, flag::REQUEST | flag::DUMP, seq, &head(family));
-        if let Some(filter) = filter {
-            filter.write(&mut request);
-        }
+        filter(&mut request);
         let mut enough = false;
         let interrupted = socket.dump(request.bytes(), seq, |message| {
             let next = Entry::parse(&message).map_or(Next::More, |entry| take(&entry));
@@ -350,6 +365,7 @@ mod tests {
             b.end(outer);
         }
         b.attr_be32(STATUS, status::DST_NAT).attr_be32(TIMEOUT, 30).attr_be32(ID, 77).attr(ZONE, &[0, 5]);
+        b.attr_be32(MARK, 0x4100_0005);
         b
     }
 
@@ -361,6 +377,8 @@ mod tests {
         assert_eq!(entry.orig.source, "192.0.2.1".parse().unwrap());
         assert_eq!((entry.orig.ports(), entry.reply.ports()), (Some((5, 80)), Some((8080, 5))));
         assert_eq!((entry.zone, entry.id, entry.status, entry.timeout), (5, Some(77), status::DST_NAT, Some(Span::secs(30))));
+
+        assert_eq!(entry.mark, 0x4100_0005);
 
         let mut socket = Socket::open(crate::netlink::socket::NETFILTER).unwrap();
         let mut pipeline = Pipeline::new(&mut socket);

@@ -11,13 +11,14 @@
 
 pub mod batch;
 pub mod expr;
+pub(crate) mod port;
 mod reply;
 pub mod survey;
 
 pub use batch::{Batch, Element};
 pub use expr::{Expr, Verdict};
-pub use reply::{ElementList, Elements, Generation, StoredElement, Table};
-pub use reply::{named_table, parse_chain, parse_elements, parse_generation, parse_rule, parse_set, parse_table, table_of};
+pub use reply::{ElementList, Elements, Generation, Object, StoredElement, Table};
+pub use reply::{named_table, parse_chain, parse_elements, parse_generation, parse_object, parse_rule, parse_set, parse_table, table_of};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub const SUBSYSTEM: u16 = 10;
@@ -62,6 +63,12 @@ pub mod op {
     pub const NEW_GENERATION: u16 = 15;
     /// `NFT_MSG_GETGEN`.
     pub const GET_GENERATION: u16 = 16;
+    /// `NFT_MSG_NEWOBJ`.
+    pub const NEW_OBJECT: u16 = 18;
+    /// `NFT_MSG_GETOBJ`.
+    pub const GET_OBJECT: u16 = 19;
+    /// `NFT_MSG_DELOBJ`.
+    pub const DEL_OBJECT: u16 = 20;
 }
 
 /// Attribute numbers (`enum nft_*_attributes`).
@@ -99,6 +106,10 @@ pub(crate) mod nfta {
     pub(crate) const ELEM_EXPR: u16 = 7;
     pub(crate) const ELEM_EXPRESSIONS: u16 = 11;
 
+    pub(crate) const OBJECT_NAME: u16 = 2;
+    pub(crate) const OBJECT_TYPE: u16 = 3;
+    pub(crate) const OBJECT_DATA: u16 = 4;
+
     /// `NFTA_LIST_ELEM`: every member of a list.
     pub(crate) const LIST_ELEM: u16 = 1;
     pub(crate) const DATA_VALUE: u16 = 1;
@@ -111,6 +122,9 @@ pub(crate) mod nfta {
 
     pub(crate) const GEN_ID: u16 = 1;
 }
+
+/// `NFT_OBJECT_COUNTER`: a counter with a name, which stands beside the rules that count in it.
+pub const OBJECT_COUNTER: u32 = 1;
 
 /// Flags of a set (`enum nft_set_flags`).
 pub mod set_flag {

@@ -13,9 +13,9 @@ use palisade_core::bans::wall::Key;
 use palisade_core::ours::NFT_TABLE;
 
 use super::layout::Kind;
-use super::port::Port;
 use super::read::Snapshot;
 use crate::block::Drift;
+use crate::netlink::nft::port::Port;
 use crate::netlink::nft::{GROUP, op, operation, parse_elements, parse_generation, table_of};
 use crate::netlink::socket::{NETFILTER, Socket};
 use crate::netlink::wire::Message;

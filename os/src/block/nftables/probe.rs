@@ -7,7 +7,7 @@ use palisade_core::net::Addr;
 use super::super::BlockError;
 use super::layout::Kind;
 use super::load::Manner;
-use super::port::{Port, missing_is};
+use crate::netlink::nft::port::{Port, missing_is};
 use crate::netlink::nft::{ANY_SIZE, Element, Set};
 
 /// The set that is made, tried and deleted. No name of a kind of ours, so that one left by a crash

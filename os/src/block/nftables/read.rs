@@ -8,7 +8,7 @@ use palisade_core::net::Prefix;
 use palisade_core::time::Span;
 
 use super::layout::{Kind, Layout, generation_of};
-use super::port::Port;
+use crate::netlink::nft::port::Port;
 use crate::netlink::nft::{Batch, Chain, Expr, Rule, Set, StoredElement, Table, op, parse_chain, parse_elements, parse_rule, parse_set};
 
 /// `NFT_TABLE_F_DORMANT`: the table exists and does nothing.

@@ -4,10 +4,10 @@ use std::ops::Deref;
 
 use super::nfta::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TYPE, DATA_VALUE, ELEM_EXPIRATION, ELEM_KEY, ELEM_TIMEOUT, ELEMS_LIST, ELEMS_SET,
-    EXPR_NAME, HOOK_NUM, HOOK_PRIORITY, LIST_ELEM, RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_FLAGS, SET_ID,
-    SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TIMEOUT, TABLE, TABLE_FLAGS,
+    EXPR_NAME, HOOK_NUM, HOOK_PRIORITY, LIST_ELEM, OBJECT_DATA, OBJECT_NAME, OBJECT_TYPE, RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC,
+    SET_DESC_SIZE, SET_EXPR, SET_FLAGS, SET_ID, SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TIMEOUT, TABLE, TABLE_FLAGS,
 };
-use super::{Chain, INET, Rule, SUBSYSTEM, Set, kind, nfgenmsg, op};
+use super::{Chain, INET, OBJECT_COUNTER, Rule, SUBSYSTEM, Set, kind, nfgenmsg, op};
 use crate::netlink::wire::{Builder, flag};
 
 /// `NFNL_MSG_BATCH_BEGIN`.
@@ -156,6 +156,21 @@ impl Batch {
     /// Deletes a set that no rule uses, with its elements.
     pub fn delete_set(&mut self, name: &str) -> &mut Self {
         self.operation(op::DEL_SET, 0).attr_str(SET_NAME, name);
+        self
+    }
+
+    /// Makes a counter with a name. One that exists goes on counting.
+    pub fn add_counter(&mut self, name: &str) -> &mut Self {
+        let b = self.operation(op::NEW_OBJECT, flag::CREATE);
+        b.attr_str(OBJECT_NAME, name).attr_be32(OBJECT_TYPE, OBJECT_COUNTER);
+        let empty = b.nest(OBJECT_DATA);
+        b.end(empty);
+        self
+    }
+
+    /// Deletes an object that no rule uses: a counter, or another kind somebody put into the table.
+    pub fn delete_object(&mut self, kind: u32, name: &str) -> &mut Self {
+        self.operation(op::DEL_OBJECT, 0).attr_str(OBJECT_NAME, name).attr_be32(OBJECT_TYPE, kind);
         self
     }
 

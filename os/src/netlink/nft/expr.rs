@@ -2,17 +2,20 @@
 //!
 //! ```text
 //!  expression   nest LIST_ELEM { str NAME=1, nest DATA=2 {...} }          all numbers big endian
-//!  meta         DREG=1  KEY=2
+//!  meta         DREG=1  KEY=2            to set: KEY=2  SREG=3
+//!  ct           DREG=1  KEY=2            to set: KEY=2  SREG=4
 //!  payload      DREG=1  BASE=2  OFFSET=3  LEN=4
 //!  bitwise      SREG=1  DREG=2  LEN=3  MASK=4{VALUE}  XOR=5{VALUE}  OP=6 (0: and, xor)
 //!  cmp          SREG=1  OP=2 (0: ==, 1: !=)  DATA=3{VALUE}
 //!  lookup       SET=1  SREG=2  FLAGS=5 (1: not in)
 //!  immediate    DREG=1 (0: the verdict)  DATA=2{VERDICT=2{CODE=1, CHAIN=2}}
+//!  objref       TYPE=1 (1: counter)  NAME=2
 //!  reject       TYPE=1 (1: TCP reset, 2: ICMP of the packet's family)  ICMP_CODE=2 (u8)
 //! ```
 //! Source: linux/netfilter/nf_tables.h. One register is enough: each rule loads, masks and asks
 //! in turn.
 
+use super::OBJECT_COUNTER;
 use super::nfta::{DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME, LIST_ELEM};
 use crate::netlink::wire::{Attr, Attrs, Builder};
 
@@ -21,6 +24,9 @@ const REGISTER: u32 = 1;
 /// `NFT_REG_VERDICT`.
 const REGISTER_VERDICT: u32 = 0;
 
+/// `enum nft_cmp_ops`.
+const EQUAL: u32 = 0;
+const DIFFERS: u32 = 1;
 /// `enum nft_reject_types`.
 const REJECT_TCP_RESET: u32 = 1;
 const REJECT_ICMPX: u32 = 2;
@@ -34,10 +40,35 @@ pub enum Meta {
     InDevice,
     /// Index of the device it leaves by; 4 bytes, host order.
     OutDevice,
+    /// Name of the device it came in by; 16 bytes, filled up with zeros.
+    InName,
+    /// Name of the device it leaves by; 16 bytes, filled up with zeros.
+    OutName,
+    /// Its mark; 4 bytes, host order.
+    Mark,
     /// `NFPROTO_IPV4` or `NFPROTO_IPV6`; 1 byte.
     Family,
     /// Transport protocol; 1 byte.
     Transport,
+}
+
+/// What is known of the connection a packet belongs to (`enum nft_ct_keys`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ct {
+    /// Bits of [`ct_state`]; 4 bytes, host order.
+    State,
+    /// Its mark; 4 bytes, host order.
+    Mark,
+}
+
+/// How a packet stands to its connection (`NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h).
+pub mod ct_state {
+    /// Both directions were seen, or this is the answer.
+    pub const ESTABLISHED: u32 = 1 << 1;
+    /// A connection that another one led to; an ICMP error about one.
+    pub const RELATED: u32 = 1 << 2;
+    /// The first direction only, so far.
+    pub const NEW: u32 = 1 << 3;
 }
 
 /// Which header an offset counts from (`enum nft_payload_bases`).
@@ -58,6 +89,10 @@ pub enum Verdict {
     Accept,
     /// On in that chain, without coming back.
     Goto(String),
+    /// On in that chain, and back behind this rule.
+    Jump(String),
+    /// Back to where the jump came from.
+    Return,
 }
 
 /// One expression.
@@ -65,6 +100,12 @@ pub enum Verdict {
 pub enum Expr {
     /// Loads what is known of the packet.
     Meta(Meta),
+    /// Loads what is known of its connection.
+    Ct(Ct),
+    /// Makes what was loaded the packet's: its mark.
+    SetMeta(Meta),
+    /// Makes what was loaded its connection's: the mark.
+    SetCt(Ct),
     /// Loads bytes of it.
     Payload {
         /// Of which header.
@@ -76,10 +117,21 @@ pub enum Expr {
     },
     /// Keeps these bits of what was loaded.
     Mask(Vec<u8>),
+    /// Keeps the bits of `mask`, then turns those of `xor`.
+    Bits {
+        /// As long as what was loaded.
+        mask: Vec<u8>,
+        /// As long, and not all zero: that is [`Expr::Mask`].
+        xor: Vec<u8>,
+    },
     /// Goes on only if what was loaded is this.
     Equal(Vec<u8>),
+    /// Goes on only if what was loaded is not this.
+    Differs(Vec<u8>),
     /// Goes on only if what was loaded is a member of the set.
     In(String),
+    /// Counts it in the table's counter of this name.
+    Count(String),
     /// Ends the rule.
     Verdict(Verdict),
     /// Answers with a TCP reset.
@@ -91,10 +143,35 @@ pub enum Expr {
 }
 
 impl Meta {
-    const ALL: [(Self, u32); 4] = [(Self::InDevice, 4), (Self::OutDevice, 5), (Self::Family, 15), (Self::Transport, 16)];
+    const ALL: [(Self, u32); 7] = [
+        (Self::Mark, 3),
+        (Self::InDevice, 4),
+        (Self::OutDevice, 5),
+        (Self::InName, 6),
+        (Self::OutName, 7),
+        (Self::Family, 15),
+        (Self::Transport, 16),
+    ];
 
     fn number(self) -> u32 {
         Self::ALL.iter().find(|(meta, _)| *meta == self).map_or(0, |(_, number)| *number)
+    }
+
+    fn of(number: u32) -> Option<Self> {
+        Some(Self::ALL.iter().find(|(_, known)| *known == number)?.0)
+    }
+}
+
+impl Ct {
+    const fn number(self) -> u32 {
+        match self {
+            Self::State => 0,
+            Self::Mark => 3,
+        }
+    }
+
+    fn of(number: u32) -> Option<Self> {
+        [Self::State, Self::Mark].into_iter().find(|known| known.number() == number)
     }
 }
 
@@ -108,12 +185,14 @@ impl Header {
 }
 
 impl Verdict {
-    /// `NF_DROP`, `NF_ACCEPT` and `NFT_GOTO` (-4), as the u32 they travel as.
+    /// `NF_DROP`, `NF_ACCEPT`, `NFT_JUMP` (-3), `NFT_GOTO` (-4) and `NFT_RETURN` (-5), as the u32 they travel as.
     const fn code(&self) -> u32 {
         match self {
             Self::Drop => 0,
             Self::Accept => 1,
+            Self::Jump(_) => (-3i32).cast_unsigned(),
             Self::Goto(_) => (-4i32).cast_unsigned(),
+            Self::Return => (-5i32).cast_unsigned(),
         }
     }
 }
@@ -124,14 +203,28 @@ fn data(b: &mut Builder, kind: u16, value: &[u8]) {
     b.end(nest);
 }
 
+fn bitwise(b: &mut Builder, mask: &[u8], xor: &[u8]) {
+    let len = u32::try_from(mask.len()).expect("a mask is at most 16 bytes");
+    b.attr_be32(1, REGISTER).attr_be32(2, REGISTER).attr_be32(3, len);
+    data(b, 4, mask);
+    data(b, 5, xor);
+}
+
+fn compare(b: &mut Builder, operation: u32, value: &[u8]) {
+    b.attr_be32(1, REGISTER).attr_be32(2, operation);
+    data(b, 3, value);
+}
+
 impl Expr {
     /// The kernel's name of it.
     fn name(&self) -> &str {
         match self {
-            Self::Meta(_) => "meta",
+            Self::Meta(_) | Self::SetMeta(_) => "meta",
+            Self::Ct(_) | Self::SetCt(_) => "ct",
             Self::Payload { .. } => "payload",
-            Self::Mask(_) => "bitwise",
-            Self::Equal(_) => "cmp",
+            Self::Mask(_) | Self::Bits { .. } => "bitwise",
+            Self::Equal(_) | Self::Differs(_) => "cmp",
+            Self::Count(_) => "objref",
             Self::In(_) => "lookup",
             Self::Verdict(_) => "immediate",
             Self::RejectReset | Self::RejectProhibited => "reject",
@@ -151,15 +244,21 @@ impl Expr {
             Self::Payload { header, offset, len } => {
                 b.attr_be32(1, REGISTER).attr_be32(2, header.number()).attr_be32(3, *offset).attr_be32(4, *len);
             }
-            Self::Mask(mask) => {
-                let len = u32::try_from(mask.len()).expect("a netmask is at most 16 bytes");
-                b.attr_be32(1, REGISTER).attr_be32(2, REGISTER).attr_be32(3, len);
-                data(b, 4, mask);
-                data(b, 5, &vec![0; mask.len()]);
+            Self::Ct(key) => {
+                b.attr_be32(1, REGISTER).attr_be32(2, key.number());
             }
-            Self::Equal(value) => {
-                b.attr_be32(1, REGISTER).attr_be32(2, 0);
-                data(b, 3, value);
+            Self::SetMeta(meta) => {
+                b.attr_be32(2, meta.number()).attr_be32(3, REGISTER);
+            }
+            Self::SetCt(key) => {
+                b.attr_be32(2, key.number()).attr_be32(4, REGISTER);
+            }
+            Self::Mask(mask) => bitwise(b, mask, &vec![0; mask.len()]),
+            Self::Bits { mask, xor } => bitwise(b, mask, xor),
+            Self::Equal(value) => compare(b, EQUAL, value),
+            Self::Differs(value) => compare(b, DIFFERS, value),
+            Self::Count(counter) => {
+                b.attr_be32(1, OBJECT_COUNTER).attr_str(2, counter);
             }
             Self::In(set) => {
                 b.attr_str(1, set).attr_be32(2, REGISTER);
@@ -169,7 +268,7 @@ impl Expr {
                 let value = b.nest(2);
                 let nest = b.nest(DATA_VERDICT);
                 b.attr_be32(1, verdict.code());
-                if let Verdict::Goto(chain) = verdict {
+                if let Verdict::Goto(chain) | Verdict::Jump(chain) = verdict {
                     b.attr_str(2, chain);
                 }
                 b.end(nest).end(value);
@@ -198,10 +297,21 @@ impl Expr {
         let value = |kind| Some(body.find(kind)?.nested().find(DATA_VALUE)?.payload.to_vec());
         let is = |kind, wanted| (number(kind)? == wanted).then_some(());
         Some(match name {
+            "meta" if body.find(1).is_none() => {
+                is(3, REGISTER)?;
+                Self::SetMeta(Meta::of(number(2)?)?)
+            }
             "meta" => {
                 is(1, REGISTER)?;
-                let key = number(2)?;
-                Self::Meta(Meta::ALL.iter().find(|(_, number)| *number == key)?.0)
+                Self::Meta(Meta::of(number(2)?)?)
+            }
+            "ct" if body.find(1).is_none() => {
+                is(4, REGISTER)?;
+                Self::SetCt(Ct::of(number(2)?)?)
+            }
+            "ct" => {
+                is(1, REGISTER)?;
+                Self::Ct(Ct::of(number(2)?)?)
             }
             "payload" => {
                 is(1, REGISTER)?;
@@ -212,13 +322,21 @@ impl Expr {
             "bitwise" => {
                 is(1, REGISTER)?;
                 is(2, REGISTER)?;
-                (number(6).unwrap_or(0) == 0 && value(5)?.iter().all(|byte| *byte == 0)).then_some(())?;
-                Self::Mask(value(4)?)
+                (number(6).unwrap_or(0) == 0).then_some(())?;
+                let (mask, xor) = (value(4)?, value(5)?);
+                if xor.iter().all(|byte| *byte == 0) { Self::Mask(mask) } else { Self::Bits { mask, xor } }
             }
             "cmp" => {
                 is(1, REGISTER)?;
-                is(2, 0)?;
-                Self::Equal(value(3)?)
+                match number(2)? {
+                    EQUAL => Self::Equal(value(3)?),
+                    DIFFERS => Self::Differs(value(3)?),
+                    _ => return None,
+                }
+            }
+            "objref" => {
+                is(1, OBJECT_COUNTER)?;
+                Self::Count(body.find(2)?.str()?.to_owned())
             }
             "lookup" => {
                 is(2, REGISTER)?;
@@ -230,7 +348,8 @@ impl Expr {
                 let verdict = body.find(2)?.nested().find(DATA_VERDICT)?.nested();
                 let chain = verdict.find(2).and_then(|a| a.str()).unwrap_or_default();
                 let code = verdict.find(1)?.be32()?;
-                let known = [Verdict::Drop, Verdict::Accept, Verdict::Goto(chain.to_owned())];
+                let chain = || chain.to_owned();
+                let known = [Verdict::Drop, Verdict::Accept, Verdict::Return, Verdict::Goto(chain()), Verdict::Jump(chain())];
                 Self::Verdict(known.into_iter().find(|v| v.code() == code)?)
             }
             "reject" => match number(1)? {
@@ -251,14 +370,28 @@ mod tests {
     fn any_expr() -> impl Strategy<Value = Expr> {
         let bytes = || proptest::collection::vec(any::<u8>(), 1..17);
         let name = || "[a-z][a-z0-9_.]{0,20}";
+        let meta = || proptest::sample::select(Meta::ALL.map(|(meta, _)| meta).to_vec());
         prop_oneof![
-            prop_oneof![Just(Meta::InDevice), Just(Meta::OutDevice), Just(Meta::Family), Just(Meta::Transport)].prop_map(Expr::Meta),
+            meta().prop_map(Expr::Meta),
+            meta().prop_map(Expr::SetMeta),
+            prop_oneof![Just(Ct::State), Just(Ct::Mark)].prop_map(Expr::Ct),
+            prop_oneof![Just(Ct::State), Just(Ct::Mark)].prop_map(Expr::SetCt),
             (prop_oneof![Just(Header::Network), Just(Header::Transport)], 0u32..60, 1u32..17)
                 .prop_map(|(header, offset, len)| Expr::Payload { header, offset, len }),
             bytes().prop_map(Expr::Mask),
+            (bytes(), 1u8..).prop_map(|(mask, bits)| Expr::Bits { xor: vec![bits; mask.len()], mask }),
             bytes().prop_map(Expr::Equal),
+            bytes().prop_map(Expr::Differs),
+            name().prop_map(Expr::Count),
             name().prop_map(Expr::In),
-            prop_oneof![Just(Verdict::Drop), Just(Verdict::Accept), name().prop_map(Verdict::Goto)].prop_map(Expr::Verdict),
+            prop_oneof![
+                Just(Verdict::Drop),
+                Just(Verdict::Accept),
+                Just(Verdict::Return),
+                name().prop_map(Verdict::Goto),
+                name().prop_map(Verdict::Jump)
+            ]
+            .prop_map(Expr::Verdict),
             Just(Expr::RejectReset),
             Just(Expr::RejectProhibited),
         ]

@@ -6,8 +6,8 @@
 use super::nfta::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TYPE, COUNTER_BYTES, COUNTER_PACKETS, DATA_VALUE, ELEM_EXPIRATION, ELEM_EXPR,
     ELEM_EXPRESSIONS, ELEM_KEY, ELEM_TIMEOUT, ELEMS_LIST, ELEMS_SET, EXPR_DATA, EXPR_NAME, GEN_ID, HOOK_NUM, HOOK_PRIORITY, LIST_ELEM,
-    RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_EXPRESSIONS, SET_FLAGS, SET_KEY_LEN, SET_KEY_TYPE, SET_NAME,
-    SET_TIMEOUT, TABLE, TABLE_FLAGS,
+    OBJECT_DATA, OBJECT_NAME, OBJECT_TYPE, RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_EXPRESSIONS, SET_FLAGS,
+    SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TIMEOUT, TABLE, TABLE_FLAGS,
 };
 use super::{ANY_SIZE, Base, Chain, Expr, INET, Rule, Set};
 use crate::netlink::wire::{Attr, Attrs};
@@ -88,6 +88,32 @@ pub fn parse_set(payload: &[u8]) -> Option<Set> {
     })
 }
 
+/// An object with a name that rules use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// `NFT_OBJECT_*`: 1 counter.
+    pub kind: u32,
+    /// Packets a counter has seen.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Reads `NEWOBJ`.
+pub fn parse_object(payload: &[u8]) -> Option<Object> {
+    let attrs = attrs(payload);
+    let data = attrs.find(OBJECT_DATA).map_or(Attrs(&[]), |a| a.nested());
+    let count = |kind| data.find(kind).and_then(|a| a.be64()).unwrap_or(0);
+    Some(Object {
+        name: text(attrs, OBJECT_NAME)?.to_owned(),
+        kind: attrs.find(OBJECT_TYPE)?.be32()?,
+        packets: count(COUNTER_PACKETS),
+        bytes: count(COUNTER_BYTES),
+    })
+}
+
 /// `NEWGEN`: the number that every committed transaction of the namespace moves on by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation(pub u32);
@@ -157,7 +183,7 @@ mod tests {
     proptest! {
         #[test]
         fn reading_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (parse_table(&bytes), parse_chain(&bytes), parse_rule(&bytes), parse_set(&bytes), parse_generation(&bytes), table_of(&bytes));
+            let _ = (parse_table(&bytes), parse_chain(&bytes), parse_rule(&bytes), parse_set(&bytes), parse_generation(&bytes), table_of(&bytes), parse_object(&bytes));
             if let Some(list) = parse_elements(&bytes) {
                 prop_assert!(list.elements.count() <= bytes.len());
             }

@@ -1,12 +1,10 @@
-//! Our line to the kernel: transactions out, listings and single elements back.
+//! A line to the kernel for one table of ours: transactions out, listings and single elements back.
 
 use std::io;
 use std::time::Duration;
 
-use palisade_core::ours::NFT_TABLE;
-
-use crate::netlink::nft::batch::{get_element, get_generation, get_table, list};
-use crate::netlink::nft::{Batch, StoredElement, Table, operation, parse_elements, parse_generation, parse_table, table_of};
+use super::batch::{get_element, get_generation, get_table, list};
+use super::{Batch, StoredElement, Table, operation, parse_elements, parse_generation, parse_table, table_of};
 use crate::netlink::socket::{NETFILTER, Next, Socket};
 use crate::netlink::wire::{self, Builder};
 
@@ -31,39 +29,40 @@ const ASKED_AT_ONCE: usize = 256;
 
 /// The command socket, and the transaction being written.
 #[derive(Debug)]
-pub(super) struct Port {
+pub(crate) struct Port {
     socket: Socket,
+    table: &'static str,
     batch: Batch,
     request: Builder,
     commits: u32,
 }
 
 impl Port {
-    /// Opens it in the calling thread's network namespace.
-    pub(super) fn open() -> io::Result<Self> {
+    /// Opens it in the calling thread's network namespace, for the `inet` table of this name.
+    pub(crate) fn open(table: &'static str) -> io::Result<Self> {
         let socket = Socket::open(NETFILTER)?;
         socket.buffers(SEND_BUFFER, RECEIVE_BUFFER)?;
-        Ok(Self { socket, batch: Batch::new(NFT_TABLE), request: Builder::new(), commits: 0 })
+        Ok(Self { socket, table, batch: Batch::new(table), request: Builder::new(), commits: 0 })
     }
 
     /// What notifications of our own doing carry.
-    pub(super) const fn id(&self) -> u32 {
+    pub(crate) const fn id(&self) -> u32 {
         self.socket.port()
     }
 
     /// How many transactions were committed; wraps.
-    pub(super) const fn commits(&self) -> u32 {
+    pub(crate) const fn commits(&self) -> u32 {
         self.commits
     }
 
     /// Begins a transaction.
-    pub(super) fn begin(&mut self) -> &mut Batch {
+    pub(crate) fn begin(&mut self) -> &mut Batch {
         let seq = self.socket.next_seq();
         self.batch.begin(seq)
     }
 
     /// Commits it: all or nothing. An error is that of the first operation refused.
-    pub(super) fn commit(&mut self) -> io::Result<()> {
+    pub(crate) fn commit(&mut self) -> io::Result<()> {
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -84,7 +83,7 @@ impl Port {
     }
 
     /// The generation number.
-    pub(super) fn generation(&mut self) -> io::Result<u32> {
+    pub(crate) fn generation(&mut self) -> io::Result<u32> {
         let seq = self.socket.next_seq();
         self.request.clear();
         get_generation(&mut self.request, seq);
@@ -94,10 +93,10 @@ impl Port {
     }
 
     /// Our table, where it exists.
-    pub(super) fn table(&mut self) -> io::Result<Option<Table>> {
+    pub(crate) fn table(&mut self) -> io::Result<Option<Table>> {
         let seq = self.socket.next_seq();
         self.request.clear();
-        get_table(&mut self.request, seq, NFT_TABLE);
+        get_table(&mut self.request, seq, self.table);
         let mut found = None;
         let answer =
             self.socket.request(self.request.bytes(), seq, |message| found = found.take().or_else(|| parse_table(message.payload)));
@@ -106,16 +105,16 @@ impl Port {
 
     /// Lists objects of our table: `operation` of the `GET_*`, of one set for elements. Nothing where
     /// table or set do not exist.
-    pub(super) fn list<T>(&mut self, operation: u16, set: Option<&str>, mut take: impl FnMut(&[u8], &mut Vec<T>)) -> io::Result<Vec<T>> {
+    pub(crate) fn list<T>(&mut self, operation: u16, set: Option<&str>, mut take: impl FnMut(&[u8], &mut Vec<T>)) -> io::Result<Vec<T>> {
         let mut all = Vec::new();
         for _ in 0..LISTINGS {
             all.clear();
             let seq = self.socket.next_seq();
             self.request.clear();
-            list(&mut self.request, seq, operation, NFT_TABLE, set);
+            list(&mut self.request, seq, operation, self.table, set);
             let changed = self.socket.dump(self.request.bytes(), seq, |message| {
                 // Kernels differ in whether they list only the table asked for.
-                if table_of(message.payload) == Some(NFT_TABLE) {
+                if table_of(message.payload) == Some(self.table) {
                     take(message.payload, &mut all);
                 }
                 Next::More
@@ -129,7 +128,7 @@ impl Port {
 
     /// Asks for single elements, given as set name and key, and tells which stand. `found` gets the
     /// question's place among `asked`.
-    pub(super) fn elements<'a>(
+    pub(crate) fn elements<'a>(
         &mut self,
         asked: &'a [(usize, &'a str, &'a [u8])],
         mut found: impl FnMut(usize, StoredElement<'_>),
@@ -139,7 +138,7 @@ impl Port {
             let mut seqs = Vec::with_capacity(some.len());
             for (_, set, key) in some {
                 let seq = self.socket.next_seq();
-                get_element(&mut self.request, seq, NFT_TABLE, set, key);
+                get_element(&mut self.request, seq, self.table, set, key);
                 seqs.push(seq);
             }
             self.socket.send(self.request.bytes())?;
@@ -198,7 +197,7 @@ fn passes(error: &io::Error) -> bool {
 }
 
 /// What does not exist is not an error but `otherwise`.
-pub(super) fn missing_is<T>(result: io::Result<T>, otherwise: T) -> io::Result<T> {
+pub(crate) fn missing_is<T>(result: io::Result<T>, otherwise: T) -> io::Result<T> {
     match result {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(otherwise),
         other => other,
