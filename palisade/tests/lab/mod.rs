@@ -18,6 +18,7 @@ pub mod lists;
 pub mod service;
 pub mod space;
 pub mod traffic;
+pub mod uplinks;
 
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
