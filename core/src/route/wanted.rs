@@ -1,13 +1,32 @@
 //! What should stand, and what keeps some of it from standing now.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`layout`] | which priority and which mark each uplink and rule has |
+//! | `way` | one uplink on this host: its sources, its next hop, why it has none |
+//! | `rules`, `ways` | the rules; the routes, marks and switches |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::routes::Route;
 use super::rule::Rule;
-use super::spec::Guard;
+use super::spec::{Guard, Member, Spec};
 use super::words::{Mark, Mask};
+use super::world::World;
 use crate::net::{Family, Prefix};
+
+pub mod layout;
+mod rules;
+mod way;
+mod ways;
+
+#[cfg(test)]
+pub(super) mod made;
+#[cfg(test)]
+mod tests;
+
+pub use layout::{connection_mark, priorities_needed, probe_mark, unmarkable};
 
 /// How an uplink is, as its probes and its link say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,4 +100,32 @@ pub struct Sysctl {
     pub path: String,
     /// What it should hold.
     pub value: String,
+}
+
+/// Which uplinks each policy has chosen, by the policy's name.
+pub type Chosen = BTreeMap<Arc<str>, Vec<Member>>;
+
+/// The health of every uplink: its link must work, and its probes (if it has any) must not say that it is down.
+pub fn healths(spec: &Spec, world: &World, probes: &Healths) -> Healths {
+    let of = |name: &Arc<str>, interface: &str| {
+        let works = world.link(interface).is_some_and(super::world::Link::works);
+        let up = works && probes.get(name) != Some(&Health::Down);
+        (Arc::clone(name), if up { Health::Up } else { Health::Down })
+    };
+    spec.uplinks.iter().map(|uplink| of(&uplink.name, &uplink.interface)).collect()
+}
+
+/// What should stand on this host, as it is now.
+///
+/// Rules depend on the spec alone (and on `when` and on the addresses that `source = "auto"` follows): they stand before
+/// their interfaces do. Routes stand as soon as the kernel would take them; until then they are pending.
+pub fn wanted(spec: &Spec, world: &World, probes: &Healths, chosen: &Chosen) -> Wanted {
+    let healths = healths(spec, world, probes);
+    let ways: Vec<way::Way<'_>> = spec.uplinks.iter().map(|uplink| way::Way::of(uplink, world)).collect();
+    let mut wanted = Wanted { rules: rules::rules(spec, world, &ways, &healths), ..Wanted::default() };
+    ways::uplinks(spec, world, &ways, &mut wanted);
+    ways::policies(spec, world, &ways, &healths, chosen, &mut wanted);
+    wanted.marks = ways::marks(spec, &ways);
+    wanted.sysctls = ways::sysctls(spec, world);
+    wanted
 }
