@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `main` | the command line; its own world, gone with it |
-//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls`, `feed` | a measurement each |
+//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls`, `feed`, `routes` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
 //! | `lab`, `process`, `bans` | namespaces, other programs, many bans |
 //! | `stats`, `report` | samples into tables, tables into the document |
@@ -20,6 +20,7 @@ mod process;
 mod reading;
 mod report;
 mod restore;
+mod routes;
 mod stats;
 mod tables;
 mod walls;
@@ -73,7 +74,7 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 9] = [
+const ALL: [(&str, Measurement); 11] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
@@ -83,6 +84,8 @@ const ALL: [(&str, Measurement); 9] = [
     ("walls", walls::loads),
     ("packets", walls::packets),
     ("feed", feed::run),
+    ("routes", routes::apply),
+    ("heal", routes::heal),
 ];
 
 const DOCUMENT: &str = "docs/benchmarks.md";

@@ -52,6 +52,21 @@ impl Ours {
         }
     }
 
+    /// Both, as one: what stood under an earlier config is ours too. `None` where the protocols differ: then each is
+    /// looked for by itself.
+    #[must_use]
+    pub fn join(&self, other: &Self) -> Option<Self> {
+        let end = |ours: &Self| ours.base.0.saturating_add(ours.range);
+        let base = self.base.min(other.base);
+        (self.protocol == other.protocol).then(|| Self {
+            protocol: self.protocol,
+            base,
+            range: end(self).max(end(other)) - base.0,
+            places: self.places.union(&other.places).copied().collect(),
+            tables: self.tables.union(&other.tables).copied().collect(),
+        })
+    }
+
     /// Whether a rule is ours: our protocol, and in a place of ours.
     pub fn is_rule(&self, rule: &Rule) -> bool {
         let Priority(at) = rule.priority;

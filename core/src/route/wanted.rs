@@ -73,8 +73,7 @@ pub struct Pending {
 pub struct Marks {
     /// The bits that are ours.
     pub mask: Mask,
-    /// Every uplink of the host, those of table main too: what leaves by the interface of one may be a leak of another.
-    /// One that needs nothing else has no mark, no sources and [`Guard::Off`].
+    /// Each uplink that needs any of it.
     pub uplinks: Vec<Marked>,
 }
 
@@ -87,7 +86,7 @@ pub struct Marked {
     pub interface: String,
     /// What connections that came in or went out by it are marked with, so that they stay; none: they are not marked.
     pub connection: Option<Mark>,
-    /// Packets from there that leave by the interface of another uplink of these are leaks.
+    /// Packets from there that leave by another interface than this one (and not by the loopback) are leaks.
     pub sources: Vec<Prefix>,
     /// What is done about leaks.
     pub guard: Guard,
@@ -113,6 +112,12 @@ pub fn healths(spec: &Spec, world: &World, probes: &Healths) -> Healths {
         (Arc::clone(name), if up { Health::Up } else { Health::Down })
     };
     spec.uplinks.iter().map(|uplink| of(&uplink.name, &uplink.interface)).collect()
+}
+
+/// Who leaves by an uplink now: its declared sources and subnets, or the addresses that `source = "auto"` follows.
+pub fn sources(uplink: &super::spec::Uplink, world: &World) -> Vec<Prefix> {
+    let way = way::Way::of(uplink, world);
+    way.families().flat_map(|family| way.sources(family)).collect()
 }
 
 /// What should stand on this host, as it is now.

@@ -19,7 +19,7 @@ impl Steering {
         let answer = match request {
             RouteRequest::Status => Ok(Some(RouteReply::Status(Box::new(self.status(now))))),
             RouteRequest::Plan { text } => parse(&text).map(|spec| {
-                self.begin(Round::new(Why::Planned(id, Box::new(spec))), now);
+                self.begin(Round::new(Why::Planned(id, Box::new(spec))));
                 None
             }),
             RouteRequest::Apply { text, confirm, peer } => self.apply(id, text, confirm, peer, now).map(|()| None),
@@ -44,7 +44,7 @@ impl Steering {
         change(&mut self.journal);
         self.keep();
         self.stand(now);
-        self.begin(Round::new(Why::Asked(id)), now);
+        self.begin(Round::new(Why::Asked(id)));
     }
 
     fn apply(
@@ -107,7 +107,7 @@ impl Steering {
             self.out.push(Action::Answer { id, reply: Err((6, format!("{what}; nothing was changed"))) });
         }
         // What must stand must stand, written down or not.
-        self.begin(Round::new(Why::Again), now);
+        self.begin(Round::new(Why::Again));
     }
 
     /// How it stands.
@@ -157,8 +157,8 @@ impl Steering {
             since,
             sources: sources(uplink, &self.world),
             rtt: stats.as_ref().and_then(|stats| stats.rtt),
-            loss: stats.as_ref().and_then(|stats| stats.loss),
-            warn: stats.and_then(|stats| stats.warn),
+            loss: stats.as_ref().and_then(|stats| stats.loss).map(f64::from),
+            warn: stats.is_some_and(|stats| stats.warn).then(|| "answers are lost or late, though not enough to count as down".to_owned()),
             leaks: None,
             pending,
         }

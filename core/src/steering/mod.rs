@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::route::heal::Healer;
+use crate::route::heal::{Alert, Healer};
 use crate::route::plan::Ours;
 use crate::route::policy::Chooser;
 use crate::route::wanted::{Health, Healths};
@@ -75,6 +75,8 @@ pub struct Steering {
     retry: Span,
     /// What the last round found that is not as it should be.
     findings: round::Findings,
+    /// Something of ours was removed by somebody else since the last round.
+    drifted: bool,
     healed: u64,
     contested: Option<String>,
     out: Vec<Action>,
@@ -104,6 +106,7 @@ impl Steering {
             retry_at: None,
             retry: RETRY.0,
             findings: round::Findings::default(),
+            drifted: false,
             healed: 0,
             contested: None,
             out: Vec::new(),
@@ -125,7 +128,7 @@ impl Steering {
             self.trouble("routing", Some(format!("what was applied cannot be read any more: {what}; `palisade route apply` applies the config anew")));
         }
         self.stand(now);
-        self.begin(Round::new(Why::Start), now);
+        self.begin(Round::new(Why::Start));
     }
 
     /// What the journal says is what is to stand.
@@ -165,27 +168,28 @@ impl Steering {
             self.take_back("it was not confirmed in time", now);
         }
         self.probe(now);
+        self.alert();
         if self.round.is_some() {
             return;
         }
         if let Some(round) = self.waiting.pop_front() {
-            self.begin(round, now);
+            self.begin(round);
         } else if self.retry_at.is_some_and(|at| now.tick >= at) {
-            self.begin(Round::new(Why::Again), now);
-        } else if self.healer.due(now.tick) {
-            let why = if self.healer.foreign() { Why::Drift } else { Why::Look };
-            self.begin(Round::new(why), now);
+            self.begin(Round::new(Why::Again));
+        } else if self.healer.due(now.tick).is_some() {
+            let why = if std::mem::take(&mut self.drifted) { Why::Drift } else { Why::Look };
+            self.begin(Round::new(why));
         } else if self.reconsider(now) {
-            self.begin(Round::new(Why::Health), now);
+            self.begin(Round::new(Why::Health));
         }
     }
 
     /// When it wants to be asked again.
     pub fn next_deadline(&self) -> Tick {
         let trial = self.journal.trial.as_ref().map(|trial| trial.until);
-        let probes = self.watched.values().filter_map(Watched::next_deadline).min();
-        let all = [trial, probes, self.guarded.next_deadline(), self.retry_at, self.healer.next_deadline(), self.chooser.next_deadline()];
-        all.into_iter().flatten().min().unwrap_or(Tick(u64::MAX))
+        let probes = self.watched.values().map(Watched::next_deadline).min();
+        let all = [trial, probes, self.guarded.next_deadline(), self.retry_at, self.chooser.next_deadline()];
+        all.into_iter().flatten().fold(self.healer.next_deadline(), Tick::min)
     }
 
     /// Goes back from what is on trial.
@@ -197,7 +201,19 @@ impl Steering {
         self.keep();
         self.tell(&format!("the set on trial is taken back: {why}"));
         self.stand(now);
-        self.begin(Round::new(Why::Reverted), now);
+        self.begin(Round::new(Why::Reverted));
+    }
+
+    /// Who keeps removing ours is told once, and once that it is over.
+    fn alert(&mut self) {
+        for alert in self.healer.alerts() {
+            self.contested = match alert {
+                Alert::Contested(what) => Some(text::contested(&what)),
+                Alert::Calm => None,
+            };
+            let wrong = self.wrong();
+            self.trouble("routing", wrong);
+        }
     }
 
     fn keep(&mut self) {

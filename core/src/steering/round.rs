@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Changes, RETRY, Steering, text};
 use crate::control::route::{PlanReply, RouteReply};
-use crate::route::heal;
+use crate::route::heal::Seen;
 use crate::route::plan::{Ours, Plan, Report, Step, plan};
 use crate::route::policy::Chooser;
 use crate::route::shadow::shadows;
@@ -76,7 +76,7 @@ pub(super) struct Findings {
 
 impl Steering {
     /// Starts a round, or puts it behind the one under way.
-    pub(super) fn begin(&mut self, round: Round, now: Now) {
+    pub(super) fn begin(&mut self, round: Round) {
         if self.round.is_some() {
             let same = |waiting: &Round| waiting.asker().is_none() && round.asker().is_none();
             if !self.waiting.iter().any(same) && self.waiting.len() < WAITING {
@@ -86,7 +86,6 @@ impl Steering {
         }
         if round.asker().is_none() {
             self.retry_at = None;
-            self.healer.acted(now.tick);
         }
         let tables = self.tables_of(&round);
         self.round = Some(round);
@@ -133,10 +132,11 @@ impl Steering {
         let Some(mut round) = self.round.take() else { return };
         let spec = if let Why::Planned(_, spec) = &round.why { spec } else { &self.spec };
         let plan = self.plan_for(&round, &Ours::of(spec), marks, switches);
-        let shadows: Vec<String> = shadows(&round.wanted.rules, &round.world.rules).iter().map(ToString::to_string).collect();
-        let conflicts: Vec<String> = plan.conflicts.iter().map(ToString::to_string).collect();
+        let names = spec.names();
+        let shadows: Vec<String> = shadows(&round.wanted.rules, &round.world.rules).iter().map(|shadow| text::shadow(shadow)).collect();
+        let conflicts: Vec<String> = plan.conflicts.iter().map(|conflict| text::conflict(conflict, &names, &round.world)).collect();
         if round.attempt == 0 {
-            round.reply = text::reply(&plan, &round.wanted, &round.world, &spec.names());
+            round.reply = text::reply(&plan, &round.wanted, &round.world, &names);
             round.reply.shadows.clone_from(&shadows);
             round.reply.conflicts.clone_from(&conflicts);
         }
@@ -173,14 +173,14 @@ impl Steering {
     fn plan_for(&self, round: &Round, ours: &Ours, marks: bool, switches: &BTreeMap<String, String>) -> Plan {
         let held = |path: &str| switches.get(path).cloned();
         let (mut joined, mut apart) = (ours.clone(), Vec::new());
-        for earlier in &self.ours {
+        for earlier in self.ours.iter().chain([&Ours::of(&self.spec)]) {
             match joined.join(earlier) {
                 Some(both) => joined = both,
-                None => apart.push(earlier),
+                None => apart.push(earlier.clone()),
             }
         }
         let mut all = plan(&round.wanted, &round.world, &joined, marks, &held);
-        for earlier in apart {
+        for earlier in &apart {
             all.steps.extend(plan(&Wanted::default(), &round.world, earlier, true, &held).steps);
         }
         let back = |(path, value): (&String, &String)| {
@@ -257,7 +257,7 @@ impl Steering {
     }
 
     /// What is wrong, in one sentence with what to do.
-    fn wrong(&self) -> Option<String> {
+    pub(super) fn wrong(&self) -> Option<String> {
         let findings = &self.findings;
         if let Some(contested) = &self.contested {
             return Some(contested.clone());
@@ -274,13 +274,16 @@ impl Steering {
     /// The kernel told of changes.
     pub(super) fn changed(&mut self, changes: &Changes, now: Now) {
         for rule in &changes.rules {
-            self.healer.seen(heal::Seen::Removed(rule.text(&self.spec.names())), now.tick);
+            self.healer.seen(Seen::Removed(&rule.text(&self.spec.names())), now.tick);
         }
         if changes.routes {
-            self.healer.seen(heal::Seen::Removed("routes of ours".to_owned()), now.tick);
+            self.healer.seen(Seen::Removed("routes of ours"), now.tick);
         }
-        if changes.links || changes.others || changes.lost {
-            self.healer.seen(heal::Seen::Changed, now.tick);
+        if changes.lost {
+            self.healer.seen(Seen::Lost, now.tick);
+        } else if changes.links || changes.others {
+            self.healer.seen(Seen::Changed, now.tick);
         }
+        self.drifted |= !changes.rules.is_empty() || changes.routes;
     }
 }

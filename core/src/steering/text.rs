@@ -2,7 +2,9 @@
 
 use crate::control::route::{PlanReply, StepText};
 use crate::net::Family;
-use crate::route::plan::{Plan, Step};
+use crate::route::plan::{Conflict, Plan, Step};
+use crate::route::policy::Switched;
+use crate::route::shadow::Shadow;
 use crate::route::{Names, Wanted, World};
 
 /// 4 or 6.
@@ -41,4 +43,40 @@ pub(super) fn reply(plan: &Plan, wanted: &Wanted, world: &World, names: &Names) 
     let count = pending.len();
     steps.splice(routes..routes, pending);
     PlanReply { steps, pending: count, unchanged: plan.unchanged, ..PlanReply::default() }
+}
+
+/// `policy default: lte in place of fibre`.
+pub(super) fn switched(switched: &Switched) -> String {
+    let list = |names: &[std::sync::Arc<str>]| names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+    let Switched { policy, left, taken, .. } = switched;
+    match (left.is_empty(), taken.is_empty()) {
+        (true, _) => format!("policy {policy}: now by {}", list(taken)),
+        (false, true) => format!("policy {policy}: no longer by {}", list(left)),
+        (false, false) => format!("policy {policy}: now by {} in place of {}", list(taken), list(left)),
+    }
+}
+
+/// Whose route stands where ours should.
+pub(super) fn conflict(conflict: &Conflict, names: &Names, world: &World) -> String {
+    let link = |index| world.name_of(index);
+    format!(
+        "`{}` stands in the place of ours (`{}`): remove it, or give the uplink another table",
+        conflict.whose.text(names, link),
+        conflict.what.text(names, link)
+    )
+}
+
+/// Who removes ours again and again, as far as can be said, and what to do.
+pub(super) fn contested(what: &[String]) -> String {
+    let first = what.first().map_or("rules of ours", String::as_str);
+    format!(
+        "somebody else removes `{first}` again and again ({} of ours): it is put back, but more and more seldom; see `palisade doctor` for \
+         who may do that (networkd: ManageForeignRoutingPolicyRules=no; wg-quick; a script in a loop)",
+        what.len()
+    )
+}
+
+/// A rule of somebody else before ours.
+pub(super) fn shadow(shadow: &Shadow) -> String {
+    format!("`{}` comes before `{}`: {}", shadow.by, shadow.rule, shadow.why)
 }

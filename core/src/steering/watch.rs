@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Action, Probe, Steering};
+use super::{Action, Probe, Steering, text};
 use crate::net::{Addr, Family, Prefix};
 use crate::route::lookup::{Answer, Question};
 use crate::route::spec::{Track, Uplink};
 use crate::route::track::Tracker;
-use crate::route::wanted::{Health, Healths, connection_mark, probe_mark, sources, wanted};
-use crate::route::{Kind, Mark, Mask, Wanted};
+use crate::route::wanted::{Health, Healths, connection_mark, healths, probe_mark, sources, wanted};
+use crate::route::world::{Address, World};
+use crate::route::{Kind, Mark, Mask};
 use crate::time::{Now, Span, Tick};
 
 /// How the peers of a trial are asked for: often enough that a wrong set is taken back while the operator still waits.
@@ -30,7 +31,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn next_deadline(&self) -> Option<Tick> {
+    pub(super) fn next_deadline(&self) -> Tick {
         self.tracker.next_deadline()
     }
 
@@ -49,7 +50,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub(super) fn next_deadline(&self) -> Option<Tick> {
-        self.control.as_ref().and_then(Tracker::next_deadline)
+        self.control.as_ref().map(Tracker::next_deadline)
     }
 }
 
@@ -88,7 +89,7 @@ impl Steering {
     pub(super) fn probe(&mut self, now: Now) {
         let mut probes = Vec::new();
         for (name, watched) in &mut self.watched {
-            watched.tracker.expire(now.tick);
+            watched.tracker.expired(now.tick);
             for (to, seq) in watched.tracker.due(now.tick) {
                 let uplink = self.spec.uplink(name);
                 let Some(from) = uplink.and_then(|uplink| source_of(uplink, &self.world, to.family())) else { continue };
@@ -99,7 +100,7 @@ impl Steering {
             }
         }
         if let Some(control) = &mut self.guarded.control {
-            control.expire(now.tick);
+            control.expired(now.tick);
             let probe = |(to, seq)| Action::Probe(Probe { uplink: CONTROL_NAME.into(), from: None, mark: None, to, seq });
             probes.extend(control.due(now.tick).into_iter().map(probe));
         }
@@ -121,39 +122,24 @@ impl Steering {
         }
     }
 
-    /// How each uplink is, from its way out and its probes.
-    fn weighed(&self, wanted: &Wanted) -> Healths {
-        let one = |uplink: &Uplink| {
-            let probes = self.watched.get(&uplink.name).and_then(|watched| watched.tracker.health());
-            let health = if has_way(uplink, wanted, &self.world) { probes.unwrap_or(Health::Up) } else { Health::Down };
-            (Arc::clone(&uplink.name), health)
-        };
-        self.spec.uplinks.iter().map(one).collect()
+    /// What the probes say of each uplink, as far as they say anything yet.
+    fn probed(&self) -> Healths {
+        let one = |(name, watched): (&Arc<str>, &Watched)| Some((Arc::clone(name), watched.tracker.health()?));
+        self.watched.iter().filter_map(one).collect()
     }
 
     /// Whether an uplink's health, or what a policy would choose, is not what the last round went by.
     pub(super) fn reconsider(&self, now: Now) -> bool {
-        self.weighed(&self.wanted) != self.healths || self.chooser.next_deadline().is_some_and(|at| now.tick >= at)
+        healths(&self.spec, &self.world, &self.probed()) != self.healths || self.chooser.next_deadline().is_some_and(|at| now.tick >= at)
     }
 
     /// Takes what was found: healths, choices, and what should stand then.
     pub(super) fn weigh(&mut self, now: Now) {
-        let first = wanted(&self.spec, &self.world, &self.healths, self.chooser.chosen());
-        let healths = self.weighed(&first);
-        for (name, health) in &healths {
-            let old = self.since.get(name).map(|(health, _)| *health);
-            if old == Some(*health) {
-                continue;
-            }
-            self.since.insert(Arc::clone(name), (*health, now.stamp));
-            let word = if *health == Health::Up { "up" } else { "down" };
-            let why = first.pending.iter().find(|pending| pending.uplink == *name).map(|pending| format!(": {}", pending.why));
-            let why = why.filter(|_| *health == Health::Down).unwrap_or_default();
-            self.out.push(Action::Tell(format!("uplink {name} is {word}{why}")));
-        }
-        self.healths = healths;
+        let probed = self.probed();
+        self.healths = healths(&self.spec, &self.world, &probed);
+        self.tell_healths(now);
         for switched in self.chooser.update(&self.spec, &self.healths, now) {
-            self.out.push(Action::Tell(switched.to_string()));
+            self.out.push(Action::Tell(text::switched(&switched)));
             for name in &switched.purge {
                 let Some(uplink) = self.spec.uplink(name) else { continue };
                 let mask = self.spec.settings.mark_mask;
@@ -161,7 +147,24 @@ impl Steering {
                 self.left.push(Left { uplink: Arc::clone(name), mark, sources: sources(uplink, &self.world) });
             }
         }
-        self.wanted = wanted(&self.spec, &self.world, &self.healths, self.chooser.chosen());
+        self.wanted = wanted(&self.spec, &self.world, &probed, self.chooser.chosen());
+    }
+
+    /// What changed is told, and since when it is so.
+    fn tell_healths(&mut self, now: Now) {
+        for (name, health) in &self.healths {
+            let old = self.since.get(name).map(|(health, _)| *health);
+            if old == Some(*health) {
+                continue;
+            }
+            self.since.insert(Arc::clone(name), (*health, now.stamp));
+            // What is so from the start is told where it is not as it should be.
+            match (old, health) {
+                (None, Health::Up) => {}
+                (_, Health::Up) => self.out.push(Action::Tell(format!("uplink {name} is up"))),
+                (_, Health::Down) => self.out.push(Action::Tell(format!("uplink {name} is down"))),
+            }
+        }
     }
 
     /// Once the new way stands, the connections of the uplink that was left are ended.
@@ -225,19 +228,11 @@ fn worse(before: &Answer, after: &Answer) -> bool {
     }
 }
 
-/// Whether packets can leave by it: its table has a default route, or where it has none of its own its link works.
-fn has_way(uplink: &Uplink, wanted: &Wanted, world: &crate::route::World) -> bool {
-    match &uplink.table {
-        Some(table) => wanted.routes.iter().any(|route| route.table == table.id && route.is_default() && route.kind == Kind::Unicast),
-        None => world.link(&uplink.interface).is_some_and(crate::route::world::Link::works),
-    }
-}
-
 /// The source of its probes to a target of this family.
-fn source_of(uplink: &Uplink, world: &crate::route::World, family: Family) -> Option<Addr> {
+fn source_of(uplink: &Uplink, world: &World, family: Family) -> Option<Addr> {
     let link = world.link(&uplink.interface)?;
     let sources = sources(uplink, world);
-    let good = |address: &&crate::route::world::Address| {
+    let good = |address: &&Address| {
         address.usable() && address.addr.family() == family && sources.iter().any(|source| source.contains(address.addr))
     };
     let mut all: Vec<_> = world.addresses_of(link.index).filter(good).collect();
