@@ -14,13 +14,24 @@
 //! | [`world`] | links, addresses, rules and routes of the host at one moment |
 //! | [`wanted`] | what should stand |
 //! | [`plan`] | the steps from what is found to what is wanted |
+//! | [`shadow`] | rules of others that take our packets first |
+//! | [`explain`] | which way a packet takes, rule by rule |
+//! | [`policy`], [`track`] | which uplinks a policy uses; whether an uplink answers |
+//! | [`heal`] | when drift is acted on |
+//! | [`check`] | what was found about each uplink, and what to do about it |
 //! | [`lookup`] | a question to the kernel: which way would this packet take? |
 
+pub mod check;
+pub mod explain;
+pub mod heal;
 pub mod lookup;
 pub mod plan;
+pub mod policy;
 pub mod routes;
 pub mod rule;
+pub mod shadow;
 pub mod spec;
+pub mod track;
 pub mod tunnels;
 pub mod wanted;
 pub mod words;
