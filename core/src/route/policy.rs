@@ -80,7 +80,7 @@ impl Chooser {
         }
         let waited: Vec<Tick> = working
             .iter()
-            .filter(|member| Some(member.tier) <= tier && !settled(member))
+            .filter(|member| Some(member.tier) <= tier && !settled(member) && !after.contains(member))
             .filter_map(|member| self.up.get(&member.uplink).map(|since| since.plus(policy.failback_after)))
             .collect();
         self.deadline = self.deadline.into_iter().chain(waited).min();
