@@ -3,13 +3,15 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 door | [`cli`]: one file a verb, one table of verbs |
-//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; `feeds`: block lists followed; [`store`]; [`settings`]; [`fail2ban`]: its database |
+//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; `feeds`: block lists followed; `routing`: the steering and its hands; [`store`]; [`settings`]; [`fail2ban`]: its database |
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod direct;
 pub mod fail2ban;
 mod feeds;
+#[cfg(target_os = "linux")]
+mod routing;
 pub mod serve;
 pub mod settings;
 pub mod store;

@@ -92,3 +92,25 @@ impl World {
         !self.missing.contains(&family)
     }
 }
+
+/// What was seen to change in the kernel, by whoever's hand but ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Links or addresses changed.
+    pub links: bool,
+    /// Rules that somebody removed.
+    pub rules: Vec<Rule>,
+    /// Routes that somebody removed, of tables other than main and local.
+    pub routes: Vec<Route>,
+    /// Rules came, default routes came or went, or the kernel itself removed a route.
+    pub others: bool,
+    /// Some of what happened was not seen.
+    pub lost: bool,
+}
+
+impl Changes {
+    /// Whether nothing was.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

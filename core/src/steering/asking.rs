@@ -12,7 +12,7 @@ use crate::route::{Spec, TableId};
 use crate::time::{Now, Span};
 
 /// How long a trial may last: longer is no trial.
-pub const TRIAL: (Span, Span) = (Span::secs(10), Span::secs(3600));
+pub(super) const TRIAL: (Span, Span) = (Span::secs(10), Span::secs(3600));
 
 impl Steering {
     pub(super) fn asked(&mut self, id: u64, request: RouteRequest, now: Now) {

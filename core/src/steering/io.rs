@@ -9,29 +9,8 @@ use crate::net::{Addr, Prefix};
 use crate::route::lookup::{Answer, Question};
 use crate::route::plan::{Report, Step};
 use crate::route::wanted::Marks;
-use crate::route::{Mark, Mask, Protocol, Rule, Table, TableId, World};
-
-/// What was seen to change in the kernel, by whoever's hand but ours.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Links or addresses changed.
-    pub links: bool,
-    /// Rules of ours that were removed.
-    pub rules: Vec<Rule>,
-    /// Routes of ours were removed.
-    pub routes: bool,
-    /// Rules of others came or went, or main's default routes did.
-    pub others: bool,
-    /// Some of what happened was not seen.
-    pub lost: bool,
-}
-
-impl Changes {
-    /// Whether nothing was.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
+pub use crate::route::world::Changes;
+use crate::route::{Mark, Mask, Protocol, Table, TableId, World};
 
 /// Everything that enters the steering.
 #[derive(Clone, Debug)]

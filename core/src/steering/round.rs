@@ -9,7 +9,7 @@ use crate::route::plan::{Ours, Plan, Report, Step, plan};
 use crate::route::policy::Chooser;
 use crate::route::shadow::shadows;
 use crate::route::wanted::{Sysctl, wanted};
-use crate::route::{Spec, TableId, Wanted, World};
+use crate::route::{Route, Rule, Spec, TableId, Wanted, World};
 use crate::time::Now;
 
 /// So often a round looks again after it has changed something. What then still differs is somebody else's doing, or ours.
@@ -133,7 +133,7 @@ impl Steering {
         let spec = if let Why::Planned(_, spec) = &round.why { spec } else { &self.spec };
         let plan = self.plan_for(&round, &Ours::of(spec), marks, switches);
         let names = spec.names();
-        let shadows: Vec<String> = shadows(&round.wanted.rules, &round.world.rules).iter().map(|shadow| text::shadow(shadow)).collect();
+        let shadows: Vec<String> = shadows(&round.wanted.rules, &round.world.rules, &Ours::of(spec), &names).iter().map(text::shadow).collect();
         let conflicts: Vec<String> = plan.conflicts.iter().map(|conflict| text::conflict(conflict, &names, &round.world)).collect();
         if round.attempt == 0 {
             round.reply = text::reply(&plan, &round.wanted, &round.world, &names);
@@ -273,17 +273,21 @@ impl Steering {
 
     /// The kernel told of changes.
     pub(super) fn changed(&mut self, changes: &Changes, now: Now) {
-        for rule in &changes.rules {
-            self.healer.seen(Seen::Removed(&rule.text(&self.spec.names())), now.tick);
-        }
-        if changes.routes {
-            self.healer.seen(Seen::Removed("routes of ours"), now.tick);
+        let names = self.spec.names();
+        let is_rule = |rule: &&Rule| self.ours.iter().any(|ours| ours.is_rule(rule));
+        let is_route = |route: &&Route| self.ours.iter().any(|ours| ours.is_route(route));
+        let rules: Vec<String> = changes.rules.iter().filter(is_rule).map(|rule| rule.text(&names)).collect();
+        let routes: Vec<String> =
+            changes.routes.iter().filter(is_route).map(|route| route.text(&names, |index| self.world.name_of(index))).collect();
+        let others = changes.others || rules.len() < changes.rules.len() || routes.len() < changes.routes.len();
+        for removed in rules.iter().chain(&routes) {
+            self.healer.seen(Seen::Removed(removed), now.tick);
+            self.drifted = true;
         }
         if changes.lost {
             self.healer.seen(Seen::Lost, now.tick);
-        } else if changes.links || changes.others {
+        } else if changes.links || others {
             self.healer.seen(Seen::Changed, now.tick);
         }
-        self.drifted |= !changes.rules.is_empty() || changes.routes;
     }
 }

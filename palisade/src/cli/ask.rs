@@ -78,7 +78,7 @@ pub fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
 }
 
 /// Whoever has not the rights to do without the daemon needs one.
-fn without_rights(places: &Places, error: anyhow::Error) -> anyhow::Error {
+pub(super) fn without_rights(places: &Places, error: anyhow::Error) -> anyhow::Error {
     if may_enforce() || error.is::<BadConfig>() {
         return error;
     }

@@ -18,6 +18,8 @@ pub mod list;
 pub mod print;
 mod progress;
 pub mod prove;
+#[cfg(target_os = "linux")]
+pub mod route;
 pub mod run;
 pub mod status;
 pub mod test;
@@ -178,6 +180,9 @@ pub enum Verb {
     Import(import::ImportArgs),
     /// The bans as a table for another tool, to standard output
     Export(export::ExportArgs),
+    /// Which uplink packets leave by: plan it, apply it, prove it, take it back
+    #[cfg(target_os = "linux")]
+    Route(route::RouteArgs),
     /// Hold lines against signatures and see which match
     Test(test::Test),
     /// Attack signatures that ship, with their examples
@@ -214,6 +219,8 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Flush(args) => args.run(global),
         Verb::Import(args) => args.run(global),
         Verb::Export(args) => args.run(global),
+        #[cfg(target_os = "linux")]
+        Verb::Route(args) => args.run(global),
         Verb::Test(args) => args.run(global),
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),

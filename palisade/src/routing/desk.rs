@@ -139,7 +139,7 @@ impl Desk {
             }
             Action::Purge { uplink, mark, sources } => {
                 if free {
-                    out.push(purged(&uplink, flows::purge(mark, &sources)));
+                    out.push(purged(&uplink, flows::purge::purge(mark, &sources)));
                 }
                 None
             }

@@ -95,9 +95,9 @@ pub(super) fn run(config: &Config, state: &Path, mode: Mode, inbox: &Mailbox<Pos
 fn open(state: &Path, hands: Hands, told: &mut Vec<Out>) -> Result<(Watch, Desk), String> {
     let journal = disk::read(state).map_err(|error| chain(&error))?;
     let boot = clock::boot_id().map_err(|error| format!("which boot this is cannot be told: {error}"))?;
-    // First the ears: what changes while the kernel is read for the first time is heard after that.
-    let watch = Watch::open().map_err(|error| format!("the kernel's rules and routes cannot be watched: {error}"))?;
     let router = routes::open().map_err(|error| chain(&error))?;
+    // First the ears: what changes while the kernel is read for the first time is heard after that.
+    let watch = Watch::open(router.port()).map_err(|error| format!("the kernel's rules and routes cannot be watched: {error}"))?;
     let steering = Steering::new(journal, &boot, hands == Hands::Tied, clock::now());
     Ok((watch, Desk::new(steering, router, state, hands, told)))
 }
@@ -105,7 +105,7 @@ fn open(state: &Path, hands: Hands, told: &mut Vec<Out>) -> Result<(Watch, Desk)
 /// Nothing can be done: every question is answered with why.
 fn refuse(why: &str, inbox: &Mailbox<Post>, out: &Outlets) -> io::Result<()> {
     loop {
-        poll(&[], Some(inbox.waker()), None)?;
+        let _ = poll(&[], Some(inbox.waker()), None)?;
         let post = inbox.take();
         for (id, _) in post.asks {
             out.answer(id, Reply::Failed { exit: 6, message: why.to_owned() });

@@ -1,6 +1,5 @@
 //! `palisade route`.
 
-mod check;
 mod explain;
 mod show;
 
@@ -17,7 +16,7 @@ use palisade_core::time::Span;
 use palisade_os::{links, privileges};
 use serde_json::json;
 
-use super::ask::{Refused, Unreachable, answered, served, unexpected, unreachable_without};
+use super::ask::{Refused, Unreachable, answered, served, unexpected, without_rights};
 use super::print;
 use super::{Exit, Global};
 use crate::routing::Alone;
@@ -51,8 +50,6 @@ enum RouteVerb {
     Revert,
     /// Each uplink: whether it is up, its sources, its answers, what is pending
     Status,
-    /// Prove each uplink: rules, routes, answers from its own source, what would answer from a wrong one. Exit code 1: something fails
-    Check(check::Check),
     /// Trace a packet through all rules, ours and others'
     Explain(explain::Explain),
     /// Take every rule and route of ours away. The journal keeps what was applied: `revert` is a way back
@@ -72,7 +69,6 @@ impl RouteArgs {
             RouteVerb::Confirm => done(global, RouteRequest::Confirm, "confirmed"),
             RouteVerb::Revert => done(global, RouteRequest::Revert, "taken back"),
             RouteVerb::Status => show::status(global),
-            RouteVerb::Check(check) => check.run(global),
             RouteVerb::Explain(explain) => explain.run(global),
             RouteVerb::Release { dry_run: true } => plan(global, RouteRequest::Plan { text: show_routing(&Config::builtin()) }),
             RouteVerb::Release { dry_run: false } => done(global, RouteRequest::Release, "released"),
@@ -108,7 +104,7 @@ pub(super) fn ask(global: &Global, request: RouteRequest) -> Result<RouteReply> 
         // Whoever held the lock may have been a daemon on its way up.
         Err(error) => match served(&places, &asked)?.map(answered).transpose()? {
             Some(Reply::Route(reply)) => return Ok(reply),
-            _ => return Err(unreachable_without(&places, error)),
+            _ => return Err(without_rights(&places, error)),
         },
     };
     match alone.ask(request)? {
