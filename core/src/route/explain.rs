@@ -307,6 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_bound_to_an_interface_passes_ipv6_refusals() {
+        // To IPv6 a refusal is a route by `lo`, and the socket asks for another interface; IPv4 does not look. Both tried out.
+        let mut world = host(true);
+        world.routes.retain(|route| route.hops.iter().all(|hop| hop.link != 7));
+        world.routes.push(route(TableId::MAIN, "::/0", 7));
+        let bound = Question { oif: Some(7), ..ask(None) };
+        assert_eq!(decided_by(&explain(&world, &bound)), Some(Priority(32766)));
+        let guard = Route { kind: Kind::Unreachable, hops: vec![], ..route(TableId(200), "0.0.0.0/0", 0) };
+        let rule = Rule { family: Family::V4, ..base_rule(1, TableId(200)) };
+        let world = World { rules: vec![rule], routes: vec![guard], ..world };
+        let bound = Question { oif: Some(7), ..Question::to(addr("192.0.2.9")) };
+        assert!(matches!(explain(&world, &bound).end, End::Refused { how: Refusal::Unreachable, .. }));
+    }
+
+    #[test]
     fn other_peoples_rules_are_followed_too() {
         let mut world = host(true);
         let mut wg = base_rule(3999, TableId(51820));

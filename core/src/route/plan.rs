@@ -213,10 +213,8 @@ fn routes(wanted: &Wanted, world: &World, ours: &Ours, plan: &mut Plan) -> Vec<R
             plan.steps.extend(place.is_none().then(|| Step::AddRoute(route.clone())));
         }
     }
-    // Guards last: as long as anything stands, it has ground beneath.
-    let mut stale: Vec<Route> = old.into_values().flatten().cloned().collect();
-    stale.sort_by_key(|route| route.kind != Kind::Unicast);
-    stale
+    // In the order of keys a guard, with the last metric there is, goes last: as long as anything stands, it has ground beneath.
+    old.into_values().flatten().cloned().collect()
 }
 
 /// The steps that add rules; returns what is to go.

@@ -282,6 +282,10 @@ mod tests {
             play(&mut tracker, &mut now, 1, &[(0, 30)]);
         }
         assert_eq!((tracker.health(), tracker.stats().warn), (Some(Health::Down), true));
+        // Better, but not yet good: it stays down until below what warns.
+        play(&mut tracker, &mut now, 46, &[(0, 30)]);
+        assert!(tracker.stats().loss.is_some_and(|loss| (10..20).contains(&loss)), "{:?}", tracker.stats());
+        assert_eq!(tracker.health(), Some(Health::Down));
         play(&mut tracker, &mut now, 61, &[(0, 30)]);
         assert_eq!((tracker.health(), tracker.stats().loss), (Some(Health::Up), Some(0)));
         play(&mut tracker, &mut now, 61, &[(0, 600)]);

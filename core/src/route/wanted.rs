@@ -18,7 +18,7 @@ use crate::net::{Family, Prefix};
 
 pub mod layout;
 mod rules;
-mod way;
+pub(super) mod way;
 mod ways;
 
 #[cfg(test)]

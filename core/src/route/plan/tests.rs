@@ -71,6 +71,7 @@ fn from_the_ground_up_and_from_the_top_down() {
     let down = steps_of(&Wanted::default(), &world, &ours);
     assert_eq!(text(&down.steps[0]), "- 4000");
     assert_eq!(text(&down.steps[9]), "- default dev sixxs0 table sixxs0 proto palisade src 2a02::1");
+    assert_eq!(text(&down.steps[10]), "- unreachable default table sixxs0 metric 4294967295 proto palisade");
     run(&mut world, &down);
     assert_eq!(world, seed_world());
 }
@@ -159,7 +160,7 @@ prop_compose! {
         for (table, protocol, guard, to) in routes {
             let to = [prefix("0.0.0.0/0"), prefix("192.0.2.0/24"), prefix("::/0")][usize::try_from(to).unwrap()];
             let metric = if guard { LAST } else if to.family() == Family::V6 { 1024 } else { 0 };
-            let protocol = if table < 201 || table > 203 { Protocol::OURS } else { Protocol(protocol) };
+            let protocol = if !(201..=203).contains(&table) { Protocol::OURS } else { Protocol(protocol) };
             let hops = vec![Hop { link: 1, gateway: None, onlink: false, weight: 1 }];
             let route = Route { table: TableId(table), to, from: None, metric, tos: 0, kind: Kind::Unicast, hops, prefsrc: None, protocol };
             if !all.iter().any(|other| key(other) == key(&route)) {

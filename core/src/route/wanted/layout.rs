@@ -42,10 +42,10 @@ pub(super) struct Layout {
     base: u32,
     connections: u32,
     free: u32,
-    from_main: u32,
-    oif_main: u32,
-    from: u32,
-    oif: u32,
+    sources_main: u32,
+    interfaces_main: u32,
+    sources: u32,
+    interfaces: u32,
     policy: u32,
     end: u32,
 }
@@ -70,14 +70,14 @@ impl Layout {
         let marked = uplinks.min(Bits::of(spec.settings.mark_mask).most());
         let connections = marked.max(PROBES);
         let free = up(connections.saturating_add(1).saturating_add(marked), 100);
-        let from_main = up(free.saturating_add(free_rules.saturating_mul(2)), 100);
-        let oif_main = up(from_main.saturating_add(uplinks), 10);
-        let from = up(oif_main.saturating_add(uplinks), 100);
-        let oif = up(from.saturating_add(uplinks), 100);
-        let last = oif.saturating_add(uplinks);
+        let sources_main = up(free.saturating_add(free_rules.saturating_mul(2)), 100);
+        let interfaces_main = up(sources_main.saturating_add(uplinks), 10);
+        let sources = up(interfaces_main.saturating_add(uplinks), 100);
+        let interfaces = up(sources.saturating_add(uplinks), 100);
+        let last = interfaces.saturating_add(uplinks);
         let policy = up(last, 100);
         let end = if spec.policy(Policy::DEFAULT).is_some() { policy.saturating_add(2) } else { last };
-        Self { base: spec.settings.priority_base.0, connections, free, from_main, oif_main, from, oif, policy, end }
+        Self { base: spec.settings.priority_base.0, connections, free, sources_main, interfaces_main, sources, interfaces, policy, end }
     }
 
     const fn at(&self, block: u32, place: u32) -> Priority {
@@ -101,20 +101,20 @@ impl Layout {
         self.at(self.free, place.saturating_mul(2).saturating_add(1))
     }
 
-    pub(super) const fn from_main(&self, slot: u32) -> Priority {
-        self.at(self.from_main, slot)
+    pub(super) const fn sources_main(&self, slot: u32) -> Priority {
+        self.at(self.sources_main, slot)
     }
 
-    pub(super) const fn oif_main(&self, slot: u32) -> Priority {
-        self.at(self.oif_main, slot)
+    pub(super) const fn interfaces_main(&self, slot: u32) -> Priority {
+        self.at(self.interfaces_main, slot)
     }
 
-    pub(super) const fn from(&self, slot: u32) -> Priority {
-        self.at(self.from, slot)
+    pub(super) const fn sources(&self, slot: u32) -> Priority {
+        self.at(self.sources, slot)
     }
 
-    pub(super) const fn oif(&self, slot: u32) -> Priority {
-        self.at(self.oif, slot)
+    pub(super) const fn interfaces(&self, slot: u32) -> Priority {
+        self.at(self.interfaces, slot)
     }
 
     pub(super) const fn policy_main(&self) -> Priority {

@@ -89,12 +89,12 @@ impl<'a> Rules<'a> {
         }
         for source in way.sources(family) {
             let from = Selector { from: Some(source), ..Selector::default() };
-            self.add(family, layout.from_main(slot), from.clone(), Todo::Suppress);
-            self.add(family, layout.from(slot), from, Todo::Lookup(table));
+            self.add(family, layout.sources_main(slot), from.clone(), Todo::Suppress);
+            self.add(family, layout.sources(slot), from, Todo::Lookup(table));
         }
         let oif = Selector { oif: Some(way.uplink.interface.clone()), ..Selector::default() };
-        self.add(family, layout.oif_main(slot), oif.clone(), Todo::Suppress);
-        self.add(family, layout.oif(slot), oif, Todo::Lookup(table));
+        self.add(family, layout.interfaces_main(slot), oif.clone(), Todo::Suppress);
+        self.add(family, layout.interfaces(slot), oif, Todo::Lookup(table));
     }
 
     fn free(&mut self, healths: &Healths) {

@@ -10,7 +10,7 @@ use crate::net::{Addr, Family, Prefix};
 const BOOT: Protocol = Protocol(3);
 
 /// The default route's prefix.
-pub(super) fn everywhere(family: Family) -> Prefix {
+pub(in super::super) fn everywhere(family: Family) -> Prefix {
     match family {
         Family::V4 => Prefix::host(Addr::UNSPECIFIED).widen(0),
         Family::V6 => Prefix::host(Addr::from(std::net::Ipv6Addr::UNSPECIFIED)).widen(0),
@@ -18,7 +18,7 @@ pub(super) fn everywhere(family: Family) -> Prefix {
 }
 
 /// The metric of a route that names none, as the kernel keeps it.
-pub(super) const fn usual_metric(family: Family) -> u32 {
+pub(in super::super) const fn usual_metric(family: Family) -> u32 {
     match family {
         Family::V4 => 0,
         Family::V6 => 1024,
@@ -26,14 +26,14 @@ pub(super) const fn usual_metric(family: Family) -> u32 {
 }
 
 /// One uplink as it is now.
-pub(super) struct Way<'a> {
-    pub(super) uplink: &'a Uplink,
+pub(in super::super) struct Way<'a> {
+    pub(in super::super) uplink: &'a Uplink,
     world: &'a World,
     link: Option<&'a Link>,
 }
 
 impl<'a> Way<'a> {
-    pub(super) fn of(uplink: &'a Uplink, world: &'a World) -> Self {
+    pub(in super::super) fn of(uplink: &'a Uplink, world: &'a World) -> Self {
         Self { uplink, world, link: world.link(&uplink.interface) }
     }
 
@@ -53,7 +53,7 @@ impl<'a> Way<'a> {
 
     /// Whether the uplink is for that family: it has a source or a network of it, or a next hop for it is declared. A
     /// point-to-point link alone says nothing of families, unless its addresses are followed.
-    pub(super) fn uses(&self, family: Family) -> bool {
+    pub(in super::super) fn uses(&self, family: Family) -> bool {
         let named = self.fixed().iter().chain(&self.uplink.subnets).any(|prefix| prefix.family() == family);
         named
             || match self.gateway(family) {
@@ -64,12 +64,12 @@ impl<'a> Way<'a> {
     }
 
     /// The families it is for that this kernel has.
-    pub(super) fn families(&self) -> impl Iterator<Item = Family> {
+    pub(in super::super) fn families(&self) -> impl Iterator<Item = Family> {
         [Family::V4, Family::V6].into_iter().filter(|family| self.uses(*family) && self.world.has(*family))
     }
 
     /// Whose packets are its own, sorted.
-    pub(super) fn sources(&self, family: Family) -> Vec<Prefix> {
+    pub(in super::super) fn sources(&self, family: Family) -> Vec<Prefix> {
         let own = self.fixed().iter().chain(&self.uplink.subnets).copied();
         let mut all: Vec<Prefix> = own.chain(self.followed().map(|address| Prefix::host(address.addr))).collect();
         all.retain(|prefix| prefix.family() == family && prefix.len() > 0);
@@ -86,7 +86,7 @@ impl<'a> Way<'a> {
     }
 
     /// Why nothing can leave by its link now.
-    pub(super) fn obstacle(&self) -> Option<&'static str> {
+    pub(in super::super) fn obstacle(&self) -> Option<&'static str> {
         match self.link {
             None => Some("interface absent"),
             Some(link) if !link.up => Some("interface down"),
@@ -96,7 +96,7 @@ impl<'a> Way<'a> {
     }
 
     /// Its way out, or why it has none now.
-    pub(super) fn hop(&self, family: Family) -> Result<Hop, String> {
+    pub(in super::super) fn hop(&self, family: Family) -> Result<Hop, String> {
         let (None, Some(link)) = (self.obstacle(), self.link) else {
             return Err(self.obstacle().unwrap_or("interface absent").to_owned());
         };
@@ -149,7 +149,7 @@ impl<'a> Way<'a> {
 
     /// The source of what leaves by its default route without one: its only address wherever on this host it is, or the
     /// first of several on the interface. Only one that the kernel would take.
-    pub(super) fn prefsrc(&self, family: Family) -> Option<Addr> {
+    pub(in super::super) fn prefsrc(&self, family: Family) -> Option<Addr> {
         let index = self.link.map(|link| link.index);
         if self.uplink.source == Sources::Auto {
             let usable = || self.followed().filter(|address| address.usable() && address.addr.family() == family);
@@ -167,7 +167,7 @@ impl<'a> Way<'a> {
     }
 
     /// What is amiss with its own addresses. Their rules stand all the same.
-    pub(super) fn troubles(&self, family: Family) -> Vec<String> {
+    pub(in super::super) fn troubles(&self, family: Family) -> Vec<String> {
         let mut troubles: Vec<String> = Vec::new();
         for source in self.fixed().iter().filter(|prefix| prefix.is_host() && prefix.family() == family).map(Prefix::addr) {
             let there: Vec<&Address> = self.world.addresses.iter().filter(|address| address.addr == source).collect();
@@ -184,14 +184,14 @@ impl<'a> Way<'a> {
     }
 
     /// Its default route in a table, by that hop.
-    pub(super) fn default_route(&self, family: Family, table: TableId, hop: Hop, protocol: Protocol) -> Route {
+    pub(in super::super) fn default_route(&self, family: Family, table: TableId, hop: Hop, protocol: Protocol) -> Route {
         let prefsrc = self.prefsrc(family);
         let (to, metric) = (everywhere(family), usual_metric(family));
         Route { table, to, from: None, metric, tos: 0, kind: Kind::Unicast, hops: vec![hop], prefsrc, protocol }
     }
 
     /// What its default route will look like, as far as it is known.
-    pub(super) fn future(&self, family: Family, table: TableId, names: &Names, protocol: Protocol) -> String {
+    pub(in super::super) fn future(&self, family: Family, table: TableId, names: &Names, protocol: Protocol) -> String {
         let gateway = match self.gateway(family) {
             Gateway::Addr(gateway) => Some(gateway),
             _ => None,
