@@ -158,7 +158,7 @@ fn user(status: &[u8]) -> Option<u32> {
 }
 
 /// The inodes of the sockets a process holds.
-fn sockets(process: &Path) -> impl Iterator<Item = u32> {
+pub(crate) fn sockets(process: &Path) -> impl Iterator<Item = u32> {
     fs::read_dir(process.join("fd")).into_iter().flatten().take(MOST_DESCRIPTORS).flatten().filter_map(|fd| {
         let link = fs::read_link(fd.path()).ok()?;
         link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()

@@ -8,11 +8,13 @@
 //! | [`marks`] | connection marks and leak counters, in a table of nftables of our own |
 //! | [`sysctl`] | switches below /proc/sys/net |
 //! | [`names`] | what tables are called, for `ip` |
+//! | [`udp`] | servers that would answer from the wrong address |
 
 mod linux;
 pub mod marks;
 pub mod names;
 pub mod sysctl;
+pub mod udp;
 mod watch;
 mod wire;
 
