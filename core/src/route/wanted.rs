@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use super::routes::Route;
 use super::rule::Rule;
-use super::spec::{Guard, Member, Spec};
+use super::spec::{Guard, Member, Spec, Uplink};
 use super::words::{Mark, Mask};
-use super::world::World;
-use crate::net::{Family, Prefix};
+use super::world::{Address, Link, World};
+use crate::net::{Addr, Family, Prefix};
 
 pub mod layout;
 mod rules;
@@ -107,7 +107,7 @@ pub type Chosen = BTreeMap<Arc<str>, Vec<Member>>;
 /// The health of every uplink: its link must work, and its probes (if it has any) must not say that it is down.
 pub fn healths(spec: &Spec, world: &World, probes: &Healths) -> Healths {
     let of = |name: &Arc<str>, interface: &str| {
-        let works = world.link(interface).is_some_and(super::world::Link::works);
+        let works = world.link(interface).is_some_and(Link::works);
         let up = works && probes.get(name) != Some(&Health::Down);
         (Arc::clone(name), if up { Health::Up } else { Health::Down })
     };
@@ -115,9 +115,22 @@ pub fn healths(spec: &Spec, world: &World, probes: &Healths) -> Healths {
 }
 
 /// Who leaves by an uplink now: its declared sources and subnets, or the addresses that `source = "auto"` follows.
-pub fn sources(uplink: &super::spec::Uplink, world: &World) -> Vec<Prefix> {
+pub fn sources(uplink: &Uplink, world: &World) -> Vec<Prefix> {
     let way = way::Way::of(uplink, world);
     way.families().flat_map(|family| way.sources(family)).collect()
+}
+
+/// The address that what it asks a target of this family has: stable ones first.
+pub fn source_of(uplink: &Uplink, world: &World, family: Family) -> Option<Addr> {
+    let link = world.link(&uplink.interface)?;
+    let sources = sources(uplink, world);
+    let good = |address: &&Address| {
+        address.usable() && address.addr.family() == family && sources.iter().any(|source| source.contains(address.addr))
+    };
+    let mut all: Vec<_> = world.addresses_of(link.index).filter(good).collect();
+    // Stable ones first: a privacy address is another one tomorrow.
+    all.sort_by_key(|address| (address.temporary, address.deprecated));
+    all.first().map(|address| address.addr)
 }
 
 /// What should stand on this host, as it is now.

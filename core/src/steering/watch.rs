@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::{Action, Probe, Steering, text};
 use crate::net::{Addr, Family, Prefix};
 use crate::route::lookup::{Answer, Question};
-use crate::route::spec::{Track, Uplink};
+use crate::route::spec::Track;
 use crate::route::track::Tracker;
-use crate::route::wanted::{Health, Healths, connection_mark, healths, probe_mark, sources, wanted};
-use crate::route::world::{Address, World};
+use crate::route::wanted::{Health, Healths, connection_mark, healths, probe_mark, source_of, sources, wanted};
 use crate::route::{Kind, Mark, Mask};
 use crate::time::{Now, Span, Tick};
 
@@ -226,17 +225,4 @@ fn worse(before: &Answer, after: &Answer) -> bool {
         (Answer::Route(before), Answer::NoWay(_)) => before.kind == Kind::Unicast,
         (Answer::NoWay(_), _) => false,
     }
-}
-
-/// The source of its probes to a target of this family.
-fn source_of(uplink: &Uplink, world: &World, family: Family) -> Option<Addr> {
-    let link = world.link(&uplink.interface)?;
-    let sources = sources(uplink, world);
-    let good = |address: &&Address| {
-        address.usable() && address.addr.family() == family && sources.iter().any(|source| source.contains(address.addr))
-    };
-    let mut all: Vec<_> = world.addresses_of(link.index).filter(good).collect();
-    // Stable ones first: a privacy address is another one tomorrow.
-    all.sort_by_key(|address| (address.temporary, address.deprecated));
-    all.first().map(|address| address.addr)
 }

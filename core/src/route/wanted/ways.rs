@@ -137,12 +137,12 @@ pub(super) fn marks(spec: &Spec, ways: &[Way<'_>]) -> Option<Marks> {
             Guard::Off => Vec::new(),
             Guard::Count | Guard::Drop => way.families().flat_map(|family| way.sources(family)).collect(),
         };
-        let needed = connection.is_some() || guard != Guard::Off;
         let (name, interface) = (Arc::clone(&way.uplink.name), way.uplink.interface.clone());
-        needed.then_some(Marked { name, interface, connection, sources, guard })
+        Marked { name, interface, connection, sources, guard }
     };
-    let uplinks: Vec<Marked> = ways.iter().filter_map(marked).collect();
-    (!uplinks.is_empty()).then_some(Marks { mask: spec.settings.mark_mask, uplinks })
+    // All of them: what leaves by the interface of one may be a leak of another.
+    let uplinks: Vec<Marked> = ways.iter().map(marked).collect();
+    uplinks.iter().any(|uplink| uplink.connection.is_some() || uplink.guard != Guard::Off).then_some(Marks { mask: spec.settings.mark_mask, uplinks })
 }
 
 /// The kernel's switches that the spec needs otherwise than they come.

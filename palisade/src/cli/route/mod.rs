@@ -1,5 +1,6 @@
 //! `palisade route`.
 
+mod check;
 mod explain;
 mod show;
 
@@ -50,6 +51,8 @@ enum RouteVerb {
     Revert,
     /// Each uplink: whether it is up, its sources, its answers, what is pending
     Status,
+    /// Prove each uplink: rules, routes, answers from its own source, what would answer from a wrong one. Exit code 1: something fails
+    Check(check::Check),
     /// Trace a packet through all rules, ours and others'
     Explain(explain::Explain),
     /// Take every rule and route of ours away. The journal keeps what was applied: `revert` is a way back
@@ -69,6 +72,7 @@ impl RouteArgs {
             RouteVerb::Confirm => done(global, RouteRequest::Confirm, "confirmed"),
             RouteVerb::Revert => done(global, RouteRequest::Revert, "taken back"),
             RouteVerb::Status => show::status(global),
+            RouteVerb::Check(check) => check.run(global),
             RouteVerb::Explain(explain) => explain.run(global),
             RouteVerb::Release { dry_run: true } => plan(global, RouteRequest::Plan { text: show_routing(&Config::builtin()) }),
             RouteVerb::Release { dry_run: false } => done(global, RouteRequest::Release, "released"),
