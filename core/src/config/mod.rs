@@ -8,6 +8,7 @@
 //! | `mean` | `raw` and the built-in defaults to [`Config`]: what can only be checked together |
 //! | `backends` | all of `[backend]`: what single firewalls are told |
 //! | `feeds` | all of `[feed.NAME]`: block lists that are followed |
+//! | `routing` | uplinks, rules, policies, tunnels and budgets |
 //! | `show` | [`Config`] back to TOML |
 
 mod backends;
@@ -17,6 +18,7 @@ mod feeds;
 mod mean;
 mod nearest;
 mod raw;
+mod routing;
 mod show;
 mod values;
 mod walk;
@@ -25,7 +27,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use backends::{
@@ -34,17 +36,16 @@ pub use backends::{
 pub use defaults::signature;
 pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
 pub use feeds::{Feed, FeedSource};
-pub use show::show;
+pub use show::{show, show_routing};
 
 use crate::attack::JailName;
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::Policy;
 use crate::net::Prefix;
+use crate::route::Spec;
+use crate::route::tunnels::{Budget, Tunnel};
 use crate::time::Term;
-
-/// STUB
-pub fn show_routing(_: &Config) -> String { String::new() }
 
 /// A valid configuration. There is no other way to one than through the reader in this module.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +56,7 @@ pub struct Config {
     limits: LimitsSection,
     jails: BTreeMap<JailName, Jail>,
     feeds: BTreeMap<Arc<str>, Feed>,
+    routing: routing::Routing,
 }
 
 impl Config {
@@ -78,18 +80,33 @@ impl Config {
         }
     }
 
-    /// STUB
+    /// Reads the text that [`show_routing`] writes: what is applied of routing is kept so.
     ///
     /// # Errors
-    /// STUB
-    pub fn read_routing(_text: &str, _name: &str) -> Result<crate::route::Spec, ConfigErrors> {
-        Ok(crate::route::Spec::default())
+    /// As [`Config::read`]; other sections than those are not looked at.
+    pub fn read_routing(text: &str, name: &str) -> Result<Spec, ConfigErrors> {
+        Self::read(&[(name.to_owned(), text.to_owned())], &[]).map(|config| config.routing.spec)
     }
 
-    /// STUB
-    pub fn routing(&self) -> &crate::route::Spec { unimplemented!() }
-    /// STUB
-    pub fn resolve_users(&mut self, _: impl Fn(&str) -> Option<u32>) -> std::collections::BTreeSet<String> { unimplemented!() }
+    /// `[routing]`, `[uplink]`, `[[rule]]`, `[policy]`.
+    pub const fn routing(&self) -> &Spec {
+        &self.routing.spec
+    }
+
+    /// Every `[tunnel.NAME]`.
+    pub const fn tunnels(&self) -> &BTreeMap<Arc<str>, Tunnel> {
+        &self.routing.tunnels
+    }
+
+    /// Every `[budget.NAME]`.
+    pub const fn budgets(&self) -> &BTreeMap<Arc<str>, Budget> {
+        &self.routing.budgets
+    }
+
+    /// Puts the numbers of users in the place of their names in `[[rule]]`, and tells which names have none.
+    pub fn resolve_users(&mut self, number: impl Fn(&str) -> Option<u32>) -> BTreeSet<String> {
+        self.routing.spec.resolve_users(number)
+    }
 
     /// What holds with no file at all.
     pub fn builtin() -> Self {

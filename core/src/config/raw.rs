@@ -6,6 +6,7 @@ use super::AutoAllow;
 use super::backends::Setting;
 use super::error::{At, Place};
 use super::feeds::RawFeed;
+use super::routing::RawRouting;
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Spread};
@@ -13,9 +14,10 @@ use crate::net::Prefix;
 use crate::time::{Span, Term};
 
 /// The tables of this build.
-pub(super) const TABLES: &[&str] = &["ban", "backend", "allow", "limits", "jail", "feed"];
+pub(super) const TABLES: &[&str] =
+    &["ban", "backend", "allow", "limits", "jail", "feed", "routing", "uplink", "rule", "policy", "tunnel", "budget"];
 /// Tables that are still to come.
-pub(super) const LATER_TABLES: &[&str] = &["conntrack", "routing", "uplink", "tunnel", "budget", "rule", "policy"];
+pub(super) const LATER_TABLES: &[&str] = &["conntrack"];
 /// Keys of `[ban]` that each jail may override.
 pub(super) const POLICY_KEYS: &[&str] =
     &["ban_time", "find_time", "max_retry", "escalate", "ipv4_prefix", "ipv6_prefix", "spread", "kill_states"];
@@ -48,6 +50,7 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     pub(super) jails: BTreeMap<String, RawJail>,
     pub(super) feeds: BTreeMap<String, RawFeed>,
+    pub(super) routing: RawRouting,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +128,7 @@ impl Raw {
         for (name, feed) in later.feeds {
             self.feeds.entry(name).or_default().merge(feed);
         }
+        self.routing.merge(later.routing);
     }
 }
 

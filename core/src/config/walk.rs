@@ -12,6 +12,7 @@ use super::raw::{
     ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_JAIL_KEYS, LATER_TABLES, LIMITS_KEYS, POLICY_KEYS,
     Raw, RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
 };
+use super::routing::{self, BUDGET_KEYS, RULE_KEYS, SETTINGS_KEYS, TUNNEL_KEYS, UPLINK_KEYS};
 use super::values::{Bounds, Reading, TimeBounds, Value};
 use super::words::{self, Wrong};
 use crate::bans::backend::Backend;
@@ -62,13 +63,19 @@ const LINE: Bounds = Bounds { low: 256, high: 1024 * 1024, why: "log lines fit i
 const HOSTS_DEFAULT: u32 = 4;
 
 /// Where keys belong that were written elsewhere.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("[ban]", POLICY_KEYS),
     ("[ban]", BAN_KEYS),
     ("[allow]", ALLOW_KEYS),
     ("[limits]", LIMITS_KEYS),
     ("[jail.NAME]", JAIL_KEYS),
     ("[feed.NAME]", FEED_KEYS),
+    ("[routing]", SETTINGS_KEYS),
+    ("[uplink.NAME]", UPLINK_KEYS),
+    ("[policy.NAME]", routing::POLICY_KEYS),
+    ("[tunnel.NAME]", TUNNEL_KEYS),
+    ("[budget.NAME]", BUDGET_KEYS),
+    ("[[rule]]", RULE_KEYS),
 ];
 
 pub(super) type Key<'t> = Spanned<DeString<'t>>;
@@ -116,6 +123,7 @@ impl Reading<'_> {
                 "limits" => raw.limits = self.section(key, value).map(|table| self.limits(table)).unwrap_or_default(),
                 "jail" => self.jails(value, &mut raw),
                 "feed" => self.feeds(value, &mut raw),
+                _ if self.routing(key, value, &mut raw) => {}
                 later if LATER_TABLES.contains(&later) => self.tell(&key.span(), Problem::Later(format!("[{later}]")), None),
                 _ => self.unknown_at_top(key, value),
             }
@@ -392,7 +400,7 @@ impl Reading<'_> {
 }
 
 impl<T> At<T> {
-    fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
         At { value: f(self.value), at: self.at }
     }
 }

@@ -1,5 +1,6 @@
 //! What the config declares of routing: `[routing]`, `[uplink.NAME]`, `[[rule]]`, `[policy.NAME]`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::rule::Selector;
@@ -40,6 +41,19 @@ impl Spec {
     /// The tables that are ours.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         self.uplinks.iter().filter_map(|uplink| uplink.table.as_ref()).chain(self.policies.iter().map(|policy| &policy.table))
+    }
+
+    /// Puts the numbers of users in the place of their names, and tells which names have none.
+    pub fn resolve_users(&mut self, number: impl Fn(&str) -> Option<u32>) -> BTreeSet<String> {
+        let mut unknown = BTreeSet::new();
+        for rule in &mut self.rules {
+            let Some(name) = &rule.user else { continue };
+            match number(name) {
+                Some(uid) => (rule.selector.uid, rule.user) = (Some((uid, uid)), None),
+                None => _ = unknown.insert(name.to_string()),
+            }
+        }
+        unknown
     }
 
     /// What they are called.
@@ -214,6 +228,8 @@ pub struct FreeRule {
     pub families: Families,
     /// Which packets.
     pub selector: Selector,
+    /// A user's name whose number is not known yet: until it is, the rule is for nobody.
+    pub user: Option<Arc<str>>,
     /// What is done with them.
     pub action: FreeAction,
     /// Only while these uplinks are so.

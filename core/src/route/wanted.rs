@@ -26,7 +26,7 @@ pub(super) mod made;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{connection_mark, priorities_needed, probe_mark, unmarkable};
+pub use layout::{connection_mark, priorities_needed, probe_mark, twin, unmarkable};
 
 /// How an uplink is, as its probes and its link say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

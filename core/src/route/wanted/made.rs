@@ -122,6 +122,7 @@ pub(in super::super) fn free(action: FreeAction) -> FreeRule {
         name: None,
         families: Families::Only(Family::V4),
         selector: Selector::default(),
+        user: None,
         action,
         when: Vec::new(),
         priority: None,

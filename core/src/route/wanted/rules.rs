@@ -104,7 +104,8 @@ impl<'a> Rules<'a> {
                 place += 1;
                 self.layout.free(place - 1)
             });
-            if rule.when.iter().all(|(name, condition)| holds(healths.get(name), *condition)) {
+            // Without its user's number it would be for everybody.
+            if rule.user.is_none() && rule.when.iter().all(|(name, condition)| holds(healths.get(name), *condition)) {
                 for family in rule.families.each().filter(|family| self.world.has(*family)) {
                     self.free_rule(rule, family, own);
                 }
