@@ -32,7 +32,7 @@ const TICKS: f64 = 100.0;
 fn links(count: u32) -> String {
     let mut text = String::new();
     for n in 0..count {
-        let _ = writeln!(text, "link add d{n} type dummy\nlink set d{n} up\naddr add 2001:db8:{n:x}::1/128 dev d{n} nodad");
+        let _ = writeln!(text, "link add d{n} type veth peer name p{n}\nlink set p{n} up\nlink set d{n} up\naddr add 2001:db8:{n:x}::1/128 dev d{n} nodad");
     }
     text
 }

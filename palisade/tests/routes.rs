@@ -142,7 +142,7 @@ fn what_others_remove_is_put_back() {
 fn wg_quick_comes_and_goes_around_us_in_both_orders() {
     // What wg-quick runs (wg-quick(8), linux.bash): a catch-all without priorities, and away with it, in a loop that
     // asks `ip` whether there still is a rule like its own.
-    let up = "ip link add wg0 type dummy; ip link set wg0 up; ip -6 route add ::/0 dev wg0 table 51820; \
+    let up = "ip link add wg0 type veth peer name wg0-far; ip link set wg0-far up; ip link set wg0 up; ip -6 route add ::/0 dev wg0 table 51820; \
               ip -6 rule add not fwmark 51820 table 51820; ip -6 rule add table main suppress_prefixlength 0";
     let down = "while ip -6 rule show | grep -q 'lookup 51820'; do ip -6 rule delete table 51820; done; \
                 while ip -6 rule show | grep -q 'from all lookup main suppress_prefixlength 0'; do ip -6 rule delete table main suppress_prefixlength 0; done; \

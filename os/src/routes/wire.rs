@@ -110,8 +110,10 @@ pub(super) const RTA_TABLE: u16 = rta::TABLE;
 const ONLINK: u8 = 4;
 /// `RTM_F_CLONED`: a cache entry, no route.
 const CLONED: u32 = 0x200;
-/// `RTM_F_LOOKUP_TABLE`, `RTM_F_FIB_MATCH`: answer with the matching entry and its table.
-const FIB_MATCH: u32 = 0x1000 | 0x2000;
+/// `RTM_F_FIB_MATCH`: answer with the matching entry. IPv6 then tells its table by itself and refuses to be asked for it;
+/// IPv4 tells it with `RTM_F_LOOKUP_TABLE`.
+const FIB_MATCH: u32 = 0x2000;
+const LOOKUP_TABLE: u32 = 0x1000;
 /// `RT_SCOPE_LINK`.
 const SCOPE_LINK: u8 = 253;
 /// What IPv6 makes of metric 0 (`IP6_RT_PRIO_USER`, net/ip6_route.h).
@@ -471,7 +473,8 @@ pub(super) fn normal(mut route: Route) -> Route {
 /// The header of a question for a packet's way.
 pub(super) fn question_head(question: &Question) -> [u8; RTMSG] {
     let family = question.to.family();
-    let [f0, f1, f2, f3] = FIB_MATCH.to_ne_bytes();
+    let flags = if family == Family::V4 { FIB_MATCH | LOOKUP_TABLE } else { FIB_MATCH };
+    let [f0, f1, f2, f3] = flags.to_ne_bytes();
     let from = question.from.map_or(0, |from| from.family().bits());
     [family_byte(Some(family)), family.bits(), from, 0, 0, 0, 0, 0, f0, f1, f2, f3]
 }

@@ -7,10 +7,15 @@ use palisade_os::privileges::{self, Cap, Children};
 
 /// Keeps of root's power what enforcing and reading logs need. Not where the store belongs to
 /// somebody else than root, whose files root could then not write; and not where the firewall is a file of
-/// somebody's or a program, which may need any of them.
-pub(super) fn give_up(state: &std::path::Path, backend: Backend) {
+/// somebody's or a program, which may need any of them; nor where tunnels are clients that are started.
+pub(super) fn give_up(state: &std::path::Path, backend: Backend, clients: bool) {
+    if clients {
+        tracing::info!("[tunnel] has clients to start: no rights are given up, as they may need any of them");
+        return;
+    }
+    // A raw socket is what an uplink's probes go out by.
     let (keep, children): (&[Cap], _) = match backend {
-        Backend::Nftables | Backend::Memory => (&[Cap::NetAdmin, Cap::DacReadSearch], Children::None),
+        Backend::Nftables | Backend::Memory => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::None),
         // A raw socket is how legacy iptables speaks to its tables (iptables/libiptc).
         Backend::Ipset | Backend::Iptables => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::Same),
         Backend::Pf | Backend::Ipfw | Backend::Hosts | Backend::Nginx | Backend::Command => {

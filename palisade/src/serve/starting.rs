@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use palisade_core::attack::JailName;
 use palisade_core::bans::backend::Backend;
 use palisade_core::brain::{Action, Event, Mode};
+use palisade_core::route::tunnels::TunnelKind;
 use palisade_core::time::Span;
 use palisade_os::block::detect::{self, Look};
 use palisade_os::block::{Blocker, Read};
@@ -70,7 +71,8 @@ impl House {
         }
         let listener = control::listen(&places.socket()).with_context(|| format!("cannot listen on {}", places.socket().display()))?;
         // Everything that needs more rights than enforcing does is open now.
-        rights::give_up(&places.state, backend);
+        let clients = house.config.tunnels().values().any(|tunnel| matches!(tunnel.kind, TunnelKind::Exec(_)));
+        rights::give_up(&places.state, backend, clients);
         let keep = open::keep_of(&house.config);
         let (out, inbox) = (
             wall::Outlets {

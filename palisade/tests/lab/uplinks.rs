@@ -142,7 +142,7 @@ pub fn policy(space: &Space) -> String {
 pub fn rules(space: &Space, family: u8) -> Vec<String> {
     let all = space.sh(&format!("ip -{family} -N rule"));
     let ours = all.lines().filter(|line| line.contains("proto 80"));
-    ours.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").replace(" proto 80", "")).collect()
+    ours.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").replace(" proto 80", "").replace(" [detached]", "")).collect()
 }
 
 /// How many changes the program would make.

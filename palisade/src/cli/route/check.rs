@@ -24,7 +24,7 @@ use palisade_core::time::Tick;
 use palisade_os::probe::Prober;
 use palisade_os::routes::{self, Read, Router, marks, sysctl, udp};
 use palisade_os::wake::poll;
-use palisade_os::{clock, errors};
+use palisade_os::clock;
 use serde_json::json;
 
 use crate::cli::ask::{served, usage};
