@@ -96,6 +96,11 @@ impl Tracker {
         }
     }
 
+    /// How long from one round to the next.
+    pub const fn interval(&self) -> Span {
+        self.interval
+    }
+
     fn quorum(&self) -> usize {
         self.track.quorum.clamp(1, self.track.targets.len().max(1))
     }

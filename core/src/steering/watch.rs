@@ -27,6 +27,8 @@ pub(super) struct Watched {
     mark: Option<Mark>,
     /// The sources its probes were last sent from.
     from: BTreeMap<Family, Addr>,
+    /// When one was answered last, or its sockets were made anew.
+    heard: Tick,
 }
 
 impl Watched {
@@ -75,6 +77,7 @@ impl Steering {
                 tracker: Tracker::new(track, uplink.metered, now.tick),
                 mark,
                 from: BTreeMap::new(),
+                heard: now.tick,
             });
             self.watched.insert(Arc::clone(&uplink.name), watched);
         }
@@ -92,7 +95,12 @@ impl Steering {
             for (to, seq) in watched.tracker.due(now.tick) {
                 let uplink = self.spec.uplink(name);
                 let Some(from) = uplink.and_then(|uplink| source_of(uplink, &self.world, to.family())) else { continue };
-                if watched.from.insert(to.family(), from).is_some_and(|old| old != from) {
+                let moved = watched.from.insert(to.family(), from).is_some_and(|old| old != from);
+                // Probes of one socket are one connection to the kernel, and address translation that was chosen for its
+                // first packet (by the wrong way, before our rules stood) stays with it: a new socket is a new one.
+                let deaf = now.tick >= watched.heard.plus(watched.track.timeout).plus(watched.tracker.interval());
+                if moved || deaf {
+                    watched.heard = now.tick;
                     probes.push(Action::Unprobe(Arc::clone(name)));
                 }
                 probes.push(Action::Probe(Probe { uplink: Arc::clone(name), from: Some(from), mark: watched.mark, to, seq }));
@@ -111,13 +119,11 @@ impl Steering {
     }
 
     pub(super) fn echo(&mut self, uplink: &str, target: Addr, seq: u16, now: Now) {
-        let tracker = if uplink == CONTROL_NAME {
-            self.guarded.control.as_mut()
-        } else {
-            self.watched.get_mut(uplink).map(|watched| &mut watched.tracker)
-        };
-        if let Some(tracker) = tracker {
-            tracker.answered(target, seq, now.tick);
+        if let Some(watched) = self.watched.get_mut(uplink) {
+            watched.heard = now.tick;
+            watched.tracker.answered(target, seq, now.tick);
+        } else if let Some(control) = self.guarded.control.as_mut().filter(|_| uplink == CONTROL_NAME) {
+            control.answered(target, seq, now.tick);
         }
     }
 
