@@ -86,7 +86,7 @@ fn an_interface_may_come_late_and_come_again() {
     let applied = house.expect(0, "route apply");
     assert!(applied.out.contains("default dev sixxs0 table sixxs0 proto palisade   (pending: interface absent)"), "{applied:?}");
     assert_eq!(rules(&world.lab.victim, 6), STANDING, "the rules wait for the interfaces, not the other way round");
-    let index = || world.lab.victim.sh("cat /sys/class/net/sixxs0/ifindex");
+    let index = || world.lab.victim.sh("ip -o link show sixxs0 | cut -d: -f1");
     let mut indexes = Vec::new();
     for _ in 0..5 {
         (0..2).for_each(|n| world.connect(n));

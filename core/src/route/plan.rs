@@ -20,7 +20,7 @@ use super::world::World;
 use crate::net::Prefix;
 
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 

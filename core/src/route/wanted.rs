@@ -22,7 +22,7 @@ pub(super) mod way;
 mod ways;
 
 #[cfg(test)]
-pub(super) mod made;
+pub(crate) mod made;
 #[cfg(test)]
 mod tests;
 

@@ -84,7 +84,7 @@ impl Steering {
     }
 
     fn revert(&mut self, id: u64, now: Now) -> Result<(), (u8, String)> {
-        if self.journal.standing().is_none() {
+        if self.journal.standing().is_none() && self.journal.history.is_empty() {
             return Err((1, "nothing was applied that could be taken back".to_owned()));
         }
         self.change(id, now, |journal| _ = journal.go_back());

@@ -112,15 +112,16 @@ impl Journal {
         Some(trial.set)
     }
 
-    /// Goes back: from what is on trial to what was confirmed, else from that to the one before, and from the first to
-    /// nothing. The set that is left; `None`: there is none to go back from.
-    pub fn go_back(&mut self) -> Option<Set> {
-        if let Some(trial) = self.trial.take() {
-            return Some(trial.set);
+    /// Goes back: from what is on trial to what was confirmed, else to the set before, and from the first to nothing.
+    /// Whether there was anything to go back from or to.
+    pub fn go_back(&mut self) -> bool {
+        if self.trial.take().is_some() {
+            return true;
         }
-        let left = self.confirmed.take()?;
-        self.confirmed = self.history.pop();
-        Some(left)
+        let before = self.history.pop();
+        let any = before.is_some() || self.confirmed.is_some();
+        self.confirmed = before;
+        any
     }
 
     /// Nothing is to stand any more.
@@ -170,9 +171,17 @@ mod tests {
         assert_eq!(journal.confirm_trial().unwrap().text, "b");
         assert_eq!(journal.confirm_trial(), None);
         journal.confirm(set("c"));
-        let left: Vec<String> = std::iter::from_fn(|| journal.go_back()).map(|set| set.text).collect();
-        assert_eq!(left, ["c", "b", "a"]);
-        assert_eq!(journal.standing(), None);
+        let standing = |journal: &Journal| journal.standing().map(|set| set.text.clone());
+        let mut left = vec![standing(&journal)];
+        while journal.go_back() {
+            left.push(standing(&journal));
+        }
+        assert_eq!(left, [Some("c"), Some("b"), Some("a"), None].map(|text| text.map(str::to_owned)));
+        // From a release too.
+        journal.confirm(set("d"));
+        journal.release();
+        assert!(journal.standing().is_none() && journal.go_back());
+        assert_eq!(journal.standing().unwrap().text, "d");
     }
 
     #[test]

@@ -194,10 +194,9 @@ impl Steering {
 
     /// Goes back from what is on trial.
     fn take_back(&mut self, why: &str, now: Now) {
-        if self.journal.trial.is_none() {
+        if self.journal.trial.is_none() || !self.journal.go_back() {
             return;
         }
-        let _ = self.journal.go_back();
         self.keep();
         self.tell(&format!("the set on trial is taken back: {why}"));
         self.stand(now);

@@ -172,15 +172,16 @@ impl Steering {
     /// The plan, and after it the removal of what earlier sets left under another protocol or elsewhere.
     fn plan_for(&self, round: &Round, ours: &Ours, marks: bool, switches: &BTreeMap<String, String>) -> Plan {
         let held = |path: &str| switches.get(path).cloned();
-        let (mut joined, mut apart) = (ours.clone(), Vec::new());
+        // What has the same protocol number is looked for at once, or it would be removed twice.
+        let mut groups = vec![ours.clone()];
         for earlier in self.ours.iter().chain([&Ours::of(&self.spec)]) {
-            match joined.join(earlier) {
-                Some(both) => joined = both,
-                None => apart.push(earlier.clone()),
+            match groups.iter_mut().find_map(|group| Some((group.join(earlier)?, group))) {
+                Some((both, group)) => *group = both,
+                None => groups.push(earlier.clone()),
             }
         }
-        let mut all = plan(&round.wanted, &round.world, &joined, marks, &held);
-        for earlier in &apart {
+        let mut all = plan(&round.wanted, &round.world, &groups[0], marks, &held);
+        for earlier in &groups[1..] {
             all.steps.extend(plan(&Wanted::default(), &round.world, earlier, true, &held).steps);
         }
         let back = |(path, value): (&String, &String)| {

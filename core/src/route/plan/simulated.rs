@@ -10,7 +10,7 @@ use super::Step;
 /// Rules: added behind those of the same priority; one that is the same in everything, protocol included, is refused.
 /// Removed is the first that has all that was sent; we send all. Routes: one of the same table, prefix, type of service and
 /// metric is refused, whoever made it; removed is the first of that key with the same kind, hops and protocol.
-pub(super) fn apply(world: &mut World, step: &Step) -> Result<(), &'static str> {
+pub(crate) fn apply(world: &mut World, step: &Step) -> Result<(), &'static str> {
     match step {
         Step::AddRoute(route) if world.routes.iter().any(|other| key(other) == key(route)) => Err("File exists"),
         Step::AddRoute(route) => {

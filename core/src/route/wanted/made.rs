@@ -15,15 +15,15 @@ use super::*;
 use crate::net::Addr;
 use crate::time::Span;
 
-pub(in super::super) fn addr(text: &str) -> Addr {
+pub(crate) fn addr(text: &str) -> Addr {
     text.parse().unwrap()
 }
 
-pub(in super::super) fn prefix(text: &str) -> Prefix {
+pub(crate) fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
 }
 
-pub(in super::super) fn track() -> Track {
+pub(crate) fn track() -> Track {
     Track {
         targets: vec![addr("2001:db8:1::1"), addr("2606:4700:4700::1111")],
         interval: Span::secs(10),
@@ -37,7 +37,7 @@ pub(in super::super) fn track() -> Track {
     }
 }
 
-pub(in super::super) fn uplink(name: &str, interface: &str, table: Option<u32>, source: &[&str]) -> Uplink {
+pub(crate) fn uplink(name: &str, interface: &str, table: Option<u32>, source: &[&str]) -> Uplink {
     Uplink {
         name: name.into(),
         interface: interface.to_owned(),
@@ -56,7 +56,7 @@ pub(in super::super) fn uplink(name: &str, interface: &str, table: Option<u32>, 
 }
 
 /// routing.md's first sample.
-pub(in super::super) fn seed() -> Spec {
+pub(crate) fn seed() -> Spec {
     let point_to_point = |mut uplink: Uplink| {
         (uplink.gateway4, uplink.gateway6) = (Gateway::None, Gateway::None);
         uplink
@@ -69,7 +69,7 @@ pub(in super::super) fn seed() -> Spec {
 }
 
 /// routing.md's second: two ISPs over IPv4, the better one three times the share.
-pub(in super::super) fn two_isps() -> Spec {
+pub(crate) fn two_isps() -> Spec {
     let mut fibre = uplink("fibre", "wan1", Some(210), &["198.51.100.2"]);
     fibre.gateway4 = Gateway::Addr(addr("198.51.100.1"));
     let mut lte = uplink("lte", "wwan0", Some(211), &[]);
@@ -88,36 +88,36 @@ pub(in super::super) fn two_isps() -> Spec {
     Spec { uplinks: vec![fibre, lte], policies: vec![policy], ..Spec::default() }
 }
 
-pub(in super::super) fn link(index: u32, name: &str) -> Link {
+pub(crate) fn link(index: u32, name: &str) -> Link {
     Link { index, name: name.to_owned(), up: true, carrier: true, kind: None }
 }
 
-pub(in super::super) fn address(link: u32, own: &str, network: &str) -> Address {
+pub(crate) fn address(link: u32, own: &str, network: &str) -> Address {
     let (addr, network) = (addr(own), prefix(network));
     Address { link, addr, network, global: true, tentative: false, dad_failed: false, deprecated: false, temporary: false }
 }
 
-pub(in super::super) fn world(links: &[(u32, &str)], addresses: Vec<Address>) -> World {
+pub(crate) fn world(links: &[(u32, &str)], addresses: Vec<Address>) -> World {
     World { links: links.iter().map(|(index, name)| (*index, link(*index, name))).collect(), addresses, ..World::default() }
 }
 
-pub(in super::super) fn dhcp_default(link: u32, gateway: &str) -> Route {
+pub(crate) fn dhcp_default(link: u32, gateway: &str) -> Route {
     let hops = vec![Hop { link, gateway: Some(addr(gateway)), onlink: false, weight: 1 }];
     let to = prefix("0.0.0.0/0");
     let protocol = Protocol::DHCP;
     Route { table: TableId::MAIN, to, from: None, metric: 100, tos: 0, kind: Kind::Unicast, hops, prefsrc: None, protocol }
 }
 
-pub(in super::super) fn isps_world() -> World {
+pub(crate) fn isps_world() -> World {
     let addresses = vec![address(3, "198.51.100.2", "198.51.100.0/24"), address(4, "203.0.113.9", "203.0.113.0/24")];
     World { routes: vec![dhcp_default(4, "203.0.113.1")], ..world(&[(3, "wan1"), (4, "wwan0")], addresses) }
 }
 
-pub(in super::super) fn both(spec: &Spec) -> Chosen {
+pub(crate) fn both(spec: &Spec) -> Chosen {
     Chosen::from([(Arc::clone(&spec.policies[0].name), spec.policies[0].members.clone())])
 }
 
-pub(in super::super) fn free(action: FreeAction) -> FreeRule {
+pub(crate) fn free(action: FreeAction) -> FreeRule {
     FreeRule {
         name: None,
         families: Families::Only(Family::V4),
@@ -156,7 +156,7 @@ prop_compose! {
 
 prop_compose! {
     /// Any spec of up to three uplinks, two free rules and a policy.
-    pub(in super::super) fn specs()(
+    pub(crate) fn specs()(
         uplinks in prop::collection::vec(any::<u8>(), 0..4).prop_flat_map(|v| (0..v.len()).map(|n| uplinks_of(u32::try_from(n).unwrap() + 1)).collect::<Vec<_>>()),
         policy in any::<Option<(bool, bool)>>(),
         free_rules in prop::collection::vec((0u8..6, any::<bool>(), prop::option::of(100u32..120)), 0..3),
@@ -194,7 +194,7 @@ prop_compose! {
 
 prop_compose! {
     /// Any host with some of those interfaces.
-    pub(in super::super) fn worlds()(
+    pub(crate) fn worlds()(
         links in prop::collection::vec(any::<(bool, bool, bool)>(), 3),
         addresses in prop::collection::vec((1u32..4, any::<bool>(), any::<bool>()), 0..5),
         gateway in any::<bool>(), missing in prop::bool::weighted(0.1),
@@ -220,6 +220,6 @@ prop_compose! {
     }
 }
 
-pub(in super::super) fn all_chosen(spec: &Spec) -> Chosen {
+pub(crate) fn all_chosen(spec: &Spec) -> Chosen {
     spec.policies.iter().map(|policy| (Arc::clone(&policy.name), policy.members.clone())).collect()
 }
