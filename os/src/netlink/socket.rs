@@ -73,8 +73,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Sets one of its options (socket(7), netlink(7)).
-    pub(crate) fn option<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
+    fn option<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
         let len = libc::socklen_t::try_from(size_of::<T>()).expect("options are a few bytes");
         // SAFETY: `value` is live for the call and `len` is its exact size; the kernel only reads it.
         let rc = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
@@ -173,11 +172,7 @@ impl Socket {
                 }
                 interrupted |= message.flags & flag::DUMP_INTR != 0;
                 match message.kind {
-                    // What went wrong on the way is told at the end.
-                    wire::DONE => match message.errno() {
-                        Some(0) | None => return Ok(interrupted),
-                        Some(errno) => return Err(io::Error::from_raw_os_error(errno)),
-                    },
+                    wire::DONE => return Ok(interrupted),
                     wire::ERROR => match message.errno() {
                         Some(0) => {}
                         Some(errno) => return Err(io::Error::from_raw_os_error(errno)),
