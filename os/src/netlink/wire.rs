@@ -323,11 +323,9 @@ mod tests {
     #[test]
     fn the_kernels_words_are_found_behind_what_they_are_about() {
         let request = [20u32.to_ne_bytes(), [0; 4], [0; 4], [0; 4], [9; 4]].concat();
-        for (kind, flags, before) in [
-            (ERROR, flag::ACK_TLVS | flag::CAPPED, &request[..HEADER]),
-            (ERROR, flag::ACK_TLVS, &request[..]),
-            (DONE, flag::ACK_TLVS, &[]),
-        ] {
+        for (kind, flags, before) in
+            [(ERROR, flag::ACK_TLVS | flag::CAPPED, &request[..HEADER]), (ERROR, flag::ACK_TLVS, &request[..]), (DONE, flag::ACK_TLVS, &[])]
+        {
             let mut b = Builder::new();
             b.message(kind, flags, 1, &[(-22i32).to_ne_bytes().as_slice(), before].concat()).attr_str(WORDS, "no such thing");
             let message = Messages(b.bytes()).next().unwrap();
