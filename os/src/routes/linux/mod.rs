@@ -92,9 +92,7 @@ impl Linux {
     }
 
     fn rules(&mut self, family: Family) -> Result<Option<Vec<Rule>>, RouteError> {
-        let mut head = [0; rule::HEAD];
-        head[0] = family_byte(Some(family));
-        match list(&mut self.socket, rule::GETRULE, &head, |_| {}, rule::read) {
+        match all_rules(&mut self.socket, family) {
             Ok(rules) => rules.map(Some).ok_or(RouteError::Unsteady { what: "the rules" }),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => Ok(None),
             Err(error) => Err(failed(format!("list the rules of {family:?}"))(error)),
@@ -124,6 +122,49 @@ fn socket() -> io::Result<Socket> {
     // Without it (before Linux 4.20) a table's listing is everybody's: what is not asked for is left out here as well.
     let _ = socket.strict();
     Ok(socket)
+}
+
+/// More rules than this may come in several pieces: the kernel's smallest are a little under 4 KiB, and a rule takes at
+/// least 60 bytes.
+const ONE_PIECE: usize = 30;
+
+/// More waiting notifications than a receive buffer holds: there is a storm.
+const MOST_HEARD: usize = 4096;
+
+/// The rules of a family. `None`: they kept changing.
+///
+/// The kernel does not tell when a listing of rules changed between two pieces (tried on 6.18); it counts on from where
+/// it was, and so leaves one out or tells one twice. So whoever has many listens meanwhile whether any came or went.
+fn all_rules(socket: &mut Socket, family: Family) -> io::Result<Option<Vec<Rule>>> {
+    let mut head = [0; rule::HEAD];
+    head[0] = family_byte(Some(family));
+    let mut rules = list(socket, rule::GETRULE, &head, |_| {}, rule::read)?;
+    if rules.as_ref().is_none_or(|rules| rules.len() <= ONE_PIECE) {
+        return Ok(rules);
+    }
+    let mut ear = Socket::open(ROUTE)?;
+    ear.join(watch::rule_group(family))?;
+    for _ in 0..REPEATS {
+        rules = list(socket, rule::GETRULE, &head, |_| {}, rule::read)?;
+        if !heard(&mut ear)? {
+            return Ok(rules);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether anything was told; nothing of it is left.
+fn heard(ear: &mut Socket) -> io::Result<bool> {
+    let mut any = false;
+    for _ in 0..MOST_HEARD {
+        match ear.receive(false) {
+            Ok(_) => any = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Reads a listing until it did not change while it was read. `None`: it always did.

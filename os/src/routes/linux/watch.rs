@@ -9,12 +9,22 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use palisade_core::net::Family;
+
 use super::{links, route, rule};
 use crate::netlink::socket::{ROUTE, Socket};
 use crate::netlink::wire::Message;
 use crate::routes::{Changes, Own};
 
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
+
+/// The group that tells of the rules of a family.
+pub(super) const fn rule_group(family: Family) -> u32 {
+    match family {
+        Family::V4 => 8,
+        Family::V6 => 19,
+    }
+}
 
 /// Room for what comes while nobody reads, in bytes: about five thousand notifications.
 const BUFFER: i32 = 4 << 20;

@@ -201,6 +201,13 @@ fn questions_are_answered_with_the_route_that_stands() {
         assert_eq!(no(Question::to(dead.addr()), &mut router), Answer::NoWay(libc::ENETUNREACH));
         assert_eq!(no(Question::to(hole.addr()), &mut router), Answer::NoWay(libc::EACCES));
         assert_eq!(no(Question::to("203.0.113.9".parse().unwrap()), &mut router), Answer::NoWay(libc::EINVAL));
+        sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        let through =
+            |to: &str, from: &str| Question { from: Some(from.parse().unwrap()), iif: Some(tun0), ..Question::to(to.parse().unwrap()) };
+        for (to, from, gateway) in [("203.0.113.1", "198.51.100.7", "192.0.2.1"), ("2001:db8:f::1", "2001:db8:2::7", "2001:db8:1::1")] {
+            let Answer::Route(route) = router.lookup(&through(to, from)).unwrap() else { panic!("{to}") };
+            assert_eq!(route.hops, [hop(net0, Some(gateway))]);
+        }
         assert!(router.lookup(&Question { oif: Some(4711), ..far4 }).is_err());
         let ports = Question { ipproto: Some(6), sport: Some(1), dport: Some(25), uid: Some(7), ..far };
         assert!(matches!(router.lookup(&ports).unwrap(), Answer::Route(_)));

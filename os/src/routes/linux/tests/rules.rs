@@ -150,7 +150,8 @@ fn rules_that_the_kernel_takes_for_each_other_stand_beside_each_other() {
             rest.retain(|other| other != rule);
             done(&mut router, &[Step::DelRule(rule.clone())]);
             let mut now = of_us(&all(&mut router).rules);
-            (rest.sort(), now.sort());
+            rest.sort();
+            now.sort();
             assert_eq!(now, rest);
         }
     });
@@ -198,9 +199,34 @@ fn steps_that_fail_do_not_hold_up_the_others() {
             .collect();
         let report = router.apply(&steps);
         // Of every third only the first is new.
-        let failed = |n: &usize| n % 100 == 7 || (n % 3 == 0 && *n != 0);
+        let failed = |n: &usize| n % 100 == 7 || (n.is_multiple_of(3) && *n != 0);
         assert_eq!(report.failed.iter().map(|(at, _)| *at).collect::<Vec<_>>(), (0..600).filter(failed).collect::<Vec<_>>());
         assert_eq!(report.done, steps.len() - report.failed.len());
         assert!(report.failed[0].1.passing && !report.failed.iter().find(|(at, _)| *at == 7).unwrap().1.passing);
+    });
+}
+
+/// A listing comes in several pieces, and what stands between them may change: it is read again, or not believed.
+#[test]
+fn a_reading_is_whole_or_it_is_none() {
+    alone(|| {
+        let mut router = Linux::open().unwrap();
+        let ours: Vec<Rule> = (0..1500).map(|n| rule(Family::V4, 4000 + n, from("192.0.2.1"))).collect();
+        done(&mut router, &ours.iter().cloned().map(Step::AddRule).collect::<Vec<_>>());
+        let other = std::thread::spawn(|| {
+            let mut router = Linux::open().unwrap();
+            let early = Rule { protocol: Protocol::STATIC, ..rule(Family::V4, 3000, from("192.0.2.9")) };
+            for _ in 0..300 {
+                done(&mut router, &[Step::AddRule(early.clone()), Step::DelRule(early.clone())]);
+            }
+        });
+        while !other.is_finished() {
+            match router.read(&Read::Ours([TableId(200)].into())) {
+                Ok(world) => assert!(of_us(&world.rules) == ours),
+                Err(error) => assert!(matches!(error, crate::routes::RouteError::Unsteady { .. }), "{error}"),
+            }
+        }
+        other.join().unwrap();
+        assert!(of_us(&all(&mut router).rules) == ours);
     });
 }
