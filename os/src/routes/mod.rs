@@ -22,7 +22,6 @@ pub mod udp;
 use std::collections::BTreeSet;
 use std::io;
 
-use palisade_core::net::Family;
 use palisade_core::route::lookup::{Answer, Question};
 use palisade_core::route::plan::{Report, Step};
 use palisade_core::route::{Protocol, Rule, TableId, World};
@@ -122,6 +121,3 @@ impl Changes {
         *self != Self::default()
     }
 }
-
-/// The families in the order in which they are read.
-pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use palisade_core::net::{Family, Prefix};
 
-use super::FAMILIES;
+use crate::netlink::FAMILIES;
 use crate::netlink::sock_diag::{self, Protocol, Sock, state};
 use crate::netlink::socket::{SOCK_DIAG, Socket};
 

@@ -19,10 +19,10 @@ use palisade_core::route::{Route, Rule, TableId, World};
 
 pub use watch::Watch;
 
-use super::{FAMILIES, Read, RouteError, Router};
-use crate::netlink::family_byte;
+use super::{Read, RouteError, Router};
 use crate::netlink::socket::{Next, ROUTE, Socket};
 use crate::netlink::wire::{Builder, Message, flag};
+use crate::netlink::{FAMILIES, family_byte};
 
 /// How often a listing that changed under our hands is read again.
 const REPEATS: usize = 8;

@@ -216,7 +216,7 @@ fn a_reading_is_whole_or_it_is_none() {
         let other = std::thread::spawn(|| {
             let mut router = Linux::open().unwrap();
             let early = Rule { protocol: Protocol::STATIC, ..rule(Family::V4, 3000, from("192.0.2.9")) };
-            for _ in 0..300 {
+            for _ in 0..800 {
                 done(&mut router, &[Step::AddRule(early.clone()), Step::DelRule(early.clone())]);
             }
         });
