@@ -11,13 +11,13 @@
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
+//! | [`routes`] | rules and routes: read, changed, watched, asked; Linux: connection marks, switches of the kernel |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
 //! | [`files`] | files in folders of others, opened and replaced |
 //! | [`errors`] | an error with its causes, on one line |
 //! | [`privileges`] | who we are, what we may, who else is there |
 //! | [`probe`] | Linux: echo requests from an uplink's own source |
-//! | [`routes`] | Linux: rules and routes, connection marks, switches of the kernel |
 //! | [`process`] | children, and what the service manager is told |
 //!
 //! A room that needs the kernel's own ways has them in files named after the system or its interface
@@ -45,6 +45,5 @@ pub mod privileges;
 #[cfg(target_os = "linux")]
 pub mod probe;
 pub mod process;
-#[cfg(target_os = "linux")]
 pub mod routes;
 pub mod wake;

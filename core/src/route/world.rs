@@ -100,9 +100,9 @@ pub struct Changes {
     pub links: bool,
     /// Rules that somebody removed.
     pub rules: Vec<Rule>,
-    /// Routes that somebody removed, of tables other than main and local.
-    pub routes: Vec<Route>,
-    /// Rules came, default routes came or went, or the kernel itself removed a route.
+    /// Routes of ours are gone, or others are in our tables, and no link went with them.
+    pub routes: bool,
+    /// Somebody else's rules or default routes came or went.
     pub others: bool,
     /// Some of what happened was not seen.
     pub lost: bool,

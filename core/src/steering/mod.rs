@@ -27,7 +27,7 @@ mod tests;
 mod text;
 mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -35,7 +35,7 @@ use crate::route::heal::{Alert, Healer};
 use crate::route::plan::Ours;
 use crate::route::policy::Chooser;
 use crate::route::wanted::{Health, Healths};
-use crate::route::{Spec, Wanted, World};
+use crate::route::{Protocol, Spec, TableId, Wanted, World};
 use crate::time::{Now, Span, Stamp, Tick};
 
 pub use io::{Action, Changes, Event, Probe};
@@ -182,6 +182,12 @@ impl Steering {
         } else if self.reconsider(now) {
             self.begin(Round::new(Why::Health));
         }
+    }
+
+    /// What is ours now: the protocol and the tables, of what stands and of what is not gone yet.
+    pub fn own(&self) -> (Protocol, BTreeSet<TableId>) {
+        let tables = self.ours.iter().flat_map(|ours| ours.tables.iter().copied()).chain(self.spec.tables().map(|table| table.id));
+        (self.spec.settings.protocol, tables.collect())
     }
 
     /// When it wants to be asked again.

@@ -9,7 +9,7 @@ use crate::route::plan::{Ours, Plan, Report, Step, plan};
 use crate::route::policy::Chooser;
 use crate::route::shadow::shadows;
 use crate::route::wanted::{Sysctl, wanted};
-use crate::route::{Route, Rule, Spec, TableId, Wanted, World};
+use crate::route::{Rule, Spec, TableId, Wanted, World};
 use crate::time::Now;
 
 /// So often a round looks again after it has changed something. What then still differs is somebody else's doing, or ours.
@@ -276,15 +276,12 @@ impl Steering {
     pub(super) fn changed(&mut self, changes: &Changes, now: Now) {
         let names = self.spec.names();
         let is_rule = |rule: &&Rule| self.ours.iter().any(|ours| ours.is_rule(rule));
-        let is_route = |route: &&Route| self.ours.iter().any(|ours| ours.is_route(route));
         let rules: Vec<String> = changes.rules.iter().filter(is_rule).map(|rule| rule.text(&names)).collect();
-        let routes: Vec<String> =
-            changes.routes.iter().filter(is_route).map(|route| route.text(&names, |index| self.world.name_of(index))).collect();
-        let others = changes.others || rules.len() < changes.rules.len() || routes.len() < changes.routes.len();
-        for removed in rules.iter().chain(&routes) {
+        let others = changes.others || changes.routes || rules.len() < changes.rules.len();
+        for removed in &rules {
             self.healer.seen(Seen::Removed(removed), now.tick);
-            self.drifted = true;
         }
+        self.drifted |= changes.routes || !rules.is_empty();
         if changes.lost {
             self.healer.seen(Seen::Lost, now.tick);
         } else if changes.links || others {

@@ -9,6 +9,9 @@ pub mod wire;
 
 use palisade_core::net::Family;
 
+/// The families, in the order in which they are listed.
+pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
 /// The address family as the headers of all netlink families have it; 0 for any.
 pub(crate) const fn family_byte(family: Option<Family>) -> u8 {
     // AF_INET and AF_INET6 of Linux; asserted below against libc.

@@ -41,6 +41,11 @@ impl<'s> Pipeline<'s> {
     /// Sends what was pushed and waits for all its answers. `ended` gets each request's errno in
     /// the order pushed, 0 for success.
     pub fn flush(&mut self, mut ended: impl FnMut(i32)) -> io::Result<()> {
+        self.flush_told(|errno, _| ended(errno))
+    }
+
+    /// The same, with the kernel's words about each where it has any.
+    pub fn flush_told(&mut self, mut ended: impl FnMut(i32, Option<&str>)) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -62,7 +67,7 @@ impl<'s> Pipeline<'s> {
             for answer in answers {
                 if answer.kind == wire::ERROR && self.waiting.front() == Some(&answer.seq) {
                     self.waiting.pop_front();
-                    ended(answer.errno().unwrap_or(libc::EBADMSG));
+                    ended(answer.errno().unwrap_or(libc::EBADMSG), answer.words());
                 }
             }
         }

@@ -29,6 +29,8 @@ const ANSWER: usize = 4 + SOCKID + 20;
 pub mod state {
     /// A connection, or a connected UDP socket.
     pub const ESTABLISHED: u8 = 1;
+    /// A handshake that we began, without an answer yet.
+    pub const SYN_SENT: u8 = 2;
     /// A handshake that a peer began.
     pub const SYN_RECV: u8 = 3;
     /// Both sides are done; kept for late packets.

@@ -36,6 +36,17 @@ pub enum Next {
     More,
     /// No more, the rest is read and thrown away.
     Enough,
+    /// No more, and the rest is not even read: the socket is of no use any more but to be dropped, which ends the listing.
+    Leave,
+}
+
+/// What the kernel answered to a request that it did not carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its error number.
+    pub errno: i32,
+    /// Its words, where it has any.
+    pub words: Option<String>,
 }
 
 impl Socket {
@@ -95,6 +106,12 @@ impl Socket {
     /// Leaves it.
     pub fn leave(&self, group: u32) -> io::Result<()> {
         self.option(libc::SOL_NETLINK, libc::NETLINK_DROP_MEMBERSHIP, &group)
+    }
+
+    /// Asks the kernel to take the filters of listings seriously (`NETLINK_GET_STRICT_CHK`, Linux 4.20): it lists only
+    /// what was asked for, and refuses what it does not understand. An older one lists everything.
+    pub fn strict(&self) -> io::Result<()> {
+        self.option(libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, &1i32)
     }
 
     /// Our port id: notifications of what we did ourselves carry it.
@@ -172,13 +189,21 @@ impl Socket {
                 }
                 interrupted |= message.flags & flag::DUMP_INTR != 0;
                 match message.kind {
-                    wire::DONE => return Ok(interrupted),
+                    wire::DONE => match message.errno() {
+                        Some(errno @ 1..) => return Err(io::Error::from_raw_os_error(errno)),
+                        _ => return Ok(interrupted),
+                    },
                     wire::ERROR => match message.errno() {
                         Some(0) => {}
                         Some(errno) => return Err(io::Error::from_raw_os_error(errno)),
                         None => return Err(io::ErrorKind::InvalidData.into()),
                     },
-                    _ if next == Next::More => next = take(message),
+                    _ if next == Next::More => {
+                        next = take(message);
+                        if next == Next::Leave {
+                            return Ok(interrupted);
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -187,7 +212,12 @@ impl Socket {
 
     /// Sends one request with [`flag::ACK`] and waits for its acknowledgement, handing what comes
     /// before it to `take`.
-    pub fn request(&mut self, request: &[u8], seq: u32, mut take: impl FnMut(Message<'_>)) -> io::Result<()> {
+    pub fn request(&mut self, request: &[u8], seq: u32, take: impl FnMut(Message<'_>)) -> io::Result<()> {
+        self.ask(request, seq, take)?.map_err(|refusal| io::Error::from_raw_os_error(refusal.errno))
+    }
+
+    /// The same, with the kernel's words where it refuses.
+    pub fn ask(&mut self, request: &[u8], seq: u32, mut take: impl FnMut(Message<'_>)) -> io::Result<Result<(), Refusal>> {
         self.send(request)?;
         loop {
             for message in self.receive(true)? {
@@ -199,8 +229,8 @@ impl Socket {
                     continue;
                 }
                 return match message.errno() {
-                    Some(0) => Ok(()),
-                    Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+                    Some(0) => Ok(Ok(())),
+                    Some(errno) => Ok(Err(Refusal { errno, words: message.words().map(str::to_owned) })),
                     None => Err(io::ErrorKind::InvalidData.into()),
                 };
             }

@@ -26,6 +26,12 @@ pub mod flag {
     pub const DUMP: u16 = 0x300;
     /// `NLM_F_DUMP_INTR`: the listing changed while it was read.
     pub const DUMP_INTR: u16 = 0x10;
+    /// `NLM_F_REPLACE`, also in the notification of what replaced another.
+    pub const REPLACE: u16 = 0x100;
+    /// `NLM_F_CAPPED`: an error carries only the header of what it answers.
+    pub const CAPPED: u16 = 0x100;
+    /// `NLM_F_ACK_TLVS`: an error carries attributes.
+    pub const ACK_TLVS: u16 = 0x200;
     /// `NLM_F_EXCL`.
     pub const EXCL: u16 = 0x200;
     /// `NLM_F_CREATE`.
@@ -36,8 +42,10 @@ pub mod flag {
 
 /// `NLMSG_ERROR`: also the acknowledgement, with error 0.
 pub const ERROR: u16 = 2;
-/// `NLMSG_DONE`.
+/// `NLMSG_DONE`; it carries the listing's error, 0 for none.
 pub const DONE: u16 = 3;
+/// `NLMSGERR_ATTR_MSG`: the kernel's words about an error.
+const WORDS: u16 = 1;
 
 /// Builds messages one after another in one buffer.
 #[derive(Debug, Default)]
@@ -183,6 +191,24 @@ impl<'a> Message<'a> {
         Some(code.checked_neg().unwrap_or(i32::MAX))
     }
 
+    /// For an [`ERROR`] or [`DONE`] message: the kernel's own words about it, where it has any (extended acknowledgement).
+    ///
+    /// ```text
+    ///  ERROR  i32 error  nlmsghdr of the request  (its payload, unless CAPPED)  attributes, if ACK_TLVS
+    ///  DONE   i32 error                                                        attributes, if ACK_TLVS
+    /// ```
+    pub fn words(&self) -> Option<&'a str> {
+        if self.flags & flag::ACK_TLVS == 0 {
+            return None;
+        }
+        let skip = match self.kind {
+            DONE => 4,
+            _ if self.flags & flag::CAPPED != 0 => 4 + HEADER,
+            _ => 4 + usize::try_from(u32::from_ne_bytes(self.payload.get(4..8)?.try_into().ok()?)).ok()?.min(self.payload.len()),
+        };
+        self.attrs(skip).find(WORDS)?.str()
+    }
+
     /// The attributes behind a fixed header of `skip` bytes.
     pub fn attrs(&self, skip: usize) -> Attrs<'a> {
         Attrs(self.payload.get(align(skip)..).unwrap_or_default())
@@ -294,11 +320,27 @@ mod tests {
         assert_eq!(attrs.count(), 3);
     }
 
+    #[test]
+    fn the_kernels_words_are_found_behind_what_they_are_about() {
+        let request = [20u32.to_ne_bytes(), [0; 4], [0; 4], [0; 4], [9; 4]].concat();
+        for (kind, flags, before) in
+            [(ERROR, flag::ACK_TLVS | flag::CAPPED, &request[..HEADER]), (ERROR, flag::ACK_TLVS, &request[..]), (DONE, flag::ACK_TLVS, &[])]
+        {
+            let mut b = Builder::new();
+            b.message(kind, flags, 1, &[(-22i32).to_ne_bytes().as_slice(), before].concat()).attr_str(WORDS, "no such thing");
+            let message = Messages(b.bytes()).next().unwrap();
+            assert_eq!((message.errno(), message.words()), (Some(22), Some("no such thing")));
+        }
+        let mut b = Builder::new();
+        b.message(ERROR, flag::CAPPED, 1, &[0; 4 + HEADER]).attr_str(WORDS, "not told");
+        assert_eq!(Messages(b.bytes()).next().unwrap().words(), None);
+    }
+
     proptest! {
         #[test]
         fn reading_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..256), skip in 0usize..40) {
             for message in Messages(&bytes) {
-                let _ = message.errno();
+                let _ = (message.errno(), message.words());
                 for attr in message.attrs(skip) {
                     let _ = (attr.be32(), attr.be64(), attr.str());
                     prop_assert!(attr.nested().count() <= bytes.len());

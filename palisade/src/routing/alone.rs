@@ -40,8 +40,7 @@ impl Alone {
         };
         let boot = clock::boot_id().context("which boot this is cannot be told")?;
         let steering = Steering::new(journal, &boot, hands == Hands::Tied, clock::now());
-        let mut out = Vec::new();
-        let desk = Desk::new(steering, routes::open()?, &places.state, hands, &mut out);
+        let desk = Desk::new(steering, routes::open()?, &places.state, hands);
         Ok(Self { desk, _lock: lock })
     }
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use palisade_core::control::route::RouteReply;
 use palisade_core::route::lookup::Answer;
-use palisade_core::steering::{Action, Event, Steering};
+use palisade_core::route::{Names, Protocol, Table};
+use palisade_core::steering::{Action, Changes, Event, Steering};
 use palisade_core::time::Tick;
-use palisade_os::routes::{Read, Router, marks, names, sysctl};
+use palisade_os::routes::{self, Own, Read, Router, marks, names, sysctl};
 use palisade_os::{clock, errors, flows};
 
 use super::disk;
@@ -46,17 +47,36 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Wakes the steering up with the journal in the state folder.
-    pub(crate) fn new(mut steering: Steering, router: Box<dyn Router>, state: &Path, hands: Hands, out: &mut Vec<Out>) -> Self {
-        let _ = &mut steering;
-        let mut desk = Self { steering, router, probes: Probes::default(), state: state.to_owned(), hands };
-        desk.handle(Event::Idle, out);
-        desk
+    /// With hands for it. What it wants to do first comes with the first event.
+    pub(crate) fn new(steering: Steering, router: Box<dyn Router>, state: &Path, hands: Hands) -> Self {
+        Self { steering, router, probes: Probes::default(), state: state.to_owned(), hands }
     }
 
     /// When it wants to be asked again.
     pub(crate) fn next_deadline(&self) -> Tick {
         self.steering.next_deadline()
+    }
+
+    /// What the kernel's notifications are about for us.
+    pub(crate) fn own(&self) -> Own {
+        let (protocol, tables) = self.steering.own();
+        Own { protocol, tables, port: self.router.port() }
+    }
+
+    /// The kernel told of changes.
+    pub(crate) fn changed(&mut self, changes: routes::Changes, out: &mut Vec<Out>) {
+        let links = changes.links || changes.addresses;
+        let changes = Changes {
+            links,
+            // Routes that go with their link are nobody's doing.
+            routes: changes.routes_gone && !links,
+            others: changes.rules_new || changes.rules_gone || changes.defaults || changes.routes_gone,
+            rules: changes.ours_gone,
+            lost: changes.lost,
+        };
+        if !changes.is_empty() {
+            self.handle(Event::Changed(changes), out);
+        }
     }
 
     /// The sockets that answers to probes come in by.
@@ -118,8 +138,8 @@ impl Desk {
                 None
             }
             Action::Names { tables, protocol } => {
-                if free && let Err(error) = names::write(names::FOLDER.as_ref(), &tables, protocol) {
-                    tracing::debug!("names of tables: {error}");
+                if free {
+                    tell_names(tables, protocol);
                 }
                 None
             }
@@ -156,6 +176,19 @@ impl Desk {
                 None
             }
         })
+    }
+}
+
+/// That `ip` writes numbers in place of names keeps nothing from working: it is told where it is looked for.
+fn tell_names(tables: Vec<Table>, protocol: Protocol) {
+    let folder = Path::new(names::FOLDER);
+    let written = if tables.is_empty() {
+        names::remove(folder)
+    } else {
+        names::write(folder, &Names(tables.into_iter().map(|table| (table.id, table.name)).collect()), protocol)
+    };
+    if let Err(error) = written {
+        tracing::debug!("names of tables: {error}");
     }
 }
 

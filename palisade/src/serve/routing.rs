@@ -13,8 +13,8 @@ use palisade_core::config::Config;
 use palisade_core::control::Reply;
 use palisade_core::control::route::RouteRequest;
 use palisade_core::event::What;
-use palisade_core::steering::{Changes, Event, Steering};
-use palisade_os::routes::Watch;
+use palisade_core::steering::{Event, Steering};
+use palisade_os::routes::{Changes, Watch};
 use palisade_os::wake::{Mailbox, poll};
 use palisade_os::{clock, routes};
 
@@ -96,10 +96,12 @@ fn open(state: &Path, hands: Hands, told: &mut Vec<Out>) -> Result<(Watch, Desk)
     let journal = disk::read(state).map_err(|error| chain(&error))?;
     let boot = clock::boot_id().map_err(|error| format!("which boot this is cannot be told: {error}"))?;
     let router = routes::open().map_err(|error| chain(&error))?;
-    // First the ears: what changes while the kernel is read for the first time is heard after that.
-    let watch = Watch::open(router.port()).map_err(|error| format!("the kernel's rules and routes cannot be watched: {error}"))?;
     let steering = Steering::new(journal, &boot, hands == Hands::Tied, clock::now());
-    Ok((watch, Desk::new(steering, router, state, hands, told)))
+    let mut desk = Desk::new(steering, router, state, hands);
+    // First the ears: what changes while the kernel is read for the first time is heard after that.
+    let watch = Watch::open(desk.own()).map_err(|error| format!("the kernel's rules and routes cannot be watched: {error}"))?;
+    desk.handle(Event::Idle, told);
+    Ok((watch, desk))
 }
 
 /// Nothing can be done: every question is answered with why.
@@ -126,9 +128,7 @@ fn serve(mut watch: Watch, mut desk: Desk, inbox: &Mailbox<Post>, out: &Outlets)
         let mut told = Vec::new();
         if ready.at(0) {
             let changes = watch.drain().unwrap_or_else(|_| Changes { lost: true, ..Changes::default() });
-            if !changes.is_empty() {
-                desk.handle(Event::Changed(changes), &mut told);
-            }
+            desk.changed(changes, &mut told);
         }
         desk.hear(&mut told);
         let post = inbox.take();
@@ -136,6 +136,7 @@ fn serve(mut watch: Watch, mut desk: Desk, inbox: &Mailbox<Post>, out: &Outlets)
             desk.handle(Event::Asked { id, request }, &mut told);
         }
         desk.handle(Event::Idle, &mut told);
+        watch.set(desk.own());
         out.take(told);
         if post.stop {
             return Ok(());

@@ -12,7 +12,7 @@ use palisade_core::control::Reply;
 use palisade_core::control::Request;
 use palisade_core::control::route::{RouteReply, RouteRequest};
 use palisade_core::net::{Addr, Family};
-use palisade_core::route::check::{Facts, Finding, Probe, RpFilters, Subject, Verdict, check, questions};
+use palisade_core::route::check::{Asked, Facts, Finding, Listener, Probe, RpFilters, Subject, Verdict, check, questions};
 use palisade_core::route::lookup::Answer;
 use palisade_core::route::plan::Ours;
 use palisade_core::route::policy::Chooser;
@@ -68,7 +68,7 @@ impl Check {
             leaks: marks::leaks().unwrap_or_default().into_iter().map(|(name, leak)| (name.into(), leak.packets)).collect(),
             shadows: shadows(&wanted.rules, &world.rules, &Ours::of(&spec), &spec.names()),
             rp: rp_filters(&spec),
-            listeners: udp::wildcard().unwrap_or_default(),
+            listeners: listeners(),
         };
         let subject = Subject { spec: &spec, world: &world, wanted: &wanted, chosen: &chosen };
         let findings = check(&subject, &facts, self.uplink.as_deref());
@@ -163,11 +163,21 @@ fn chosen(global: &Global, spec: &Spec, world: &World, probed: &Healths) -> Chos
     chooser.chosen().clone()
 }
 
-fn answers(spec: &Spec, world: &World, router: &mut dyn Router) -> Vec<(palisade_core::route::check::Asked, Answer)> {
+fn answers(spec: &Spec, world: &World, router: &mut dyn Router) -> Vec<(Asked, Answer)> {
     let [v4, v6] = ELSEWHERE.map(|text| text.parse::<IpAddr>().map_or(Addr::UNSPECIFIED, Addr::from));
     let elsewhere = |family| if family == Family::V4 { v4 } else { v6 };
     let asked = questions(spec, world, &elsewhere);
     asked.into_iter().filter_map(|asked| router.lookup(&asked.question).ok().map(|answer| (asked, answer))).collect()
+}
+
+fn listeners() -> Vec<Listener> {
+    let sockets = udp::wildcard_udp().unwrap_or_default();
+    let mut all: Vec<Listener> =
+        sockets.into_iter().map(|socket| Listener { family: socket.family, port: socket.port, program: socket.comm }).collect();
+    // A program that has several sockets on a port is one server.
+    all.sort_by(|a, b| (a.port, a.family, &a.program).cmp(&(b.port, b.family, &b.program)));
+    all.dedup();
+    all
 }
 
 /// `None` where there is no such filter: no IPv4.
