@@ -11,6 +11,7 @@
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
+//! | [`tunnels`] | Linux: 6in4 and GRE interfaces; WireGuard's handshakes |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
 //! | [`files`] | files in folders of others, opened and replaced |
@@ -41,4 +42,5 @@ pub mod netlink;
 pub mod netns;
 pub mod privileges;
 pub mod process;
+pub mod tunnels;
 pub mod wake;

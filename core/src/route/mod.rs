@@ -14,8 +14,10 @@
 //! | [`world`] | links, addresses, rules and routes of the host at one moment |
 //! | [`wanted`] | what should stand |
 //! | [`plan`] | the steps from what is found to what is wanted |
+//! | [`handshakes`] | whether somebody is at the other end of a WireGuard interface |
 //! | [`lookup`] | a question to the kernel: which way would this packet take? |
 
+pub mod handshakes;
 pub mod lookup;
 pub mod plan;
 pub mod routes;
