@@ -10,8 +10,8 @@ use palisade_os::privileges::{self, Cap, Children};
 /// somebody's or a program, which may need any of them.
 pub(super) fn give_up(state: &std::path::Path, backend: Backend) {
     let (keep, children): (&[Cap], _) = match backend {
-        Backend::Nftables | Backend::Memory => (&[Cap::NetAdmin, Cap::DacReadSearch], Children::None),
-        // A raw socket is how legacy iptables speaks to its tables (iptables/libiptc).
+        // A raw socket is what asks whether an uplink works, and how legacy iptables speaks to its tables (iptables/libiptc).
+        Backend::Nftables | Backend::Memory => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::None),
         Backend::Ipset | Backend::Iptables => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::Same),
         Backend::Pf | Backend::Ipfw | Backend::Hosts | Backend::Nginx | Backend::Command => {
             tracing::info!("the firewall is {backend}: no rights are given up, as its programs and files may need any of them");
