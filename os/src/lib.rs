@@ -12,6 +12,7 @@
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
 //! | [`routes`] | rules and routes: read, changed, watched, asked; Linux: connection marks, switches of the kernel |
+//! | [`tunnels`] | Linux: 6in4 and GRE interfaces; WireGuard's handshakes |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
 //! | [`files`] | files in folders of others, opened and replaced |
@@ -46,4 +47,5 @@ pub mod privileges;
 pub mod probe;
 pub mod process;
 pub mod routes;
+pub mod tunnels;
 pub mod wake;

@@ -115,6 +115,27 @@ fn the_units_make_the_user_and_folders_they_name() -> Result {
     for folder in ["run/palisade", "var/lib/palisade", "etc/palisade/conf.d"] {
         assert!(root.path().join(folder).is_dir(), "{folder} was not made");
     }
+    assert_eq!(fs::read_to_string(root.path().join("etc/iproute2/rt_protos.d/palisade.conf"))?, "80 palisade\n");
+    Ok(())
+}
+
+/// The daemon cannot make files in other packages' folders: what it may write there is made for it.
+#[test]
+fn what_the_daemon_writes_in_etc_is_made_for_it() -> Result {
+    let daemon = unit("palisade.service")?;
+    let made = fs::read_to_string(etc("tmpfiles.d/palisade.conf"))?;
+    let own: Vec<&str> = made.lines().filter(|line| line.starts_with("f ")).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let written: Vec<&str> = values(&daemon, "ReadWritePaths").iter().flat_map(|value| value.split(' ')).collect();
+    let in_etc: Vec<&str> = written.iter().filter_map(|path| path.strip_prefix('-')).filter(|path| path.starts_with("/etc/")).collect();
+    assert_eq!(own, in_etc, "and a file that is missing must not keep the daemon from starting");
+    assert_eq!(own.len(), 2);
+    Ok(())
+}
+
+/// Tunnels outlive a restart of the daemon.
+#[test]
+fn a_stop_ends_the_daemon_alone() -> Result {
+    assert_eq!(values(&unit("palisade.service")?, "KillMode"), ["process"]);
     Ok(())
 }
 
@@ -136,14 +157,14 @@ fn nothing_takes_the_wall_down() -> Result {
 
 /// Both units live in the same folders, so they must agree on who owns them and on what they may do there.
 #[test]
-fn both_units_are_the_same_user_with_the_same_capability() -> Result {
+fn both_units_are_the_same_user_and_only_the_daemon_probes() -> Result {
     let (daemon, restore) = (unit("palisade.service")?, unit("palisade-restore.service")?);
     for key in ["User", "Group", "StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "UMask"] {
         assert_eq!(values(&daemon, key), values(&restore, key), "{key}");
         assert_eq!(values(&daemon, key).len(), 1, "{key}");
     }
     for key in ["AmbientCapabilities", "CapabilityBoundingSet"] {
-        assert_eq!(values(&daemon, key), ["CAP_NET_ADMIN"], "{key}");
+        assert_eq!(values(&daemon, key), ["CAP_NET_ADMIN CAP_NET_RAW"], "{key}");
         assert_eq!(values(&restore, key), ["CAP_NET_ADMIN"], "{key}");
     }
     Ok(())

@@ -19,11 +19,13 @@
 //! | [`policy`], [`track`] | which uplinks a policy uses; whether an uplink answers |
 //! | [`heal`] | when drift is acted on |
 //! | [`check`] | what was found about each uplink, and what to do about it |
+//! | [`handshakes`] | whether somebody is at the other end of a WireGuard interface |
 //! | [`lookup`] | a question to the kernel: which way would this packet take? |
 
 pub mod check;
 pub mod explain;
 pub mod heal;
+pub mod handshakes;
 pub mod lookup;
 pub mod plan;
 pub mod policy;

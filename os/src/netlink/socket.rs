@@ -11,6 +11,8 @@ pub const ROUTE: i32 = libc::NETLINK_ROUTE;
 pub const SOCK_DIAG: i32 = libc::NETLINK_SOCK_DIAG;
 /// `NETLINK_NETFILTER`.
 pub const NETFILTER: i32 = libc::NETLINK_NETFILTER;
+/// `NETLINK_GENERIC`.
+pub const GENERIC: i32 = libc::NETLINK_GENERIC;
 
 /// What a receive buffer holds. The kernel sends listings in pieces of at most 32 KiB; a batch's
 /// many errors come one a datagram.
@@ -174,6 +176,13 @@ impl Socket {
             }
         };
         Ok(Messages(&self.buffer[..len]))
+    }
+
+    /// Overwrites what was received, for answers that hold secrets.
+    pub fn wipe(&mut self) {
+        self.buffer.fill(0);
+        // Nobody reads it again before it is freed or filled: without this the compiler may leave the zeros out.
+        std::hint::black_box(&self.buffer);
     }
 
     /// Sends one request that lists, and hands each message of the answer to `take`.

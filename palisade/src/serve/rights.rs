@@ -13,10 +13,9 @@ pub(super) fn give_up(state: &std::path::Path, backend: Backend, clients: bool) 
         tracing::info!("[tunnel] has clients to start: no rights are given up, as they may need any of them");
         return;
     }
-    // A raw socket is what an uplink's probes go out by.
     let (keep, children): (&[Cap], _) = match backend {
+        // A raw socket is what asks whether an uplink works, and how legacy iptables speaks to its tables (iptables/libiptc).
         Backend::Nftables | Backend::Memory => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::None),
-        // A raw socket is how legacy iptables speaks to its tables (iptables/libiptc).
         Backend::Ipset | Backend::Iptables => (&[Cap::NetAdmin, Cap::NetRaw, Cap::DacReadSearch], Children::Same),
         Backend::Pf | Backend::Ipfw | Backend::Hosts | Backend::Nginx | Backend::Command => {
             tracing::info!("the firewall is {backend}: no rights are given up, as its programs and files may need any of them");
