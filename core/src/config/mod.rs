@@ -85,7 +85,13 @@ impl Config {
     /// # Errors
     /// As [`Config::read`]; other sections than those are not looked at.
     pub fn read_routing(text: &str, name: &str) -> Result<Spec, ConfigErrors> {
-        Self::read(&[(name.to_owned(), text.to_owned())], &[]).map(|config| config.routing.spec)
+        let mut errors = error::Gather::default();
+        let raw = walk::file(0, text, &[], &mut errors);
+        let read = if errors.is_empty() { Some(routing::mean(raw.routing, false, &mut errors)) } else { None };
+        match read {
+            Some(read) if errors.is_empty() => Ok(read.spec),
+            _ => Err(errors.finish(&[(name.to_owned(), text.to_owned())])),
+        }
     }
 
     /// `[routing]`, `[uplink]`, `[[rule]]`, `[policy]`.

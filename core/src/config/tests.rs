@@ -1,3 +1,5 @@
+mod routing;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -77,8 +79,7 @@ fn each_kind_of_error_has_its_place_and_hint() {
         ("[limits]\nban = 1\n", "2:1 unknown key `ban` in [limits] [did you mean `bans`?]"),
         ("[jail]\nenabled = true\n", "2:1 unknown key `enabled` in [jail] [it belongs in [jail.NAME]]"),
         // Later.
-        ("[[rule]]\n", "1:3 [rule] is not in this build yet"),
-        ("[uplink.a]\n", "1:2 [uplink] is not in this build yet"),
+        ("[conntrack]\n", "1:2 [conntrack] is not in this build yet"),
         (
             "[ban]\nbackend = \"command\"\n",
             "2:11 `backend = \"command\"` needs a program to tell the bans to [write `run = [\"/usr/libexec/sshguard/sshg-fw-nft-sets\"]` in [backend.command]]",
@@ -229,9 +230,9 @@ fn ranges_are_told_with_their_reason() {
 
 #[test]
 fn all_errors_are_told_in_order_up_to_fifty() {
-    let told_all = told("[limits]\nx = 1\nline = 0\n[ban]\nzzz = 1\nmax_retry = 0\n[[rule]]\n");
+    let told_all = told("[limits]\nx = 1\nline = 0\n[ban]\nzzz = 1\nmax_retry = 0\n[conntrack]\n");
     let lines: Vec<&str> = told_all.iter().map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(lines, ["2:1", "3:8", "5:1", "6:13", "7:3"]);
+    assert_eq!(lines, ["2:1", "3:8", "5:1", "6:13", "7:2"]);
 
     let many: String = (0..70).map(|n| format!("wrong{n} = 1\n")).collect();
     let errors = read(&many).unwrap_err();
@@ -425,7 +426,13 @@ fn the_example_holds_every_key_with_its_default() {
             [raw::POLICY_KEYS, raw::BAN_KEYS, raw::ALLOW_KEYS, raw::LIMITS_KEYS, raw::JAIL_KEYS, raw::ESCALATE_KEYS, raw::SPREAD_KEYS];
         let backends = backends::TABLES.iter().flat_map(|(_, keys)| *keys).chain(backends::BACKEND_KEYS);
         let feeds = feeds::FEED_KEYS.iter().chain(feeds::FORMATS.iter().map(|(word, _)| word));
-        for key in keys.concat().iter().chain(backends).chain(feeds).chain(raw::AUTO_WORDS).chain(raw::BACKENDS).chain(raw::ACTIONS) {
+        use super::routing as r;
+        let routing = [
+            r::SETTINGS_KEYS, r::UPLINK_KEYS, r::TABLE_KEYS, r::TRACK_KEYS, r::LINES_KEYS, r::RULE_KEYS, r::POLICY_KEYS, r::MEMBER_KEYS, r::FAILOVER_KEYS,
+            r::FAILBACK_KEYS, r::TUNNEL_KEYS, r::READY_KEYS, r::BACKOFF_KEYS, r::FATAL_KEYS, r::BUDGET_KEYS, r::LIMIT_KEYS, r::LOCKOUT_KEYS,
+        ];
+        let routing = routing.concat();
+        for key in keys.concat().iter().chain(&routing).chain(backends).chain(feeds).chain(raw::AUTO_WORDS).chain(raw::BACKENDS).chain(raw::ACTIONS) {
             assert!(text.contains(key), "{place} does not tell of {key}");
         }
     }
@@ -462,6 +469,24 @@ fn every_listed_key_is_taken() {
         ("backend.nginx", backends::NGINX_KEYS.to_vec()),
         ("backend.command", backends::COMMAND_KEYS.to_vec()),
         ("feed.a", feeds::FEED_KEYS.to_vec()),
+        ("routing", super::routing::SETTINGS_KEYS.to_vec()),
+        ("uplink.a", super::routing::UPLINK_KEYS.to_vec()),
+        ("uplink.a.table", super::routing::TABLE_KEYS.to_vec()),
+        ("uplink.a.track", super::routing::TRACK_KEYS.to_vec()),
+        ("uplink.a.track.loss", super::routing::LINES_KEYS.to_vec()),
+        ("uplink.a.track.latency", super::routing::LINES_KEYS.to_vec()),
+        ("[rule]", super::routing::RULE_KEYS.to_vec()),
+        ("policy.a", super::routing::POLICY_KEYS.to_vec()),
+        ("[policy.a.members]", super::routing::MEMBER_KEYS.to_vec()),
+        ("policy.a.on_failover", super::routing::FAILOVER_KEYS.to_vec()),
+        ("policy.a.on_failback", super::routing::FAILBACK_KEYS.to_vec()),
+        ("tunnel.a", super::routing::TUNNEL_KEYS.to_vec()),
+        ("tunnel.a.ready", super::routing::READY_KEYS.to_vec()),
+        ("tunnel.a.backoff", super::routing::BACKOFF_KEYS.to_vec()),
+        ("tunnel.a.fatal", super::routing::FATAL_KEYS.to_vec()),
+        ("budget.a", super::routing::BUDGET_KEYS.to_vec()),
+        ("budget.a.limit", super::routing::LIMIT_KEYS.to_vec()),
+        ("budget.a.lockout", super::routing::LOCKOUT_KEYS.to_vec()),
     ] {
         for key in keys {
             let errors = read(&format!("[{table}]\n{key} = 1979-05-27\n")).unwrap_err();
@@ -515,7 +540,7 @@ fn config_text() -> impl Strategy<Value = String> {
         |(name, (file, entry, enabled), ports, policy)| {
             let text = |s: &str| toml::Value::String(s.to_owned()).to_string();
             let file = text(&format!("/{}x", file.replace('[', "[a]")));
-            let ports: Vec<u16> = ports.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+            let ports: Vec<u16> = ports.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
             format!(
                 "[jail.\"{name}\"]\nenabled = {enabled}\nsignatures = [\"sshd\", \"dropbear\"]\nfiles = [{file}]\njournal = [{}]\nports = {ports:?}\n{policy}",
                 text(&entry)

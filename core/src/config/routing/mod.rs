@@ -48,6 +48,9 @@ const MOST: usize = 4096;
 /// Interface names are shorter than this (`IFNAMSIZ`, linux/if.h).
 const INTERFACE_MAX: usize = 16;
 
+/// What every host's own tables are called: an uplink of that name could not be told from them.
+const KERNELS: &[&str] = &["main", "default", "local", "unspec"];
+
 /// All that was typed of routing.
 #[derive(Debug, Default)]
 pub(super) struct RawRouting {
@@ -127,13 +130,13 @@ impl Reading<'_> {
                 self.unknown(key, &format!("in [{what}]"), &[]);
                 continue;
             };
-            if is_name(name) {
+            if is_name(name) && !(what == "uplink" && KERNELS.contains(&name)) {
                 let one = read(self, key, table);
                 all.insert(name.to_owned(), one);
             } else {
-                let message = format!("`{}` cannot be the name of a {what}: a letter or digit, then a-z, 0-9, `.`, `_` and `-`, 64 at most", shown(name));
+                let message = format!("`{}` cannot be the name of a {what}: a letter or digit, then a-z, 0-9, `.`, `_` and `-`, 64 at most, and no number or table of the kernel's own", shown(name));
                 let lower = name.to_lowercase();
-                let hint = is_name(&lower).then(|| format!("did you mean `{lower}`?"));
+                let hint = (lower != name && is_name(&lower)).then(|| format!("did you mean `{lower}`?"));
                 self.tell(&key.span(), Problem::Value(message), hint);
             }
         }
@@ -149,6 +152,11 @@ impl Reading<'_> {
             let text = self.text(key, element, SHAPE)?;
             if text.contains('\0') || (words.is_empty() && text.is_empty()) {
                 self.tell(&element.span(), Problem::Value(format!("`{}` can be no word of a command", shown(text))), None);
+                return None;
+            }
+            if words.is_empty() && text.contains('/') && !text.starts_with('/') {
+                let message = format!("`{}` is no program: write its whole path, or its name alone to have it looked up in PATH", shown(text));
+                self.tell(&element.span(), Problem::Value(message), None);
                 return None;
             }
             words.push(text.to_owned());
@@ -182,9 +190,25 @@ fn hex(text: &str) -> Option<u32> {
     }
 }
 
-/// Names are names of files, tables and counters too.
+/// Names are names of files, tables and counters too; what `lookup` takes for a table's number is none.
 fn is_name(text: &str) -> bool {
-    words::is_jail_name(text) && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    words::is_jail_name(text) && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && hex(text).is_none()
+}
+
+/// What a host can have as a source.
+fn source(text: &str) -> Result<Prefix, Wrong> {
+    let prefix = prefix(text)?;
+    let ip = prefix.addr().ip();
+    let why = if prefix.len() == 0 {
+        "is everyone's source: no uplink owns that"
+    } else if ip.is_loopback() {
+        "never leaves this host"
+    } else if ip.is_multicast() {
+        "is for groups, and no packet's source"
+    } else {
+        return Ok(prefix);
+    };
+    Err((format!("`{}` {why}", shown(text)), None))
 }
 
 fn interface(text: &str) -> Result<String, Wrong> {
@@ -210,8 +234,8 @@ fn place<T>(typed: Option<&At<T>>, at: Place) -> Place {
     typed.map_or(at, |typed| typed.at)
 }
 
-/// What was typed becomes what is meant. Here is told what is missing and what does not go together.
-pub(super) fn mean(raw: RawRouting, errors: &mut Gather) -> Routing {
+/// What was typed becomes what is meant; of what is applied, which is not the `whole` config, the tunnels are not there. Here is told what is missing and what does not go together.
+pub(super) fn mean(raw: RawRouting, whole: bool, errors: &mut Gather) -> Routing {
     for (what, count, at) in [
         ("uplinks", raw.uplinks.len(), raw.uplinks.values().last().map(|last| last.at)),
         ("policies", raw.policies.len(), raw.policies.values().last().map(|last| last.at)),
@@ -226,14 +250,14 @@ pub(super) fn mean(raw: RawRouting, errors: &mut Gather) -> Routing {
     }
     let at = raw.settings.at;
     let places: BTreeMap<String, Place> = raw.uplinks.iter().map(|(name, uplink)| (name.clone(), uplink.at)).collect();
-    let tunnels: BTreeSet<String> = raw.tunnels.keys().cloned().collect();
+    let tunnels: Option<BTreeSet<String>> = whole.then(|| raw.tunnels.keys().cloned().collect());
     let mut spec = Spec { settings: settings::mean(raw.settings, errors), ..Spec::default() };
     let mut taken = Taken::default();
-    spec.uplinks = uplink::mean(raw.uplinks, &tunnels, &mut taken, errors);
+    spec.uplinks = uplink::mean(raw.uplinks, tunnels.as_ref(), &mut taken, errors);
     spec.policies = policy::mean(raw.policies, &spec, &mut taken, errors);
-    let rules = raw.rules.into_iter().filter_map(|rule| rule::mean(rule, &spec, errors)).collect();
+    let (places_of, rules) = raw.rules.into_iter().filter_map(|rule| Some((rule.priority_at(), rule::mean(rule, &spec, errors)?))).unzip();
     spec.rules = rules;
-    rule::places(&spec, at, errors);
+    rule::places(&spec, places_of, errors);
     fits(&spec, at, &places, errors);
     let budgets = budget::mean(raw.budgets, errors);
     let tunnels = tunnel::mean(raw.tunnels, &spec, &budgets, errors);

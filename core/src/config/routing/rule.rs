@@ -14,7 +14,7 @@ use super::super::words;
 use super::{MOST, hex, host, interface, optional, place, prefix};
 use crate::net::{Family, Prefix};
 use crate::route::rule::{IPPROTOS, Selector};
-use crate::route::spec::{Condition, Families, FreeAction, FreeRule, Spec};
+use crate::route::spec::{Condition, Families, FreeAction, FreeRule, Settings, Spec};
 use crate::route::wanted::twin;
 use crate::route::words::{Mark, Mask, Priority, TableId};
 
@@ -50,8 +50,16 @@ pub(super) struct RawRule {
     priority: Option<At<u32>>,
     suppress_prefixlength: Option<At<u32>>,
     suppress_ifgroup: Option<At<u32>>,
+    tos: Option<Place>,
     /// Something in it was wrong, and was told.
     wrong: bool,
+}
+
+impl RawRule {
+    /// Where its place was typed.
+    pub(super) fn priority_at(&self) -> Place {
+        place(self.priority.as_ref(), self.at)
+    }
 }
 
 impl Reading<'_> {
@@ -91,7 +99,7 @@ impl Reading<'_> {
                 "ipproto" => taken = self.ipproto(value).map(|typed| s.ipproto = Some(typed)).is_some(),
                 "sport" => taken = self.ports_of(name, value).map(|typed| s.sport = Some(typed)).is_some(),
                 "dport" => taken = self.ports_of(name, value).map(|typed| s.dport = Some(typed)).is_some(),
-                "tos" => taken = self.number(name, value, TOS).map(|typed: At<u8>| s.tos = typed.value).is_some(),
+                "tos" => taken = self.number(name, value, TOS).map(|typed: At<u8>| (s.tos, raw.tos) = (typed.value, Some(typed.at))).is_some(),
                 "dscp" => taken = self.number(name, value, DSCP).map(|typed: At<u8>| s.dscp = Some(typed.value)).is_some(),
                 "tun_id" => taken = self.number(name, value, TUN_ID).map(|typed: At<u64>| s.tun_id = Some(typed.value)).is_some(),
                 "l3mdev" => taken = self.boolean(name, value).map(|typed| s.l3mdev = typed.value).is_some(),
@@ -140,8 +148,9 @@ impl Reading<'_> {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
             let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u32>().ok()).flatten();
             match (number(first), number(last)) {
-                (Some(first), Some(last)) if first <= last => Ok(Ok((first, last))),
-                _ if words::is_jail_name(text) && !text.starts_with(|c: char| c.is_ascii_digit()) => Ok(Err(text.to_owned())),
+                // The last number stands for no user.
+                (Some(first), Some(last)) if first <= last && u64::from(last) <= UID.high => Ok(Ok((first, last))),
+                _ if is_user_name(text) => Ok(Err(text.to_owned())),
                 _ => Err((format!("`{}` is no user: write a name, a number, or a range like 1000-1999", shown(text)), None)),
             }
         };
@@ -171,7 +180,8 @@ impl Reading<'_> {
         }
         self.parsed(key, value, |text| {
             // A rule takes any range; a jail's `ports` are counted one by one.
-            let range = text.split_once('-').and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
+            let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
+            let range = text.split_once('-').and_then(|(first, last)| Some((number(first)?, number(last)?)));
             match range {
                 Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
                 _ => match words::ports(text)?.as_slice() {
@@ -203,6 +213,12 @@ impl Reading<'_> {
     }
 }
 
+/// What useradd makes, and what packages do in spite of it: `Debian-exim`.
+fn is_user_name(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'$');
+    !text.is_empty() && text.len() <= 64 && !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') && text.bytes().all(letter)
+}
+
 /// The rule that was typed.
 pub(super) fn mean(raw: RawRule, spec: &Spec, errors: &mut Gather) -> Option<FreeRule> {
     if raw.wrong {
@@ -216,6 +232,7 @@ pub(super) fn mean(raw: RawRule, spec: &Spec, errors: &mut Gather) -> Option<Fre
     for (name, _) in raw.when.iter().filter(|(name, _)| spec.uplink(&name.value).is_none()) {
         errors.tell(name.at, Problem::Missing(format!("there is no [uplink.{}]", shown(&name.value))), hint(&name.value, &uplinks));
     }
+    combined(&raw, &action, &called, &spec.settings, errors);
     let everything = Selector { not: false, ..raw.selector.clone() } == Selector::default() && raw.user.is_none();
     if everything && raw.selector.not {
         errors.tell(at, Problem::Value(format!("{called} is for `not` everything: it never matches")), None);
@@ -231,6 +248,34 @@ pub(super) fn mean(raw: RawRule, spec: &Spec, errors: &mut Gather) -> Option<Fre
         suppress_prefixlength: raw.suppress_prefixlength.map(|typed| typed.value),
         suppress_ifgroup: raw.suppress_ifgroup.map(|typed| typed.value),
     })
+}
+
+/// What the kernel takes no rule for (fib_nl2rule in net/core/fib_rules.c, fib4_rule_configure in net/ipv4/fib_rules.c).
+fn combined(raw: &RawRule, action: &FreeAction, called: &str, settings: &Settings, errors: &mut Gather) {
+    let s = &raw.selector;
+    if s.tos & 3 != 0 {
+        let message = format!("{called} asks for `tos` {:#x}: its low two bits tell of congestion, and no rule can ask for them", s.tos);
+        errors.tell(raw.tos.unwrap_or(raw.at), Problem::Value(message), None);
+    }
+    if s.tos != 0 && s.dscp.is_some() {
+        errors.tell(raw.at, Problem::Clash(format!("{called} has both `tos` and `dscp`: they are the same byte")), None);
+    }
+    if s.l3mdev && matches!(action, FreeAction::Uplink(_) | FreeAction::Policy(_) | FreeAction::Table(TableId(1..))) {
+        errors.tell(raw.at, Problem::Clash(format!("{called} has `l3mdev`: that looks up the VRF's own table, and no other")), None);
+    }
+    let looks = matches!(action, FreeAction::Uplink(_) | FreeAction::Policy(_) | FreeAction::Table(_));
+    for (key, typed) in [("suppress_prefixlength", &raw.suppress_prefixlength), ("suppress_ifgroup", &raw.suppress_ifgroup)] {
+        if let Some(typed) = typed.as_ref().filter(|_| !looks) {
+            errors.tell(typed.at, Problem::Clash(format!("`{key}` leaves out routes that are found, and {called} looks up none")), None);
+        }
+    }
+    if let Some(goto) = &raw.goto {
+        let last = settings.priority_base.0.saturating_add(settings.priority_range - 1);
+        let own = raw.priority.as_ref().map_or(last, |typed| typed.value);
+        if goto.value <= own {
+            errors.tell(goto.at, Problem::Clash(format!("`goto` {} leads back: it must be more than {own}, for lookups go forwards only", goto.value)), None);
+        }
+    }
 }
 
 fn action(raw: &RawRule, called: &str, spec: &Spec, errors: &mut Gather) -> Option<FreeAction> {
@@ -316,10 +361,10 @@ fn families(raw: &RawRule, called: &str, errors: &mut Gather) -> Option<Families
 }
 
 /// Two rules that named a place must not want the same, nor one of ours.
-pub(super) fn places(spec: &Spec, at: Place, errors: &mut Gather) {
+pub(super) fn places(spec: &Spec, places: Vec<Place>, errors: &mut Gather) {
     let mut wanted: BTreeMap<Priority, &FreeRule> = BTreeMap::new();
     let (base, range) = (spec.settings.priority_base.0, spec.settings.priority_range);
-    for rule in &spec.rules {
+    for (rule, at) in spec.rules.iter().zip(places) {
         let Some(own) = rule.priority else { continue };
         let called = rule.name.as_deref().unwrap_or("a rule");
         if (base..base.saturating_add(range)).contains(&own.0) {
@@ -327,11 +372,12 @@ pub(super) fn places(spec: &Spec, at: Place, errors: &mut Gather) {
             errors.tell(at, Problem::Clash(message), Some("leave `priority` out, or move `priority_base`".to_owned()));
         }
         let twins = matches!(rule.action, FreeAction::Uplink(_) | FreeAction::Policy(_)).then(|| twin(own)).flatten();
-        for place in twins.into_iter().chain([own]) {
+        for place in [own].into_iter().chain(twins) {
             if let Some(other) = wanted.insert(place, rule) {
                 let other = other.name.as_deref().unwrap_or("a rule");
                 let message = format!("`{called}` and `{other}` both want priority {}", place.0);
                 errors.tell(at, Problem::Clash(message), Some("a rule to an uplink takes the priority before its own too".to_owned()));
+                break;
             }
         }
     }

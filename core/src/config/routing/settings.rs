@@ -19,6 +19,11 @@ const LAST: u32 = 32_765;
 const BASE: Bounds = Bounds { low: 1, high: LAST as u64, why: "rule 0 is the kernel's, and 32766 looks up main" };
 const RANGE: Bounds = Bounds { low: 100, high: LAST as u64, why: "fewer are not enough for two uplinks" };
 const PROTOCOL: Bounds = Bounds { low: 5, high: 255, why: "0 to 4 are the kernel's and everybody's" };
+/// Programs with numbers of their own (linux/rtnetlink.h).
+const PROGRAMS: &[(u8, &str)] = &[
+    (8, "gated"), (9, "router advertisements"), (10, "mrt"), (11, "zebra"), (12, "bird"), (13, "dnrouted"), (14, "xorp"), (15, "ntk"), (16, "dhcp"),
+    (17, "mrouted"), (18, "keepalived"), (42, "babel"), (84, "ovn"), (99, "openr"), (186, "bgp"), (187, "isis"), (188, "ospf"), (189, "rip"), (192, "eigrp"),
+];
 const PEERS: usize = 16;
 
 #[derive(Debug, Default)]
@@ -81,6 +86,10 @@ pub(super) fn mean(raw: RawSettings, errors: &mut Gather) -> Settings {
             let message = format!("`mark_mask` = {:#x} is not two or more bits side by side", typed.value);
             errors.tell(typed.at, Problem::Value(message), Some("0x7f000000 serves 32 uplinks".to_owned()));
         }
+    }
+    if let Some((typed, (_, program))) = raw.protocol.as_ref().and_then(|typed| Some((typed, PROGRAMS.iter().find(|(number, _)| *number == typed.value)?))) {
+        let message = format!("`protocol` {} is that of {program}: what that makes would be taken for ours", typed.value);
+        errors.tell(typed.at, Problem::Clash(message), Some("80 is nobody's".to_owned()));
     }
     Settings {
         priority_base: Priority(base),

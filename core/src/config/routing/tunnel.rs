@@ -236,6 +236,7 @@ fn one(name: &str, raw: RawTunnel, spec: &Spec, budgets: &BTreeMap<Arc<str>, Bud
     if let Some(underlay) = raw.underlay.as_ref().filter(|underlay| spec.uplink(&underlay.value).is_none()) {
         errors.tell(underlay.at, Problem::Missing(format!("there is no [uplink.{}]", shown(&underlay.value))), hint(&underlay.value, &uplinks));
     }
+    clashes(name, &raw, spec, budgets, errors);
     let ready = raw.ready.clone().unwrap_or_default();
     let (enabled, backoff) = (raw.enabled.as_ref().is_none_or(|typed| typed.value), raw.backoff.as_ref().map_or(BACKOFF, |typed| typed.value));
     let underlay = raw.underlay.as_ref().map(|underlay| Arc::from(underlay.value.as_str()));
@@ -256,6 +257,22 @@ fn one(name: &str, raw: RawTunnel, spec: &Spec, budgets: &BTreeMap<Arc<str>, Bud
     }
     let ready = Ready { interface: awaited, address: ready.address, within: ready.within.unwrap_or(Span::secs(60)) };
     Some(Tunnel { name: name.into(), enabled, kind, ready, backoff, underlay })
+}
+
+/// A tunnel over an uplink that it makes itself never comes up; nor does one that costs more than its budget gives.
+fn clashes(name: &str, raw: &RawTunnel, spec: &Spec, budgets: &BTreeMap<Arc<str>, Budget>, errors: &mut Gather) {
+    let made = |underlay: &&At<String>| spec.uplink(&underlay.value).is_some_and(|uplink| uplink.tunnel.as_deref() == Some(name));
+    if let Some(underlay) = raw.underlay.as_ref().filter(made) {
+        let message = format!("tunnel `{name}` would run over itself: it makes the interface of uplink `{}`", shown(&underlay.value));
+        errors.tell(underlay.at, Problem::Clash(message), None);
+    }
+    if let Some((cost, budget)) = raw.cost.as_ref().zip(raw.budget.as_ref().and_then(|budget| budgets.get(budget.value.as_str()))) {
+        let free = budget.connects.saturating_sub(budget.reserve);
+        if cost.value > free {
+            let message = format!("a start of tunnel `{name}` costs {}, and budget `{}` has {free} for what starts by itself", cost.value, budget.name);
+            errors.tell(cost.at, Problem::Clash(message), None);
+        }
+    }
 }
 
 fn exec(name: &str, raw: RawTunnel, errors: &mut Gather) -> Option<Exec> {

@@ -10,7 +10,7 @@ use super::super::nearest::{hint, shown};
 use super::super::show::{line, list, quoted};
 use super::super::values::{Bounds, Reading, TimeBounds, Value};
 use super::super::walk::Key;
-use super::{Taken, addr, head, host, interface, is_name, optional, or, place, prefix};
+use super::{Taken, addr, head, host, interface, is_name, optional, or, place, source};
 use crate::net::{Addr, Family, Prefix};
 use crate::route::spec::{Gateway, Guard, OnDown, Sources, Track, Uplink};
 use crate::route::words::{Table, TableId};
@@ -99,10 +99,28 @@ impl RawUplink {
         self.gateway6 = later.gateway6.or(self.gateway6.take());
         self.on_down = later.on_down.or(self.on_down.take());
         self.guard = later.guard.or(self.guard.take());
-        self.track = later.track.or(self.track.take());
+        match (&mut self.track, later.track) {
+            (Some(track), Some(later)) => track.merge(later),
+            (track, later) => *track = later.or(track.take()),
+        }
         self.tunnel = later.tunnel.or(self.tunnel.take());
         self.weight = later.weight.or(self.weight.take());
         self.metered = later.metered.or(self.metered.take());
+    }
+}
+
+impl RawTrack {
+    fn merge(&mut self, later: Self) {
+        self.at = later.at;
+        self.targets = later.targets.or(self.targets.take());
+        self.interval = later.interval.or(self.interval.take());
+        self.timeout = later.timeout.or(self.timeout.take());
+        self.down = later.down.or(self.down.take());
+        self.up = later.up.or(self.up.take());
+        self.quorum = later.quorum.or(self.quorum.take());
+        self.loss = later.loss.or(self.loss.take());
+        self.latency = later.latency.or(self.latency.take());
+        self.window = later.window.or(self.window.take());
     }
 }
 
@@ -118,7 +136,7 @@ impl Reading<'_> {
                 }
                 "table" => raw.table = self.uplink_table(value),
                 "source" => raw.source = self.sources(value),
-                "subnets" => raw.subnets = self.texts(name, value, PREFIXES, prefix),
+                "subnets" => raw.subnets = self.texts(name, value, PREFIXES, source),
                 "gateway" => raw.gateway = self.gateway(name, value),
                 "gateway4" => raw.gateway4 = self.gateway(name, value),
                 "gateway6" => raw.gateway6 = self.gateway(name, value),
@@ -155,11 +173,19 @@ impl Reading<'_> {
                 (Some(name), Some(id)) => Some(TypedTable::Both(name, id)),
                 (Some(name), None) => Some(TypedTable::Name(name)),
                 (None, Some(id)) => Some(TypedTable::Id(id)),
-                (None, None) => self.wrong_type("table", value, SHAPE),
+                (None, None) if fields.is_empty() => self.wrong_type("table", value, SHAPE),
+                // What is wrong was told.
+                (None, None) => None,
             }
         } else {
             let text = self.text("table", value, SHAPE)?;
-            if text == "main" { Some(TypedTable::Main) } else { self.parsed("table", value, name_of).map(TypedTable::Name) }
+            if text == "main" {
+                Some(TypedTable::Main)
+            } else if let Some(id) = super::hex(text).filter(|id| *id != 0) {
+                Some(TypedTable::Id(id))
+            } else {
+                self.parsed("table", value, name_of).map(TypedTable::Name)
+            }
         };
         self.at_of(value, typed)
     }
@@ -172,13 +198,15 @@ impl Reading<'_> {
                 self.tell(&value.span(), Problem::Value(message), hint(text, &["auto"]));
                 None
             }
-            None => self.texts("source", value, PREFIXES, prefix).map(|list| TypedSources::Fixed(list.value)),
+            None => self.texts("source", value, PREFIXES, source).map(|list| TypedSources::Fixed(list.value)),
         };
         self.at_of(value, typed)
     }
 
     fn gateway(&mut self, key: &str, value: &Value<'_>) -> Option<At<Gateway>> {
         let read = |text: &str| match text {
+            "ra" if key == "gateway4" => Err(("`ra` is IPv6's way to tell a gateway".to_owned(), Some("for IPv4 it is \"dhcp\"".to_owned()))),
+            "dhcp" if key == "gateway6" => Err(("`dhcp` tells no gateway for IPv6".to_owned(), Some("routers tell it themselves: \"ra\"".to_owned()))),
             "none" => Ok(Gateway::None),
             "dhcp" => Ok(Gateway::Dhcp),
             "ra" => Ok(Gateway::Ra),
@@ -254,7 +282,7 @@ impl Reading<'_> {
 }
 
 /// The uplinks that were typed.
-pub(super) fn mean(raw: BTreeMap<String, RawUplink>, tunnels: &BTreeSet<String>, taken: &mut Taken, errors: &mut Gather) -> Vec<Uplink> {
+pub(super) fn mean(raw: BTreeMap<String, RawUplink>, tunnels: Option<&BTreeSet<String>>, taken: &mut Taken, errors: &mut Gather) -> Vec<Uplink> {
     // Numbers that were typed come first, so that none is chosen that somebody wrote.
     let mut tables = BTreeMap::new();
     for written in [true, false] {
@@ -301,7 +329,7 @@ fn table(name: &str, uplink: &RawUplink, typed: Option<TypedTable>, taken: &mut 
     Some(Table { name: table.into(), id })
 }
 
-fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: &BTreeSet<String>, errors: &mut Gather) -> Option<Uplink> {
+fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: Option<&BTreeSet<String>>, errors: &mut Gather) -> Option<Uplink> {
     let at = raw.at;
     let Some(interface) = raw.interface else {
         errors.tell(at, Problem::Missing(format!("uplink `{name}` has no interface: write `interface = \"eth0\"`")), None);
@@ -320,7 +348,7 @@ fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: &BTreeSet<Stri
         }
         TypedSources::Fixed(list) => Sources::Fixed(list),
     };
-    if let Some(tunnel) = raw.tunnel.as_ref().filter(|tunnel| !tunnels.is_empty() && !tunnels.contains(&tunnel.value)) {
+    if let Some((tunnel, tunnels)) = raw.tunnel.as_ref().zip(tunnels).filter(|(tunnel, tunnels)| !tunnels.contains(&tunnel.value)) {
         let names: Vec<&str> = tunnels.iter().map(String::as_str).collect();
         errors.tell(tunnel.at, Problem::Missing(format!("there is no [tunnel.{}]", shown(&tunnel.value))), hint(&tunnel.value, &names));
     }
@@ -416,22 +444,30 @@ fn tracked(name: &str, raw: RawTrack, families: Vec<Family>, errors: &mut Gather
     })
 }
 
-/// Each source has one owner, or it would depend on their order who has it.
+/// Each source has one owner, or it would depend on their order who has it. One uplink may well name an address and the
+/// prefix around it.
 fn owners(uplinks: &[Uplink], places: &[Place], errors: &mut Gather) {
-    let fixed = |uplink: &Uplink| match &uplink.source {
-        Sources::Auto => Vec::new(),
-        Sources::Fixed(list) => list.iter().chain(&uplink.subnets).copied().collect(),
-    };
-    let lists: Vec<Vec<Prefix>> = uplinks.iter().map(fixed).collect();
-    for (n, mine) in lists.iter().enumerate() {
-        for (m, theirs) in lists[..n].iter().enumerate() {
-            let clash = mine.iter().flat_map(|mine| theirs.iter().map(move |theirs| (mine, theirs))).find(|(mine, theirs)| mine.overlaps(theirs));
-            if let Some((mine, theirs)) = clash {
-                let both = host(if mine.covers(theirs) { theirs } else { mine });
-                let message = format!("uplinks `{}` and `{}` both claim {both}", uplinks[m].name, uplinks[n].name);
-                errors.tell(places[n], Problem::Clash(message), Some("a source leaves by one uplink; give each its own".to_owned()));
-            }
+    let mut all: Vec<(Prefix, usize)> = Vec::new();
+    for (n, uplink) in uplinks.iter().enumerate() {
+        let fixed = match &uplink.source {
+            Sources::Auto => &[],
+            Sources::Fixed(list) => list.as_slice(),
+        };
+        all.extend(fixed.iter().chain(&uplink.subnets).map(|prefix| (*prefix, n)));
+    }
+    // A prefix sorts before what it covers: those around the one that is looked at are a stack.
+    all.sort_unstable();
+    let mut around: Vec<(Prefix, usize)> = Vec::new();
+    for (prefix, n) in all {
+        while around.last().is_some_and(|(outer, _)| !outer.covers(&prefix)) {
+            around.pop();
         }
+        if let Some((_, m)) = around.last().filter(|(_, m)| *m != n) {
+            let (first, second) = (n.min(*m), n.max(*m));
+            let message = format!("uplinks `{}` and `{}` both claim {}", uplinks[first].name, uplinks[second].name, host(&prefix));
+            errors.tell(places[second], Problem::Clash(message), Some("a source leaves by one uplink; give each its own".to_owned()));
+        }
+        around.push((prefix, n));
     }
 }
 
