@@ -10,17 +10,21 @@
 //! | [`words`] | marks, tables, priorities, protocol numbers |
 //! | [`spec`] | what the config declares: uplinks, free rules, policies |
 //! | [`tunnels`] | what the config declares of tunnels and connect budgets |
+//! | [`budget`] | how often a provider may be connected to, and when next |
+//! | [`tunnel`] | one supervised tunnel: when it is started, stopped, given up |
 //! | [`rule`], [`routes`] | one rule, one route, as the kernel holds them and `ip` writes them |
 //! | [`world`] | links, addresses, rules and routes of the host at one moment |
 //! | [`wanted`] | what should stand |
 //! | [`plan`] | the steps from what is found to what is wanted |
 //! | [`lookup`] | a question to the kernel: which way would this packet take? |
 
+pub mod budget;
 pub mod lookup;
 pub mod plan;
 pub mod routes;
 pub mod rule;
 pub mod spec;
+pub mod tunnel;
 pub mod tunnels;
 pub mod wanted;
 pub mod words;
