@@ -14,7 +14,8 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 /// Puts a small file in its place whole, given to the owner of its directory. That owner may be anybody, so no link of
-/// his is followed: the new file is made under another name, where nothing may be, and renamed.
+/// his is followed: the new file is made under another name, where nothing may be, and renamed. File and name are on the
+/// disk when this returns.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -24,14 +25,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(beside)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if is_root() {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let meta = fs::metadata(dir)?;
         fchown(&file, Some(meta.uid()), Some(meta.gid()))?;
     }
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(beside, path)
+    fs::rename(beside, path)?;
+    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

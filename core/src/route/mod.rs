@@ -10,6 +10,8 @@
 //! | [`words`] | marks, tables, priorities, protocol numbers |
 //! | [`spec`] | what the config declares: uplinks, free rules, policies |
 //! | [`tunnels`] | what the config declares of tunnels and connect budgets |
+//! | [`budget`] | how often a provider may be connected to, and when next |
+//! | [`tunnel`] | one supervised tunnel: when it is started, stopped, given up |
 //! | [`rule`], [`routes`] | one rule, one route, as the kernel holds them and `ip` writes them |
 //! | [`world`] | links, addresses, rules and routes of the host at one moment |
 //! | [`wanted`] | what should stand |
@@ -22,10 +24,11 @@
 //! | [`handshakes`] | whether somebody is at the other end of a WireGuard interface |
 //! | [`lookup`] | a question to the kernel: which way would this packet take? |
 
+pub mod budget;
 pub mod check;
 pub mod explain;
-pub mod heal;
 pub mod handshakes;
+pub mod heal;
 pub mod lookup;
 pub mod plan;
 pub mod policy;
@@ -34,6 +37,7 @@ pub mod rule;
 pub mod shadow;
 pub mod spec;
 pub mod track;
+pub mod tunnel;
 pub mod tunnels;
 pub mod wanted;
 pub mod words;

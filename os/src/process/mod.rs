@@ -1,5 +1,7 @@
-//! Children that speak to us through pipes or listen to us, programs run to their end, and what the service manager is told.
+//! Children that speak to us through pipes or listen to us, programs run to their end, clients that outlive us, and what the
+//! service manager is told.
 
+pub mod client;
 mod fed;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
@@ -112,7 +114,8 @@ impl Drop for Piped {
     }
 }
 
-fn prepare(parent: u32) -> io::Result<()> {
+/// Async-signal-safe.
+fn unblock_signals() {
     // SAFETY: sigset_t is plain data which sigemptyset fills; pthread_sigmask only reads it. Children
     // inherit the mask, and one that blocks SIGTERM would not stop.
     unsafe {
@@ -120,6 +123,10 @@ fn prepare(parent: u32) -> io::Result<()> {
         libc::sigemptyset(&raw mut none);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+fn prepare(parent: u32) -> io::Result<()> {
+    unblock_signals();
     end_with_parent(libc::SIGTERM)?;
     // SAFETY: plain system call without pointers. A parent that died before the line above sends nothing.
     if u32::try_from(unsafe { libc::getppid() }) != Ok(parent) {
