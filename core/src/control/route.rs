@@ -3,9 +3,13 @@
 //! What is to be planned or applied travels as the config's text: the command line has read the files and told what is
 //! wrong in them with their lines, the daemon reads this text with the same reader.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::net::{Addr, Prefix};
+pub use crate::route::budget::BudgetStatus;
+pub use crate::route::tunnel::State;
 use crate::time::{Span, Stamp};
 
 /// `palisade route`, `tunnel`, `budget`.
@@ -81,6 +85,43 @@ pub enum RouteReply {
     Plan(PlanReply),
     /// To `route status`.
     Status(Box<RouteStatus>),
+    /// To `tunnel status`.
+    Tunnels {
+        /// By name.
+        tunnels: Vec<TunnelStatus>,
+    },
+    /// To `budget`.
+    Budgets {
+        /// By name.
+        budgets: Vec<BudgetStatus>,
+        /// Those whose file cannot be used, and why.
+        broken: Vec<String>,
+    },
+    /// To `tunnel start` and the like: it is done, or under way.
+    Said {
+        /// What.
+        text: String,
+    },
+}
+
+/// How one tunnel is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `exec`, `sit`, `gre`, `wireguard`.
+    pub kind: String,
+    /// How it is.
+    #[serde(flatten)]
+    pub state: State,
+    /// Its client's process.
+    pub pid: Option<u32>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// What it is taken from.
+    pub budget: Option<Arc<str>>,
+    /// The last line its programs printed.
+    pub last_line: Option<String>,
 }
 
 /// What changes, or was changed.

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `purse` | a budget on disk, shared with the verbs |
 //! | `keeper` | one tunnel's programs |
+//! | `interface` | a tunnel that is an interface: made and followed, or watched |
 //!
 //! Nothing here has a thread or waits: [`Supervisor::turn`] takes no longer than starting a program and writing a small
 //! file. When a `Supervisor` is dropped its clients run on, and the next one finds them and leaves them alone.
 
+mod interface;
 mod keeper;
 mod purse;
 #[cfg(test)]
@@ -25,10 +27,11 @@ use palisade_core::route::tunnel::Waits;
 use palisade_core::route::tunnel::{Event, Order, State};
 use palisade_core::route::tunnels::{Budget, Exec, Tunnel, TunnelKind};
 use palisade_core::route::wanted::{Health, Healths};
+pub use palisade_core::control::route::TunnelStatus;
 use palisade_core::time::{Now, Span, Tick};
 use palisade_os::process::client::{adopt_orphans, reap_orphans};
-use serde::Serialize;
 
+use interface::Interface;
 use keeper::{Keeper, Turn};
 pub use purse::{Purse, PurseError};
 
@@ -61,24 +64,6 @@ pub struct Facts<'a> {
     pub carries: &'a BTreeMap<Arc<str>, Arc<str>>,
 }
 
-/// How one tunnel is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TunnelStatus {
-    /// Its name.
-    pub name: Arc<str>,
-    /// How it is.
-    #[serde(flatten)]
-    pub state: State,
-    /// Its client's process.
-    pub pid: Option<u32>,
-    /// Failures in a row.
-    pub failures: u32,
-    /// What it is taken from.
-    pub budget: Option<Arc<str>>,
-    /// The last line its programs printed.
-    pub last_line: Option<String>,
-}
-
 /// What a human's order came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -90,10 +75,11 @@ pub enum Reply {
     Unknown(String),
 }
 
-/// All tunnels with a client program, and all budgets.
+/// All tunnels, and all budgets.
 #[derive(Debug)]
 pub struct Supervisor {
     keepers: BTreeMap<Arc<str>, Keeper>,
+    interfaces: BTreeMap<Arc<str>, Interface>,
     purses: BTreeMap<Arc<str>, Purse>,
     state: PathBuf,
     boot: BootId,
@@ -110,7 +96,8 @@ impl Supervisor {
         let (keepers, purses) = (BTreeMap::new(), BTreeMap::new());
         let chance = now.stamp.0.unsigned_abs() ^ (u64::from(std::process::id()) << 32) | 1;
         let (state, boot) = (state.to_owned(), BootId::from(boot));
-        let mut supervisor = Self { keepers, purses, state, boot, began: false, tidied: now.tick, chance, first: Vec::new() };
+        let interfaces = BTreeMap::new();
+        let mut supervisor = Self { keepers, interfaces, purses, state, boot, began: false, tidied: now.tick, chance, first: Vec::new() };
         supervisor.reload(tunnels, budgets, now);
         supervisor
     }
@@ -123,6 +110,7 @@ impl Supervisor {
             let new = || Purse::new(budget.clone(), &self.state, now, &self.boot);
             self.purses.entry(Arc::clone(&budget.name)).or_insert_with(new).set(budget.clone());
         }
+        self.reload_interfaces(tunnels);
         let kept = |tunnel: &&Tunnel| tunnel.enabled;
         let wanted: BTreeMap<&Arc<str>, (&Tunnel, &Exec)> =
             tunnels.iter().filter(kept).filter_map(|tunnel| Some((&tunnel.name, (tunnel, exec(tunnel)?)))).collect();
@@ -148,6 +136,20 @@ impl Supervisor {
                     });
                 }
             }
+        }
+    }
+
+    /// The same of those that are interfaces: one that changed is made anew, one that is gone is removed.
+    fn reload_interfaces(&mut self, tunnels: &[Tunnel]) {
+        let wanted = tunnels.iter().filter(|tunnel| tunnel.enabled && exec(tunnel).is_none());
+        let mut former = std::mem::take(&mut self.interfaces);
+        for tunnel in wanted {
+            let same = former.remove(&tunnel.name).and_then(|old| if *old.spec() == *tunnel { Some(old) } else { old.retire(&mut self.first) });
+            let interface = same.unwrap_or_else(|| Interface::new(tunnel.clone(), &self.state));
+            self.interfaces.insert(Arc::clone(&tunnel.name), interface);
+        }
+        for old in former.into_values() {
+            let _: Option<Interface> = old.retire(&mut self.first);
         }
     }
 
@@ -185,13 +187,14 @@ impl Supervisor {
 
     /// What to wait for until the next turn.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.keepers.values().flat_map(Keeper::fds).collect()
+        self.keepers.values().flat_map(Keeper::fds).chain(self.interfaces.values().flat_map(Interface::fds)).collect()
     }
 
     /// When the next turn is due even if none of them is ready.
     pub fn next_deadline(&self) -> Option<Tick> {
         let own = (!self.keepers.is_empty()).then(|| self.tidied.plus(TIDY_EVERY));
-        self.keepers.values().filter_map(Keeper::next_deadline).chain(own).min()
+        let interfaces = self.interfaces.values().map(Interface::next_deadline);
+        self.keepers.values().filter_map(Keeper::next_deadline).chain(own).chain(interfaces).min()
     }
 
     /// Looks at everything, and does what is due. Call it when a descriptor is ready, a deadline is there, or the facts changed.
@@ -214,6 +217,10 @@ impl Supervisor {
             self.with(name, now, |keeper, turn| keeper.turn(facts.world, turn));
         }
         self.keepers.retain(|_, keeper| !keeper.is_gone());
+        for interface in self.interfaces.values_mut() {
+            let purse = interface.budget().and_then(|budget| self.purses.get_mut(budget));
+            interface.turn(now, facts.world, purse, &mut self.first);
+        }
         if now.tick.since(self.tidied) >= TIDY_EVERY {
             self.tidy(now);
         }
@@ -250,13 +257,16 @@ impl Supervisor {
     /// A human's order.
     pub fn command(&mut self, name: &str, order: Order, now: Now) -> Reply {
         let name: Arc<str> = name.into();
+        if let Some(interface) = self.interfaces.get_mut(&name) {
+            return interface.order(order, now);
+        }
         let done = self.with(&name, now, |keeper, turn| {
             keeper.tell(Event::Order(order), turn);
             (keeper.machine.state().clone(), turn.grant.take())
         });
         let Some((state, grant)) = done else {
-            let known: Vec<&str> = self.keepers.keys().map(|name| &**name).collect();
-            return Reply::Unknown(format!("there is no tunnel {name} with a client; there are: {}", known.join(", ")));
+            let known: Vec<&str> = self.keepers.keys().chain(self.interfaces.keys()).map(|name| &**name).collect();
+            return Reply::Unknown(format!("there is no tunnel {name}; there are: {}", known.join(", ")));
         };
         match (grant, state) {
             (Some(Grant::Granted { left }), _) => Reply::Done(format!("tunnel {name} is started; {left} connects are left now")),
@@ -273,17 +283,20 @@ impl Supervisor {
         }
     }
 
-    /// How all tunnels with a client are.
+    /// How all tunnels are.
     pub fn status(&self) -> Vec<TunnelStatus> {
         let one = |(name, keeper): (&Arc<str>, &Keeper)| TunnelStatus {
             name: Arc::clone(name),
+            kind: "exec".to_owned(),
             state: keeper.machine.state().clone(),
             pid: keeper.process.as_ref().map(|process| process.identity().pid),
             failures: keeper.machine.memory().failures,
             budget: keeper.exec.budget.clone(),
             last_line: keeper.last_line.clone(),
         };
-        self.keepers.iter().map(one).collect()
+        let mut all: Vec<TunnelStatus> = self.keepers.iter().map(one).chain(self.interfaces.values().map(Interface::status)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// How all budgets are, or why that is not known.

@@ -1,8 +1,7 @@
-//! Tunnels without a client: an interface that we make (6in4, GRE), and one whose handshakes are watched (WireGuard).
+//! Tunnels without a client: an interface that we make (6in4, GRE).
 
-use super::super::tunnels::{LinkTunnel, Wireguard};
+use super::super::tunnels::LinkTunnel;
 use crate::net::Addr;
-use crate::time::Span;
 
 /// What there is of a tunnel interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,18 +53,6 @@ pub fn link(spec: &LinkTunnel, facts: &LinkFacts) -> LinkStep {
     }
 }
 
-/// Whether somebody is at the other end of a WireGuard interface, and in which words. `handshake`: how long ago the last
-/// one was. `sending`: whether packets were sent since it was too old; who sends nothing needs none.
-pub fn wireguard(spec: &Wireguard, handshake: Option<Span>, sending: bool) -> (bool, String) {
-    let within = spec.handshake;
-    match handshake {
-        Some(age) if age <= within => (true, format!("a handshake {age} ago")),
-        Some(age) if !sending => (true, format!("nothing sent since the handshake {age} ago")),
-        Some(age) => (false, format!("the last handshake was {age} ago, more than {within}")),
-        None => (false, "there was no handshake yet".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,13 +91,5 @@ mod tests {
         facts.leaves_with = Some(two);
         assert_eq!(link(&spec, &facts), LinkStep::SetLocal(two));
         assert_eq!(link(&LinkTunnel { local: Some(one), ..spec }, &facts), LinkStep::Stands, "a local end that is said is not followed");
-    }
-
-    #[test]
-    fn a_handshake_is_good_for_so_long() {
-        let spec = Wireguard { interface: "wg0".into(), handshake: Span::secs(180) };
-        let good = |age: Option<u64>, sending| wireguard(&spec, age.map(Span::secs), sending).0;
-        assert!(good(Some(180), true) && good(Some(500), false));
-        assert!(!good(Some(181), true) && !good(None, false));
     }
 }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::{Kind, Why};
 use super::tunnels::{Backoff, Exec, Ready, Restart};
 use crate::time::{Span, Tick};
-pub use link::{LinkFacts, LinkStep, link, wireguard};
+pub use link::{LinkFacts, LinkStep, link};
 
 /// How long a stop command may take, and then SIGTERM, before the next harder means.
 const STOP_STEP: Span = Span::secs(10);
