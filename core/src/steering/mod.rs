@@ -125,10 +125,7 @@ impl Steering {
             }
         }
         if let Some(Err(what)) = self.journal.standing().map(read) {
-            self.trouble(
-                "routing",
-                Some(format!("what was applied cannot be read any more: {what}; `palisade route apply` applies the config anew")),
-            );
+            self.trouble("routing", Some(format!("what was applied cannot be read any more: {what}; `palisade route apply` applies the config anew")));
         }
         self.stand(now);
         self.begin(Round::new(Why::Start));

@@ -400,7 +400,7 @@ fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: Option<&BTreeS
         Sources::Auto => None,
         Sources::Fixed(list) => Some(list.iter().chain(&subnets).any(|prefix| prefix.family() == family)),
     };
-    let [gateway4, gateway6] = gateways(name, (&raw.gateway, &raw.gateway4, &raw.gateway6), [has(Family::V4), has(Family::V6)], errors);
+    let [gateway4, gateway6] = gateways(name, [&raw.gateway, &raw.gateway4, &raw.gateway6], [has(Family::V4), has(Family::V6)], errors);
     let families = [(Family::V4, gateway4), (Family::V6, gateway6)]
         .into_iter()
         .filter(|(_, gateway)| *gateway != Gateway::Unused)
@@ -431,7 +431,7 @@ fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: Option<&BTreeS
 /// is what DHCP and router advertisements say, unless only the other family's is named.
 fn gateways(
     name: &str,
-    (both, four, six): (&Option<At<Gateway>>, &Option<At<Gateway>>, &Option<At<Gateway>>),
+    [both, four, six]: [&Option<At<Gateway>>; 3],
     has: [Option<bool>; 2],
     errors: &mut Gather,
 ) -> [Gateway; 2] {
