@@ -56,7 +56,9 @@ impl Brain {
                 return self.rebuild(Pending { answer: Some((id, Reply::Restored { bans })), ..Pending::default() });
             }
             Request::Events { .. } => Reply::Failed { exit: 70, message: "events are kept by the store, not by the brain".to_owned() },
-            Request::Route(_) => Reply::Failed { exit: 70, message: "uplinks and tunnels are not kept on this system; see palisade(1)".to_owned() },
+            Request::Route(_) => {
+                Reply::Failed { exit: 70, message: "uplinks and tunnels are not kept on this system; see palisade(1)".to_owned() }
+            }
         };
         self.out.push(Action::Answer { id, reply });
     }

@@ -428,11 +428,35 @@ fn the_example_holds_every_key_with_its_default() {
         let feeds = feeds::FEED_KEYS.iter().chain(feeds::FORMATS.iter().map(|(word, _)| word));
         use super::routing as r;
         let routing = [
-            r::SETTINGS_KEYS, r::UPLINK_KEYS, r::TABLE_KEYS, r::TRACK_KEYS, r::LINES_KEYS, r::RULE_KEYS, r::POLICY_KEYS, r::MEMBER_KEYS, r::FAILOVER_KEYS,
-            r::FAILBACK_KEYS, r::TUNNEL_KEYS, r::READY_KEYS, r::BACKOFF_KEYS, r::FATAL_KEYS, r::BUDGET_KEYS, r::LIMIT_KEYS, r::LOCKOUT_KEYS,
+            r::SETTINGS_KEYS,
+            r::UPLINK_KEYS,
+            r::TABLE_KEYS,
+            r::TRACK_KEYS,
+            r::LINES_KEYS,
+            r::RULE_KEYS,
+            r::POLICY_KEYS,
+            r::MEMBER_KEYS,
+            r::FAILOVER_KEYS,
+            r::FAILBACK_KEYS,
+            r::TUNNEL_KEYS,
+            r::READY_KEYS,
+            r::BACKOFF_KEYS,
+            r::FATAL_KEYS,
+            r::BUDGET_KEYS,
+            r::LIMIT_KEYS,
+            r::LOCKOUT_KEYS,
         ];
         let routing = routing.concat();
-        for key in keys.concat().iter().chain(&routing).chain(backends).chain(feeds).chain(raw::AUTO_WORDS).chain(raw::BACKENDS).chain(raw::ACTIONS) {
+        for key in keys
+            .concat()
+            .iter()
+            .chain(&routing)
+            .chain(backends)
+            .chain(feeds)
+            .chain(raw::AUTO_WORDS)
+            .chain(raw::BACKENDS)
+            .chain(raw::ACTIONS)
+        {
             assert!(text.contains(key), "{place} does not tell of {key}");
         }
     }

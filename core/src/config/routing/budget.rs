@@ -108,7 +108,8 @@ pub(super) fn mean(raw: BTreeMap<String, RawBudget>, errors: &mut Gather) -> BTr
 
 fn one(name: &str, raw: RawBudget, errors: &mut Gather) -> Option<Budget> {
     let Some(At { value: (connects, within), at }) = raw.limit else {
-        let message = format!("budget `{name}` has no limit: write what the provider allows, `limit = {{ connects = 4, within = \"60s\" }}`");
+        let message =
+            format!("budget `{name}` has no limit: write what the provider allows, `limit = {{ connects = 4, within = \"60s\" }}`");
         errors.tell(raw.at, Problem::Missing(message), None);
         return None;
     };

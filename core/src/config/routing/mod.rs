@@ -134,7 +134,10 @@ impl Reading<'_> {
                 let one = read(self, key, table);
                 all.insert(name.to_owned(), one);
             } else {
-                let message = format!("`{}` cannot be the name of a {what}: a letter or digit, then a-z, 0-9, `.`, `_` and `-`, 64 at most, and no number or table of the kernel's own", shown(name));
+                let message = format!(
+                    "`{}` cannot be the name of a {what}: a letter or digit, then a-z, 0-9, `.`, `_` and `-`, 64 at most, and no number or table of the kernel's own",
+                    shown(name)
+                );
                 let lower = name.to_lowercase();
                 let hint = (lower != name && is_name(&lower)).then(|| format!("did you mean `{lower}`?"));
                 self.tell(&key.span(), Problem::Value(message), hint);
@@ -155,7 +158,8 @@ impl Reading<'_> {
                 return None;
             }
             if words.is_empty() && text.contains('/') && !text.starts_with('/') {
-                let message = format!("`{}` is no program: write its whole path, or its name alone to have it looked up in PATH", shown(text));
+                let message =
+                    format!("`{}` is no program: write its whole path, or its name alone to have it looked up in PATH", shown(text));
                 self.tell(&element.span(), Problem::Value(message), None);
                 return None;
             }
@@ -173,7 +177,8 @@ impl Reading<'_> {
         if value.get_ref().is_integer() {
             return self.number(key, value, super::values::Bounds { low: 0, high: u32::MAX.into(), why: "it has 32 bits" });
         }
-        let read = |text: &str| hex(text).ok_or_else(|| (format!("`{}` is no number of 32 bits: write it like 0x7f000000", shown(text)), None));
+        let read =
+            |text: &str| hex(text).ok_or_else(|| (format!("`{}` is no number of 32 bits: write it like 0x7f000000", shown(text)), None));
         self.parsed(key, value, read).map(|number| At { value: number, at: self.place(&value.span()) })
     }
 
@@ -212,8 +217,16 @@ fn source(text: &str) -> Result<Prefix, Wrong> {
 }
 
 fn interface(text: &str) -> Result<String, Wrong> {
-    let good = !text.is_empty() && text.len() < INTERFACE_MAX && text != "." && text != ".." && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
-    if good { Ok(text.to_owned()) } else { Err((format!("`{}` cannot be an interface's name: 1 to 15 characters without `/`, `:` and blanks", shown(text)), None)) }
+    let good = !text.is_empty()
+        && text.len() < INTERFACE_MAX
+        && text != "."
+        && text != ".."
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err((format!("`{}` cannot be an interface's name: 1 to 15 characters without `/`, `:` and blanks", shown(text)), None))
+    }
 }
 
 fn addr(text: &str) -> Result<Addr, Wrong> {
@@ -244,7 +257,11 @@ pub(super) fn mean(raw: RawRouting, whole: bool, errors: &mut Gather) -> Routing
         ("budgets", raw.budgets.len(), raw.budgets.values().last().map(|last| last.at)),
     ] {
         if count > MOST {
-            errors.tell(at.unwrap_or_default(), Problem::TooLarge(format!("{count} {what} in all files are more than the {MOST} that are read")), None);
+            errors.tell(
+                at.unwrap_or_default(),
+                Problem::TooLarge(format!("{count} {what} in all files are more than the {MOST} that are read")),
+                None,
+            );
             return Routing::default();
         }
     }
@@ -268,11 +285,19 @@ pub(super) fn mean(raw: RawRouting, whole: bool, errors: &mut Gather) -> Routing
 fn fits(spec: &Spec, at: Place, places: &BTreeMap<String, Place>, errors: &mut Gather) {
     let (needed, settings) = (priorities_needed(spec), &spec.settings);
     if needed > settings.priority_range && !spec.is_empty() {
-        let message = format!("these uplinks, rules and policies need {needed} priorities, and `priority_range` is {}", settings.priority_range);
-        errors.tell(at, Problem::Clash(message), Some(format!("write `priority_range = {needed}` in [routing], and a `priority_base` with room for them")));
+        let message =
+            format!("these uplinks, rules and policies need {needed} priorities, and `priority_range` is {}", settings.priority_range);
+        errors.tell(
+            at,
+            Problem::Clash(message),
+            Some(format!("write `priority_range = {needed}` in [routing], and a `priority_base` with room for them")),
+        );
     }
     if let Some(uplink) = unmarkable(spec).next() {
-        let message = format!("`mark_mask` = {} has no mark left for uplink `{}`: of its bits one tells connections from probes, the others count uplinks", settings.mark_mask, uplink.name);
+        let message = format!(
+            "`mark_mask` = {} has no mark left for uplink `{}`: of its bits one tells connections from probes, the others count uplinks",
+            settings.mark_mask, uplink.name
+        );
         let hint = "write a wider `mark_mask` in [routing], or take `track` and policies from some uplinks";
         errors.tell(places.get(&*uplink.name).copied().unwrap_or(at), Problem::Clash(message), Some(hint.to_owned()));
     }

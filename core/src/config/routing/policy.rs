@@ -27,7 +27,8 @@ pub(in super::super) const FAILBACK_KEYS: &[&str] = &["purge", "after"];
 const MEMBERS: usize = 64;
 const TIER: Bounds = Bounds { low: 1, high: 1000, why: "there are not so many uplinks" };
 const WEIGHT: Bounds = Bounds { low: 1, high: 256, why: "the kernel counts shares so" };
-const AFTER: TimeBounds = TimeBounds { low: Span::ZERO, high: Span::secs(86_400), permanent: false, why: "an uplink that has been up for a day is up" };
+const AFTER: TimeBounds =
+    TimeBounds { low: Span::ZERO, high: Span::secs(86_400), permanent: false, why: "an uplink that has been up for a day is up" };
 const AFTER_DEFAULT: Span = Span::secs(120);
 
 #[derive(Debug, Default)]
@@ -145,7 +146,11 @@ fn one(name: &str, raw: RawPolicy, spec: &Spec, taken: &mut Taken, errors: &mut 
     let mut members = Vec::new();
     for member in typed {
         let Some(uplink) = spec.uplink(&member.uplink) else {
-            errors.tell(member.at, Problem::Missing(format!("there is no [uplink.{}]", shown(&member.uplink))), hint(&member.uplink, &names));
+            errors.tell(
+                member.at,
+                Problem::Missing(format!("there is no [uplink.{}]", shown(&member.uplink))),
+                hint(&member.uplink, &names),
+            );
             continue;
         };
         if !seen.insert(Arc::clone(&uplink.name)) {

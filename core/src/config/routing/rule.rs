@@ -20,8 +20,30 @@ use crate::route::words::{Mark, Mask, Priority, TableId};
 
 /// Keys of `[[rule]]`.
 pub(in super::super) const RULE_KEYS: &[&str] = &[
-    "name", "family", "not", "from", "to", "iif", "oif", "fwmark", "uid", "ipproto", "sport", "dport", "tos", "dscp", "tun_id", "l3mdev", "lookup",
-    "policy", "action", "goto", "when", "priority", "suppress_prefixlength", "suppress_ifgroup",
+    "name",
+    "family",
+    "not",
+    "from",
+    "to",
+    "iif",
+    "oif",
+    "fwmark",
+    "uid",
+    "ipproto",
+    "sport",
+    "dport",
+    "tos",
+    "dscp",
+    "tun_id",
+    "l3mdev",
+    "lookup",
+    "policy",
+    "action",
+    "goto",
+    "when",
+    "priority",
+    "suppress_prefixlength",
+    "suppress_ifgroup",
 ];
 
 const ACTIONS: &[&str] = &["unreachable", "prohibit", "blackhole", "goto", "nop"];
@@ -99,7 +121,9 @@ impl Reading<'_> {
                 "ipproto" => taken = self.ipproto(value).map(|typed| s.ipproto = Some(typed)).is_some(),
                 "sport" => taken = self.ports_of(name, value).map(|typed| s.sport = Some(typed)).is_some(),
                 "dport" => taken = self.ports_of(name, value).map(|typed| s.dport = Some(typed)).is_some(),
-                "tos" => taken = self.number(name, value, TOS).map(|typed: At<u8>| (s.tos, raw.tos) = (typed.value, Some(typed.at))).is_some(),
+                "tos" => {
+                    taken = self.number(name, value, TOS).map(|typed: At<u8>| (s.tos, raw.tos) = (typed.value, Some(typed.at))).is_some()
+                }
                 "dscp" => taken = self.number(name, value, DSCP).map(|typed: At<u8>| s.dscp = Some(typed.value)).is_some(),
                 "tun_id" => taken = self.number(name, value, TUN_ID).map(|typed: At<u64>| s.tun_id = Some(typed.value)).is_some(),
                 "l3mdev" => taken = self.boolean(name, value).map(|typed| s.l3mdev = typed.value).is_some(),
@@ -131,7 +155,9 @@ impl Reading<'_> {
             let parts = (hex(mark), mask.map_or(Some(u32::MAX), hex));
             match parts {
                 (Some(mark), Some(mask)) if mark & !mask == 0 => Ok((Mark(mark), Mask(mask))),
-                (Some(mark), Some(mask)) => Err((format!("`{}` can never match: {mark:#x} has bits outside of {mask:#x}", shown(text)), None)),
+                (Some(mark), Some(mask)) => {
+                    Err((format!("`{}` can never match: {mark:#x} has bits outside of {mask:#x}", shown(text)), None))
+                }
                 _ => Err((format!("`{}` is no mark: write it like 0x5 or 0x5/0xf", shown(text)), None)),
             }
         })
@@ -169,7 +195,9 @@ impl Reading<'_> {
         self.parsed("ipproto", value, |text| {
             let known = IPPROTOS.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
             let names: Vec<&str> = IPPROTOS.iter().map(|(name, _)| *name).collect();
-            known.ok_or_else(|| (format!("`{}` is no protocol: write its number, or one of {}", shown(text), names.join(", ")), hint(text, &names)))
+            known.ok_or_else(|| {
+                (format!("`{}` is no protocol: write its number, or one of {}", shown(text), names.join(", ")), hint(text, &names))
+            })
         })
     }
 
@@ -273,7 +301,11 @@ fn combined(raw: &RawRule, action: &FreeAction, called: &str, settings: &Setting
         let last = settings.priority_base.0.saturating_add(settings.priority_range - 1);
         let own = raw.priority.as_ref().map_or(last, |typed| typed.value);
         if goto.value <= own {
-            errors.tell(goto.at, Problem::Clash(format!("`goto` {} leads back: it must be more than {own}, for lookups go forwards only", goto.value)), None);
+            errors.tell(
+                goto.at,
+                Problem::Clash(format!("`goto` {} leads back: it must be more than {own}, for lookups go forwards only", goto.value)),
+                None,
+            );
         }
     }
 }
@@ -283,6 +315,10 @@ fn action(raw: &RawRule, called: &str, spec: &Spec, errors: &mut Gather) -> Opti
     let mut said = said.into_iter().flatten();
     if let (Some(_), Some(second)) = (said.next(), said.next()) {
         errors.tell(second, Problem::Clash(format!("{called} does one thing: write one of `lookup`, `policy` and `action`")), None);
+        return None;
+    }
+    if let Some(goto) = raw.goto.as_ref().filter(|_| raw.lookup.is_some() || raw.policy.is_some()) {
+        errors.tell(goto.at, Problem::Clash(format!("{called} has `goto` beside another action")), None);
         return None;
     }
     if let Some(lookup) = &raw.lookup {

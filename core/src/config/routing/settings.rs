@@ -21,8 +21,25 @@ const RANGE: Bounds = Bounds { low: 100, high: LAST as u64, why: "fewer are not 
 const PROTOCOL: Bounds = Bounds { low: 5, high: 255, why: "0 to 4 are the kernel's and everybody's" };
 /// Programs with numbers of their own (linux/rtnetlink.h).
 const PROGRAMS: &[(u8, &str)] = &[
-    (8, "gated"), (9, "router advertisements"), (10, "mrt"), (11, "zebra"), (12, "bird"), (13, "dnrouted"), (14, "xorp"), (15, "ntk"), (16, "dhcp"),
-    (17, "mrouted"), (18, "keepalived"), (42, "babel"), (84, "ovn"), (99, "openr"), (186, "bgp"), (187, "isis"), (188, "ospf"), (189, "rip"), (192, "eigrp"),
+    (8, "gated"),
+    (9, "router advertisements"),
+    (10, "mrt"),
+    (11, "zebra"),
+    (12, "bird"),
+    (13, "dnrouted"),
+    (14, "xorp"),
+    (15, "ntk"),
+    (16, "dhcp"),
+    (17, "mrouted"),
+    (18, "keepalived"),
+    (42, "babel"),
+    (84, "ovn"),
+    (99, "openr"),
+    (186, "bgp"),
+    (187, "isis"),
+    (188, "ospf"),
+    (189, "rip"),
+    (192, "eigrp"),
 ];
 const PEERS: usize = 16;
 
@@ -77,7 +94,10 @@ pub(super) fn mean(raw: RawSettings, errors: &mut Gather) -> Settings {
     let at = raw.base.as_ref().map(|base| base.at).or(raw.range.as_ref().map(|range| range.at)).unwrap_or(raw.at);
     let (base, range) = (or(raw.base, default.priority_base.0), or(raw.range, default.priority_range));
     if base.saturating_add(range - 1) > LAST {
-        let message = format!("`priority_base` = {base} and `priority_range` = {range} reach to {}, behind the rule that looks up main (32766)", base.saturating_add(range - 1));
+        let message = format!(
+            "`priority_base` = {base} and `priority_range` = {range} reach to {}, behind the rule that looks up main (32766)",
+            base.saturating_add(range - 1)
+        );
         errors.tell(at, Problem::Clash(message), Some(format!("with this range the base is at most {}", (LAST + 1).saturating_sub(range))));
     }
     if let Some(typed) = &raw.mask {
@@ -87,7 +107,9 @@ pub(super) fn mean(raw: RawSettings, errors: &mut Gather) -> Settings {
             errors.tell(typed.at, Problem::Value(message), Some("0x7f000000 serves 32 uplinks".to_owned()));
         }
     }
-    if let Some((typed, (_, program))) = raw.protocol.as_ref().and_then(|typed| Some((typed, PROGRAMS.iter().find(|(number, _)| *number == typed.value)?))) {
+    if let Some((typed, (_, program))) =
+        raw.protocol.as_ref().and_then(|typed| Some((typed, PROGRAMS.iter().find(|(number, _)| *number == typed.value)?)))
+    {
         let message = format!("`protocol` {} is that of {program}: what that makes would be taken for ours", typed.value);
         errors.tell(typed.at, Problem::Clash(message), Some("80 is nobody's".to_owned()));
     }

@@ -19,8 +19,30 @@ use crate::time::Span;
 
 /// Keys of `[tunnel.NAME]`.
 pub(in super::super) const TUNNEL_KEYS: &[&str] = &[
-    "enabled", "kind", "start", "stop", "type", "pidfile", "ready", "restart", "restart_on_probe", "backoff", "budget", "cost", "stop_cost", "fatal",
-    "min_uptime", "underlay", "interface", "local", "remote", "ttl", "mtu", "addresses", "update", "handshake",
+    "enabled",
+    "kind",
+    "start",
+    "stop",
+    "type",
+    "pidfile",
+    "ready",
+    "restart",
+    "restart_on_probe",
+    "backoff",
+    "budget",
+    "cost",
+    "stop_cost",
+    "fatal",
+    "min_uptime",
+    "underlay",
+    "interface",
+    "local",
+    "remote",
+    "ttl",
+    "mtu",
+    "addresses",
+    "update",
+    "handshake",
 ];
 /// Keys of `ready`.
 pub(in super::super) const READY_KEYS: &[&str] = &["interface", "address", "within"];
@@ -96,8 +118,32 @@ impl RawTunnel {
         self.at = later.at;
         self.written.extend(later.written);
         later_wins!(
-            self, later, enabled, kind, start, stop, forking, pidfile, ready, restart, restart_on_probe, backoff, budget, cost, stop_cost, fatal,
-            min_uptime, underlay, interface, local, remote, ttl, mtu, addresses, update, handshake
+            self,
+            later,
+            enabled,
+            kind,
+            start,
+            stop,
+            forking,
+            pidfile,
+            ready,
+            restart,
+            restart_on_probe,
+            backoff,
+            budget,
+            cost,
+            stop_cost,
+            fatal,
+            min_uptime,
+            underlay,
+            interface,
+            local,
+            remote,
+            ttl,
+            mtu,
+            addresses,
+            update,
+            handshake
         );
     }
 }
@@ -176,8 +222,12 @@ impl Reading<'_> {
             match name {
                 "min" => backoff.min = self.span(name, value, WAIT).map_or(backoff.min, |typed| typed.value),
                 "max" => backoff.max = self.span(name, value, WAIT).map_or(backoff.max, |typed| typed.value),
-                "factor" => backoff.factor = self.fraction(name, value, FACTOR).map_or(backoff.factor, |factor| (factor * 100.0).round() as u32),
-                "jitter" => backoff.jitter = self.fraction(name, value, JITTER).map_or(backoff.jitter, |jitter| (jitter * 100.0).round() as u32),
+                "factor" => {
+                    backoff.factor = self.fraction(name, value, FACTOR).map_or(backoff.factor, |factor| (factor * 100.0).round() as u32)
+                }
+                "jitter" => {
+                    backoff.jitter = self.fraction(name, value, JITTER).map_or(backoff.jitter, |jitter| (jitter * 100.0).round() as u32)
+                }
                 "reset_after" => backoff.reset_after = self.span(name, value, WAIT).map_or(backoff.reset_after, |typed| typed.value),
                 _ => self.unknown(key, "in `backoff`", BACKOFF_KEYS),
             }
@@ -191,7 +241,8 @@ impl Reading<'_> {
 
     fn fatal(&mut self, value: &Value<'_>) -> Option<At<Vec<String>>> {
         let mut output = None;
-        let text = |text: &str| if text.is_empty() { Err(("an empty text is found in every line".to_owned(), None)) } else { Ok(text.to_owned()) };
+        let text =
+            |text: &str| if text.is_empty() { Err(("an empty text is found in every line".to_owned(), None)) } else { Ok(text.to_owned()) };
         for (key, value) in self.table("fatal", value, "a table like { output = [\"Login failed\"] }")? {
             match &**key.get_ref() {
                 "output" => output = self.texts("output", value, PATTERNS, text),
@@ -214,17 +265,29 @@ fn address(text: &str) -> Result<(Addr, u8), Wrong> {
 }
 
 /// The tunnels that were typed.
-pub(super) fn mean(raw: BTreeMap<String, RawTunnel>, spec: &Spec, budgets: &BTreeMap<Arc<str>, Budget>, errors: &mut Gather) -> BTreeMap<Arc<str>, Tunnel> {
+pub(super) fn mean(
+    raw: BTreeMap<String, RawTunnel>,
+    spec: &Spec,
+    budgets: &BTreeMap<Arc<str>, Budget>,
+    errors: &mut Gather,
+) -> BTreeMap<Arc<str>, Tunnel> {
     raw.into_iter().filter_map(|(name, raw)| Some((Arc::from(name.as_str()), one(&name, raw, spec, budgets, errors)?))).collect()
 }
 
 fn one(name: &str, raw: RawTunnel, spec: &Spec, budgets: &BTreeMap<Arc<str>, Budget>, errors: &mut Gather) -> Option<Tunnel> {
     let Some(kind) = raw.kind.as_ref().map(|kind| kind.value) else {
-        errors.tell(raw.at, Problem::Missing(format!("tunnel `{name}` has no kind: write `kind = \"exec\"`, \"sit\", \"gre\" or \"wireguard\"")), None);
+        errors.tell(
+            raw.at,
+            Problem::Missing(format!("tunnel `{name}` has no kind: write `kind = \"exec\"`, \"sit\", \"gre\" or \"wireguard\"")),
+            None,
+        );
         return None;
     };
     let own = KINDS.iter().find(|(word, _)| *word == kind).map_or(&[] as &[&str], |(_, keys)| keys);
-    let strange = raw.written.iter().filter(|(key, _)| TUNNEL_KEYS.contains(&key.as_str()) && !COMMON.contains(&key.as_str()) && !own.contains(&key.as_str()));
+    let strange = raw
+        .written
+        .iter()
+        .filter(|(key, _)| TUNNEL_KEYS.contains(&key.as_str()) && !COMMON.contains(&key.as_str()) && !own.contains(&key.as_str()));
     for (key, at) in strange {
         errors.tell(*at, Problem::Clash(format!("`{key}` means nothing to a tunnel of kind {kind}")), None);
     }
@@ -234,11 +297,16 @@ fn one(name: &str, raw: RawTunnel, spec: &Spec, budgets: &BTreeMap<Arc<str>, Bud
     }
     let uplinks: Vec<&str> = spec.uplinks.iter().map(|uplink| &*uplink.name).collect();
     if let Some(underlay) = raw.underlay.as_ref().filter(|underlay| spec.uplink(&underlay.value).is_none()) {
-        errors.tell(underlay.at, Problem::Missing(format!("there is no [uplink.{}]", shown(&underlay.value))), hint(&underlay.value, &uplinks));
+        errors.tell(
+            underlay.at,
+            Problem::Missing(format!("there is no [uplink.{}]", shown(&underlay.value))),
+            hint(&underlay.value, &uplinks),
+        );
     }
     clashes(name, &raw, spec, budgets, errors);
     let ready = raw.ready.clone().unwrap_or_default();
-    let (enabled, backoff) = (raw.enabled.as_ref().is_none_or(|typed| typed.value), raw.backoff.as_ref().map_or(BACKOFF, |typed| typed.value));
+    let (enabled, backoff) =
+        (raw.enabled.as_ref().is_none_or(|typed| typed.value), raw.backoff.as_ref().map_or(BACKOFF, |typed| typed.value));
     let underlay = raw.underlay.as_ref().map(|underlay| Arc::from(underlay.value.as_str()));
     let made = raw.interface.as_ref().map_or_else(|| name.to_owned(), |typed| typed.value.clone());
     let at = raw.at;
@@ -269,7 +337,10 @@ fn clashes(name: &str, raw: &RawTunnel, spec: &Spec, budgets: &BTreeMap<Arc<str>
     if let Some((cost, budget)) = raw.cost.as_ref().zip(raw.budget.as_ref().and_then(|budget| budgets.get(budget.value.as_str()))) {
         let free = budget.connects.saturating_sub(budget.reserve);
         if cost.value > free {
-            let message = format!("a start of tunnel `{name}` costs {}, and budget `{}` has {free} for what starts by itself", cost.value, budget.name);
+            let message = format!(
+                "a start of tunnel `{name}` costs {}, and budget `{}` has {free} for what starts by itself",
+                cost.value, budget.name
+            );
             errors.tell(cost.at, Problem::Clash(message), None);
         }
     }
@@ -277,7 +348,11 @@ fn clashes(name: &str, raw: &RawTunnel, spec: &Spec, budgets: &BTreeMap<Arc<str>
 
 fn exec(name: &str, raw: RawTunnel, errors: &mut Gather) -> Option<Exec> {
     let Some(start) = raw.start else {
-        errors.tell(raw.at, Problem::Missing(format!("tunnel `{name}` has nothing to start: write `start = [\"aiccu\", \"start\"]`")), None);
+        errors.tell(
+            raw.at,
+            Problem::Missing(format!("tunnel `{name}` has nothing to start: write `start = [\"aiccu\", \"start\"]`")),
+            None,
+        );
         return None;
     };
     match (&raw.forking, &raw.pidfile) {
@@ -286,7 +361,11 @@ fn exec(name: &str, raw: RawTunnel, errors: &mut Gather) -> Option<Exec> {
             errors.tell(*at, Problem::Missing(message), None);
         }
         (Some(At { value: false, .. }), Some(pidfile)) => {
-            errors.tell(pidfile.at, Problem::Clash(format!("tunnel `{name}` does not fork (`type = \"simple\"`): its process is known without a `pidfile`")), None);
+            errors.tell(
+                pidfile.at,
+                Problem::Clash(format!("tunnel `{name}` does not fork (`type = \"simple\"`): its process is known without a `pidfile`")),
+                None,
+            );
         }
         _ => {}
     }
@@ -319,7 +398,11 @@ fn link(name: &str, word: &str, interface: &str, raw: RawTunnel, errors: &mut Ga
     }
     let (kind, mtu) = if word == "sit" { (LinkKind::Sit, 1480) } else { (LinkKind::Gre, 1476) };
     if let Some(update) = raw.update.as_ref().filter(|_| raw.local.as_ref().is_some_and(|local| local.value.is_some())) {
-        errors.tell(place(Some(update), raw.at), Problem::Clash("`update` tells of a new local end, and `local` never changes".to_owned()), None);
+        errors.tell(
+            place(Some(update), raw.at),
+            Problem::Clash("`update` tells of a new local end, and `local` never changes".to_owned()),
+            None,
+        );
     }
     Some(LinkTunnel {
         kind,

@@ -18,7 +18,19 @@ use crate::time::Span;
 
 /// Keys of `[uplink.NAME]`.
 pub(in super::super) const UPLINK_KEYS: &[&str] = &[
-    "interface", "table", "source", "subnets", "gateway", "gateway4", "gateway6", "on_down", "guard", "track", "tunnel", "weight", "metered",
+    "interface",
+    "table",
+    "source",
+    "subnets",
+    "gateway",
+    "gateway4",
+    "gateway6",
+    "on_down",
+    "guard",
+    "track",
+    "tunnel",
+    "weight",
+    "metered",
 ];
 /// Keys of `table`.
 pub(in super::super) const TABLE_KEYS: &[&str] = &["name", "id"];
@@ -34,9 +46,14 @@ const WEIGHT: Bounds = Bounds { low: 1, high: 256, why: "the kernel counts share
 const TIMES: Bounds = Bounds { low: 1, high: 1000, why: "so many rounds would be waited for" };
 const QUORUM: Bounds = Bounds { low: 1, high: 16, why: "there are at most so many targets" };
 const PERCENT: Bounds = Bounds { low: 1, high: 100, why: "it is a share" };
-const INTERVAL: TimeBounds =
-    TimeBounds { low: Span::millis(100), high: Span::secs(3600), permanent: false, why: "the targets are somebody else's, and a seldom answer proves little" };
-const TIMEOUT: TimeBounds = TimeBounds { low: Span::millis(10), high: Span::secs(60), permanent: false, why: "an answer later than that is of no use" };
+const INTERVAL: TimeBounds = TimeBounds {
+    low: Span::millis(100),
+    high: Span::secs(3600),
+    permanent: false,
+    why: "the targets are somebody else's, and a seldom answer proves little",
+};
+const TIMEOUT: TimeBounds =
+    TimeBounds { low: Span::millis(10), high: Span::secs(60), permanent: false, why: "an answer later than that is of no use" };
 const WINDOW: TimeBounds = TimeBounds { low: Span::secs(1), high: Span::secs(3600), permanent: false, why: "it is kept in memory" };
 
 /// `table` as it was typed.
@@ -157,7 +174,9 @@ impl Reading<'_> {
 
     fn uplink_table(&mut self, value: &Value<'_>) -> Option<At<TypedTable>> {
         const SHAPE: &str = "\"main\", a name, a number, or { name = \"...\", id = ... }";
-        let name_of = |text: &str| if is_name(text) { Ok(text.to_owned()) } else { Err((format!("`{}` cannot be a table's name", shown(text)), None)) };
+        let name_of = |text: &str| {
+            if is_name(text) { Ok(text.to_owned()) } else { Err((format!("`{}` cannot be a table's name", shown(text)), None)) }
+        };
         let typed = if value.get_ref().is_integer() {
             self.number("table", value, TABLE).map(|id| TypedTable::Id(id.value))
         } else if let Some(fields) = value.get_ref().as_table() {
@@ -205,8 +224,12 @@ impl Reading<'_> {
 
     fn gateway(&mut self, key: &str, value: &Value<'_>) -> Option<At<Gateway>> {
         let read = |text: &str| match text {
-            "ra" if key == "gateway4" => Err(("`ra` is IPv6's way to tell a gateway".to_owned(), Some("for IPv4 it is \"dhcp\"".to_owned()))),
-            "dhcp" if key == "gateway6" => Err(("`dhcp` tells no gateway for IPv6".to_owned(), Some("routers tell it themselves: \"ra\"".to_owned()))),
+            "ra" if key == "gateway4" => {
+                Err(("`ra` is IPv6's way to tell a gateway".to_owned(), Some("for IPv4 it is \"dhcp\"".to_owned())))
+            }
+            "dhcp" if key == "gateway6" => {
+                Err(("`dhcp` tells no gateway for IPv6".to_owned(), Some("routers tell it themselves: \"ra\"".to_owned())))
+            }
             "none" => Ok(Gateway::None),
             "dhcp" => Ok(Gateway::Dhcp),
             "ra" => Ok(Gateway::Ra),
@@ -238,9 +261,15 @@ impl Reading<'_> {
                 "up" => raw.up = self.number(name, value, TIMES),
                 "quorum" => raw.quorum = self.number(name, value, QUORUM),
                 "window" => raw.window = self.span(name, value, WINDOW),
-                "loss" => raw.loss = self.two_lines(name, value, "{ warn = 10, down = 20 } in percent", |reading, key, value| Some(reading.number(key, value, PERCENT)?.value)),
+                "loss" => {
+                    raw.loss = self.two_lines(name, value, "{ warn = 10, down = 20 } in percent", |reading, key, value| {
+                        Some(reading.number(key, value, PERCENT)?.value)
+                    })
+                }
                 "latency" => {
-                    raw.latency = self.two_lines(name, value, "{ warn = \"200ms\", down = \"500ms\" }", |reading, key, value| Some(reading.span(key, value, TIMEOUT)?.value));
+                    raw.latency = self.two_lines(name, value, "{ warn = \"200ms\", down = \"500ms\" }", |reading, key, value| {
+                        Some(reading.span(key, value, TIMEOUT)?.value)
+                    });
                 }
                 _ => self.unknown(key, &format!("in [uplink.{}.track]", uplink.get_ref()), TRACK_KEYS),
             }
@@ -282,7 +311,12 @@ impl Reading<'_> {
 }
 
 /// The uplinks that were typed.
-pub(super) fn mean(raw: BTreeMap<String, RawUplink>, tunnels: Option<&BTreeSet<String>>, taken: &mut Taken, errors: &mut Gather) -> Vec<Uplink> {
+pub(super) fn mean(
+    raw: BTreeMap<String, RawUplink>,
+    tunnels: Option<&BTreeSet<String>>,
+    taken: &mut Taken,
+    errors: &mut Gather,
+) -> Vec<Uplink> {
     // Numbers that were typed come first, so that none is chosen that somebody wrote.
     let mut tables = BTreeMap::new();
     for written in [true, false] {
@@ -319,9 +353,13 @@ fn table(name: &str, uplink: &RawUplink, typed: Option<TypedTable>, taken: &mut 
         Some(TypedTable::Id(id)) => (name.to_owned(), TableId(id)),
         Some(TypedTable::Both(table, id)) => (table, TableId(id)),
     };
-    let reserved = matches!(id, TableId::LOCAL | TableId::MAIN | TableId::DEFAULT) || matches!(table.as_str(), "main" | "local" | "default" | "unspec");
+    let reserved = matches!(id, TableId::LOCAL | TableId::MAIN | TableId::DEFAULT)
+        || matches!(table.as_str(), "main" | "local" | "default" | "unspec");
     if reserved {
-        let message = format!("table `{table}` ({}) of uplink `{name}` is the kernel's: an uplink has one of its own, or `table = \"main\"` to be watched only", id.0);
+        let message = format!(
+            "table `{table}` ({}) of uplink `{name}` is the kernel's: an uplink has one of its own, or `table = \"main\"` to be watched only",
+            id.0
+        );
         errors.tell(at, Problem::Value(message), None);
     } else if let Err(other) = taken.claim(id, &table, &format!("uplink `{name}`")) {
         errors.tell(at, Problem::Clash(format!("table `{table}` ({}) of uplink `{name}` is {other}'s already", id.0)), None);
@@ -336,14 +374,19 @@ fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: Option<&BTreeS
         return None;
     };
     let Some(typed) = raw.source else {
-        let message = format!("uplink `{name}` has no source: write whose packets leave by it, `source = [\"192.0.2.1\"]` or `source = \"auto\"`");
+        let message =
+            format!("uplink `{name}` has no source: write whose packets leave by it, `source = [\"192.0.2.1\"]` or `source = \"auto\"`");
         errors.tell(at, Problem::Missing(message), None);
         return None;
     };
     let source = match typed.value {
         TypedSources::Auto => Sources::Auto,
         TypedSources::Fixed(list) if list.is_empty() => {
-            errors.tell(typed.at, Problem::Missing(format!("uplink `{name}` has an empty list of sources: nothing would ever leave by it")), None);
+            errors.tell(
+                typed.at,
+                Problem::Missing(format!("uplink `{name}` has an empty list of sources: nothing would ever leave by it")),
+                None,
+            );
             return None;
         }
         TypedSources::Fixed(list) => Sources::Fixed(list),
@@ -357,8 +400,12 @@ fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: Option<&BTreeS
         Sources::Auto => None,
         Sources::Fixed(list) => Some(list.iter().chain(&subnets).any(|prefix| prefix.family() == family)),
     };
-    let [gateway4, gateway6] = gateways(name, (&raw.gateway, &raw.gateway4, &raw.gateway6), [has(Family::V4), has(Family::V6)], errors);
-    let families = [(Family::V4, gateway4), (Family::V6, gateway6)].into_iter().filter(|(_, gateway)| *gateway != Gateway::Unused).map(|(family, _)| family).collect();
+    let [gateway4, gateway6] = gateways(name, [&raw.gateway, &raw.gateway4, &raw.gateway6], [has(Family::V4), has(Family::V6)], errors);
+    let families = [(Family::V4, gateway4), (Family::V6, gateway6)]
+        .into_iter()
+        .filter(|(_, gateway)| *gateway != Gateway::Unused)
+        .map(|(family, _)| family)
+        .collect();
     Some(Uplink {
         name: name.into(),
         interface: interface.value,
@@ -384,7 +431,7 @@ fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: Option<&BTreeS
 /// is what DHCP and router advertisements say, unless only the other family's is named.
 fn gateways(
     name: &str,
-    (both, four, six): (&Option<At<Gateway>>, &Option<At<Gateway>>, &Option<At<Gateway>>),
+    [both, four, six]: [&Option<At<Gateway>>; 3],
     has: [Option<bool>; 2],
     errors: &mut Gather,
 ) -> [Gateway; 2] {
@@ -419,7 +466,11 @@ fn gateways(
 
 fn tracked(name: &str, raw: RawTrack, families: Vec<Family>, errors: &mut Gather) -> Option<Track> {
     let Some(targets) = raw.targets.filter(|targets| !targets.value.is_empty()) else {
-        errors.tell(raw.at, Problem::Missing(format!("uplink `{name}` is tracked without targets: write `targets = [\"192.0.2.1\"]`")), None);
+        errors.tell(
+            raw.at,
+            Problem::Missing(format!("uplink `{name}` is tracked without targets: write `targets = [\"192.0.2.1\"]`")),
+            None,
+        );
         return None;
     };
     if let Some(stray) = targets.value.iter().find(|target| !families.contains(&target.family())) {
