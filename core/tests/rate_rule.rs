@@ -1,6 +1,7 @@
 //! A provider's rule, "more than 4 connects in 60 s: refused 5 minutes; twice in 24 h: a week", from both sides: the
 //! court that bans by it as `[ban] escalate = { steps = ["5m", "1w"], within = "24h" }`, and the budget that keeps a
 //! client within it. Both must agree on every moment.
+#![expect(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
 
 use palisade_core::allow::AllowList;
 use palisade_core::attack::{Attack, FULL_FAILURE};

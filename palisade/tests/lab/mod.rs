@@ -15,6 +15,7 @@
 
 pub mod house;
 pub mod lists;
+pub mod provider;
 pub mod service;
 pub mod space;
 pub mod traffic;
