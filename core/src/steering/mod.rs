@@ -190,6 +190,16 @@ impl Steering {
         (self.spec.settings.protocol, tables.collect())
     }
 
+    /// The host as it was found last.
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// How the uplinks that are applied are.
+    pub const fn healths(&self) -> &Healths {
+        &self.healths
+    }
+
     /// When it wants to be asked again.
     pub fn next_deadline(&self) -> Tick {
         let trial = self.journal.trial.as_ref().map(|trial| trial.until);

@@ -23,6 +23,8 @@ pub mod route;
 pub mod run;
 pub mod status;
 pub mod test;
+#[cfg(target_os = "linux")]
+pub mod tunnel;
 pub mod wall;
 pub mod why;
 
@@ -183,6 +185,12 @@ pub enum Verb {
     /// Which uplink packets leave by: plan it, apply it, prove it, take it back
     #[cfg(target_os = "linux")]
     Route(route::RouteArgs),
+    /// Tunnels that are kept up
+    #[cfg(target_os = "linux")]
+    Tunnel(tunnel::TunnelArgs),
+    /// What tunnel providers allow, and when the next connect is
+    #[cfg(target_os = "linux")]
+    Budget(tunnel::BudgetArgs),
     /// Hold lines against signatures and see which match
     Test(test::Test),
     /// Attack signatures that ship, with their examples
@@ -221,6 +229,10 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Export(args) => args.run(global),
         #[cfg(target_os = "linux")]
         Verb::Route(args) => args.run(global),
+        #[cfg(target_os = "linux")]
+        Verb::Tunnel(args) => args.run(global),
+        #[cfg(target_os = "linux")]
+        Verb::Budget(args) => args.run(global),
         Verb::Test(args) => args.run(global),
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),

@@ -57,6 +57,11 @@ impl Desk {
         self.steering.next_deadline()
     }
 
+    /// What it decides by.
+    pub(crate) const fn steering(&self) -> &Steering {
+        &self.steering
+    }
+
     /// What the kernel's notifications are about for us.
     pub(crate) fn own(&self) -> Own {
         let (protocol, tables) = self.steering.own();

@@ -43,7 +43,7 @@ pub(crate) mod proof;
 mod reloading;
 mod rights;
 #[cfg(target_os = "linux")]
-mod routing;
+pub(crate) mod routing;
 pub(crate) mod sources;
 mod starting;
 mod stopping;

@@ -3,17 +3,23 @@
 //! It waits for the kernel's notifications, answers to probes, tunnels' output and ends, questions from the control
 //! socket, and the next deadline; each is dealt with before the next, as nothing here takes longer than a disk's write.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use palisade_core::brain::{Event as BrainEvent, Mode};
 use palisade_core::config::Config;
 use palisade_core::control::Reply;
-use palisade_core::control::route::RouteRequest;
+use palisade_core::control::route::{RouteReply, RouteRequest, TunnelVerb};
 use palisade_core::event::What;
+use palisade_core::route::budget::Kind;
+use palisade_core::route::tunnel::Order;
+use palisade_core::route::tunnels::{Budget, Tunnel};
 use palisade_core::steering::{Event, Steering};
+use palisade_core::time::Tick;
 use palisade_os::routes::{Changes, Watch};
 use palisade_os::wake::{Mailbox, poll};
 use palisade_os::{clock, routes};
@@ -22,6 +28,7 @@ use super::Input;
 use super::control::Post as ControlPost;
 use super::errors::chain;
 use crate::routing::{Desk, Hands, Out, disk};
+use crate::tunnels::{Facts, Reply as SaidReply, Supervisor};
 
 /// The routing thread's mailbox. One question a connection to the control socket, and one config.
 #[derive(Debug, Default)]
@@ -78,13 +85,12 @@ impl Outlets {
 
 /// Runs until told to stop.
 pub(super) fn run(config: &Config, state: &Path, mode: Mode, inbox: &Mailbox<Post>, out: &Outlets) -> io::Result<()> {
-    let _ = config;
     let hands = if mode == Mode::Observe { Hands::Tied } else { Hands::Free };
     let mut told = Vec::new();
     let opened = open(state, hands, &mut told);
     out.take(told);
     match opened {
-        Ok((watch, desk)) => serve(watch, desk, inbox, out),
+        Ok((watch, desk)) => serve(watch, desk, Fleet::new(config, state, hands)?, inbox, out),
         Err(what) => {
             out.brain(BrainEvent::Trouble { about: "routing".to_owned(), what: Some(what.clone()) });
             refuse(&what, inbox, out)
@@ -118,11 +124,11 @@ fn refuse(why: &str, inbox: &Mailbox<Post>, out: &Outlets) -> io::Result<()> {
     }
 }
 
-fn serve(mut watch: Watch, mut desk: Desk, inbox: &Mailbox<Post>, out: &Outlets) -> io::Result<()> {
+fn serve(mut watch: Watch, mut desk: Desk, mut fleet: Fleet, inbox: &Mailbox<Post>, out: &Outlets) -> io::Result<()> {
     loop {
         let ready = {
-            let fds: Vec<BorrowedFd<'_>> = [watch.as_fd()].into_iter().chain(desk.fds()).collect();
-            let wait = desk.next_deadline().since(clock::now().tick);
+            let fds: Vec<BorrowedFd<'_>> = [watch.as_fd()].into_iter().chain(desk.fds()).chain(fleet.fds()).collect();
+            let wait = desk.next_deadline().min(fleet.next_deadline()).since(clock::now().tick);
             poll(&fds, Some(inbox.waker()), Some(wait))?
         };
         let mut told = Vec::new();
@@ -132,14 +138,111 @@ fn serve(mut watch: Watch, mut desk: Desk, inbox: &Mailbox<Post>, out: &Outlets)
         }
         desk.hear(&mut told);
         let post = inbox.take();
+        if let Some(config) = &post.config {
+            fleet.configure(config);
+        }
         for (id, request) in post.asks {
-            desk.handle(Event::Asked { id, request }, &mut told);
+            match fleet.ask(&request) {
+                Some(reply) => told.push(Out::Answer(id, reply)),
+                None => desk.handle(Event::Asked { id, request }, &mut told),
+            }
         }
         desk.handle(Event::Idle, &mut told);
+        fleet.turn(&desk, &mut told);
         watch.set(desk.own());
         out.take(told);
         if post.stop {
             return Ok(());
         }
     }
+}
+
+/// The tunnels, and which uplink each makes.
+struct Fleet {
+    supervisor: Supervisor,
+    carries: BTreeMap<Arc<str>, Arc<str>>,
+    hands: Hands,
+}
+
+impl Fleet {
+    fn new(config: &Config, state: &Path, hands: Hands) -> io::Result<Self> {
+        let boot = clock::boot_id()?;
+        let (tunnels, budgets) = declared(config);
+        // Who only observes starts nothing.
+        let tunnels = if hands == Hands::Tied { Vec::new() } else { tunnels };
+        let supervisor = Supervisor::new(&tunnels, &budgets, state, &boot, clock::now());
+        Ok(Self { supervisor, carries: carries(config), hands })
+    }
+
+    fn configure(&mut self, config: &Config) {
+        if self.hands == Hands::Free {
+            let (tunnels, budgets) = declared(config);
+            self.supervisor.reload(&tunnels, &budgets, clock::now());
+            self.carries = carries(config);
+        }
+    }
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.supervisor.fds()
+    }
+
+    fn next_deadline(&self) -> Tick {
+        self.supervisor.next_deadline().unwrap_or(Tick(u64::MAX))
+    }
+
+    fn turn(&mut self, desk: &Desk, told: &mut Vec<Out>) {
+        let steering = desk.steering();
+        let facts = Facts { world: steering.world(), healths: steering.healths(), carries: &self.carries };
+        told.extend(self.supervisor.turn(clock::now(), &facts).into_iter().map(|told| Out::Tell(told.text)));
+    }
+
+    /// The answer to what is asked of tunnels and budgets; `None`: it is asked of routing.
+    fn ask(&mut self, request: &RouteRequest) -> Option<Result<RouteReply, (u8, String)>> {
+        let now = clock::now();
+        Some(match request {
+            RouteRequest::Tunnels => Ok(RouteReply::Tunnels { tunnels: self.supervisor.status() }),
+            RouteRequest::Tunnel { name, verb, spend_last } => {
+                let kind = if *spend_last { Kind::SpendLast } else { Kind::Manual };
+                let order = match verb {
+                    TunnelVerb::Start => Order::Start(kind),
+                    TunnelVerb::Stop => Order::Stop,
+                    TunnelVerb::Restart => Order::Restart(kind),
+                };
+                match self.supervisor.command(name, order, now) {
+                    SaidReply::Done(text) => Ok(RouteReply::Said { text }),
+                    SaidReply::Refused(why) => Err((5, why)),
+                    SaidReply::Unknown(why) => Err((2, why)),
+                }
+            }
+            RouteRequest::Budgets => Ok(budgets(&mut self.supervisor)),
+            RouteRequest::BudgetReset { name } => match self.supervisor.reset(name, now) {
+                Some(Ok(())) => Ok(RouteReply::Said { text: format!("budget {name} has forgotten all connects and breaches") }),
+                Some(Err(error)) => Err((6, chain(&error))),
+                None => Err((2, format!("there is no [budget.{name}]"))),
+            },
+            _ => return None,
+        })
+    }
+}
+
+fn declared(config: &Config) -> (Vec<Tunnel>, Vec<Budget>) {
+    (config.tunnels().values().cloned().collect(), config.budgets().values().cloned().collect())
+}
+
+/// Which uplink's interface a tunnel makes, by the tunnel's name.
+fn carries(config: &Config) -> BTreeMap<Arc<str>, Arc<str>> {
+    let uplinks = config.routing().uplinks.iter();
+    uplinks.filter_map(|uplink| Some((Arc::clone(uplink.tunnel.as_ref()?), Arc::clone(&uplink.name)))).collect()
+}
+
+/// How the budgets are.
+pub(crate) fn budgets(supervisor: &mut Supervisor) -> RouteReply {
+    let (mut good, mut broken) = (Vec::new(), Vec::new());
+    for one in supervisor.budgets(clock::now()) {
+        match one {
+            Ok(status) => good.push(status),
+            Err(error) => broken.push(chain(&error)),
+        }
+    }
+    RouteReply::Budgets { budgets: good, broken }
 }
