@@ -32,7 +32,10 @@ const TICKS: f64 = 100.0;
 fn links(count: u32) -> String {
     let mut text = String::new();
     for n in 0..count {
-        let _ = writeln!(text, "link add d{n} type veth peer name p{n}\nlink set p{n} up\nlink set d{n} up\naddr add 2001:db8:{n:x}::1/128 dev d{n} nodad");
+        let _ = writeln!(
+            text,
+            "link add d{n} type veth peer name p{n}\nlink set p{n} up\nlink set d{n} up\naddr add 2001:db8:{n:x}::1/128 dev d{n} nodad"
+        );
     }
     text
 }
@@ -57,7 +60,10 @@ fn batch(count: u32) -> String {
     let mut text = String::new();
     for n in 0..count {
         let table = 1000 + n;
-        let _ = writeln!(text, "route add unreachable default table {table} metric 4294967295 proto 80\nroute add default dev d{n} table {table} proto 80");
+        let _ = writeln!(
+            text,
+            "route add unreachable default table {table} metric 4294967295 proto 80\nroute add default dev d{n} table {table} proto 80"
+        );
     }
     for n in 0..count {
         let (table, from) = (1000 + n, format!("2001:db8:{n:x}::1"));

@@ -192,7 +192,9 @@ fn nothing_is_changed_when_everything_seems_to_fail() {
     house.start();
     house.expect(0, "route apply");
     let status = || house.ask(["--json", "route", "status"]).json();
-    until("both are up", || status()["uplinks"].as_array().unwrap().iter().all(|uplink| uplink["state"] == "up" && uplink["loss"].is_number()));
+    until("both are up", || {
+        status()["uplinks"].as_array().unwrap().iter().all(|uplink| uplink["state"] == "up" && uplink["loss"].is_number())
+    });
     // Whoever is asked is gone, not the uplinks.
     world.out.sh(&format!("ip addr del {FAR}/32 dev lo"));
     until("both are down", || status()["uplinks"].as_array().unwrap().iter().all(|uplink| uplink["state"] == "down"));

@@ -111,7 +111,8 @@ fn flapping_and_lost_addresses_heal() {
     until("it answers again", || answered(&world) == [2, 2, 2] && changes(&house) == 0);
     world.lab.victim.sh("ip addr del 2a02::2/128 dev sixxs1");
     until("the missing source is told", || {
-        house.expect(0, "route status").out.contains("2a02::2 is not on this host") || house.expect(0, "route status").out.contains("no address")
+        house.expect(0, "route status").out.contains("2a02::2 is not on this host")
+            || house.expect(0, "route status").out.contains("no address")
     });
     world.lab.victim.sh("ip addr add 2a02::2/128 dev sixxs1 nodad");
     until("it answers again", || answered(&world) == [2, 2, 2]);
@@ -127,7 +128,10 @@ fn what_others_remove_is_put_back() {
     for (what, script) in [
         ("all rules are flushed", "ip -6 rule flush; ip -6 rule add pref 32766 lookup main"),
         ("a table is flushed", "ip -6 route flush table 200"),
-        ("rules not the kernel's are purged", "ip -6 -N rule | grep -v 'proto 2' | grep -v 'lookup 25[45]$' | cut -d: -f1 | while read p; do ip -6 rule del pref $p; done"),
+        (
+            "rules not the kernel's are purged",
+            "ip -6 -N rule | grep -v 'proto 2' | grep -v 'lookup 25[45]$' | cut -d: -f1 | while read p; do ip -6 rule del pref $p; done",
+        ),
         ("one rule goes", "ip -6 rule del pref 4200"),
         ("the guard goes", "ip -6 route del unreachable default table 201 metric 4294967295"),
     ] {

@@ -45,7 +45,7 @@ pub enum RouteRequest {
         /// Which.
         name: String,
         /// What.
-        verb: TunnelVerb,
+        order: TunnelVerb,
         /// Spend the connect that may lead to a lockout.
         spend_last: bool,
     },

@@ -47,14 +47,7 @@ impl Steering {
         self.begin(Round::new(Why::Asked(id)));
     }
 
-    fn apply(
-        &mut self,
-        id: u64,
-        text: String,
-        confirm: Option<Span>,
-        peer: Option<(Addr, Addr)>,
-        now: Now,
-    ) -> Result<(), (u8, String)> {
+    fn apply(&mut self, id: u64, text: String, confirm: Option<Span>, peer: Option<(Addr, Addr)>, now: Now) -> Result<(), (u8, String)> {
         let spec = parse(&text)?;
         if self.observe {
             return Err((5, "the daemon only observes (--observe): nothing is applied".to_owned()));
@@ -76,7 +69,10 @@ impl Steering {
 
     fn confirm(&mut self, id: u64, now: Now) -> Result<(), (u8, String)> {
         if self.journal.trial.is_none() {
-            return Err((1, "nothing is on trial: what stands was confirmed, or was taken back already (`palisade route status`)".to_owned()));
+            return Err((
+                1,
+                "nothing is on trial: what stands was confirmed, or was taken back already (`palisade route status`)".to_owned(),
+            ));
         }
         self.change(id, now, |journal| _ = journal.confirm_trial());
         self.tell("the set on trial is confirmed");

@@ -12,6 +12,9 @@ use crate::route::wanted::Marks;
 pub use crate::route::world::Changes;
 use crate::route::{Mark, Mask, Protocol, Table, TableId, World};
 
+/// An answer; or the exit code and why not.
+pub type Answered = Result<RouteReply, (u8, String)>;
+
 /// Everything that enters the steering.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -97,7 +100,7 @@ pub enum Action {
         /// Whom.
         id: u64,
         /// What, or the exit code and why not.
-        reply: Result<RouteReply, (u8, String)>,
+        reply: Answered,
     },
     /// Tell the operator.
     Tell(String),

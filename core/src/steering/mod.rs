@@ -38,7 +38,7 @@ use crate::route::wanted::{Health, Healths};
 use crate::route::{Protocol, Spec, TableId, Wanted, World};
 use crate::time::{Now, Span, Stamp, Tick};
 
-pub use io::{Action, Changes, Event, Probe};
+pub use io::{Action, Answered, Changes, Event, Probe};
 use journal::{Journal, Opening, Set};
 use round::{Round, Why};
 use watch::{Guarded, Watched};
@@ -125,7 +125,10 @@ impl Steering {
             }
         }
         if let Some(Err(what)) = self.journal.standing().map(read) {
-            self.trouble("routing", Some(format!("what was applied cannot be read any more: {what}; `palisade route apply` applies the config anew")));
+            self.trouble(
+                "routing",
+                Some(format!("what was applied cannot be read any more: {what}; `palisade route apply` applies the config anew")),
+            );
         }
         self.stand(now);
         self.begin(Round::new(Why::Start));

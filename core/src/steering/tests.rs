@@ -55,7 +55,7 @@ struct Lab {
     now: Now,
     disk: Journal,
     disk_full: bool,
-    answers: Vec<(u64, Result<RouteReply, (u8, String)>)>,
+    answers: Vec<(u64, Answered)>,
     told: Vec<String>,
     troubles: BTreeMap<String, String>,
     /// Everything that left, in its order.
@@ -72,9 +72,8 @@ fn tunnels_world() -> World {
     (default.to, default.hops[0].gateway, default.metric) = (prefix("::/0"), Some(addr("2001::ff")), 1024);
     let mut world = world(&[(2, "net0"), (3, "sixxs0"), (4, "sixxs1")], addresses);
     world.routes.push(default);
-    let kernels = |priority, table| {
-        Rule::new(crate::net::Family::V6, Priority(priority), Selector::default(), Does::Lookup(table), Protocol::KERNEL)
-    };
+    let kernels =
+        |priority, table| Rule::new(crate::net::Family::V6, Priority(priority), Selector::default(), Does::Lookup(table), Protocol::KERNEL);
     world.rules = vec![kernels(0, TableId::LOCAL), kernels(32_766, TableId::MAIN)];
     world
 }
@@ -191,7 +190,7 @@ impl Lab {
         }
     }
 
-    fn ask(&mut self, request: RouteRequest) -> Result<RouteReply, (u8, String)> {
+    fn ask(&mut self, request: RouteRequest) -> Answered {
         self.drive(Event::Asked { id: 7, request });
         let (id, reply) = self.answers.pop().unwrap();
         assert_eq!((id, self.answers.len()), (7, 0));
@@ -401,7 +400,10 @@ fn an_uplink_that_fails_is_left_and_only_its_connections_end() {
     lab.wait(Span::secs(5));
     assert_eq!(uses(&mut lab), ["lte"]);
     let purged = |lab: &Lab| -> Vec<String> {
-        lab.log.iter().filter_map(|action| if let Action::Purge { uplink, .. } = action { Some(uplink.to_string()) } else { None }).collect()
+        lab.log
+            .iter()
+            .filter_map(|action| if let Action::Purge { uplink, .. } = action { Some(uplink.to_string()) } else { None })
+            .collect()
     };
     assert_eq!(purged(&lab), ["fibre"]);
     let applied = lab.log.iter().rposition(|action| matches!(action, Action::Apply(_))).unwrap();

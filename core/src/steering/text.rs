@@ -23,7 +23,9 @@ pub(super) fn step(step: &Step, names: &Names, world: &World) -> StepText {
         Step::DelRule(rule) => ("del", "rule", Some(rule.family), rule.text(names)),
         Step::AddRoute(route) => ("add", "route", Some(route.family()), route.text(names, link)),
         Step::DelRoute(route) => ("del", "route", Some(route.family()), route.text(names, link)),
-        Step::Marks(Some(marks)) => ("set", "nft", None, format!("table inet {}: {} uplinks", crate::ours::NFT_ROUTE_TABLE, marks.uplinks.len())),
+        Step::Marks(Some(marks)) => {
+            ("set", "nft", None, format!("table inet {}: {} uplinks", crate::ours::NFT_ROUTE_TABLE, marks.uplinks.len()))
+        }
         Step::Marks(None) => ("del", "nft", None, format!("table inet {}", crate::ours::NFT_ROUTE_TABLE)),
         Step::Sysctl(switch) => ("set", "sysctl", None, format!("{} = {}", switch.path.replace('/', "."), switch.value)),
     };

@@ -50,13 +50,13 @@ struct Named {
 impl TunnelArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
-        let (named, verb) = match self.verb {
+        let (named, order) = match self.verb {
             Verb::Status => return status(global),
             Verb::Start(named) => (named, TunnelVerb::Start),
             Verb::Stop(named) => (named, TunnelVerb::Stop),
             Verb::Restart(named) => (named, TunnelVerb::Restart),
         };
-        let request = RouteRequest::Tunnel { name: named.name, verb, spend_last: named.spend_last };
+        let request = RouteRequest::Tunnel { name: named.name, order, spend_last: named.spend_last };
         said(global, ask(global, request)?.ok_or_else(nobody)?)
     }
 }
@@ -76,7 +76,11 @@ fn nobody() -> anyhow::Error {
 
 fn said(global: &Global, reply: RouteReply) -> Result<Exit> {
     let RouteReply::Said { text } = reply else { return Err(anyhow::anyhow!("no answer came back; this is a bug")) };
-    if global.json { print::json(&json!({ "v": 1, "done": true, "text": text }))? } else { print::line(text)? }
+    if global.json {
+        print::json(&json!({ "v": 1, "done": true, "text": text }))?
+    } else {
+        print::line(text)?
+    }
     Ok(Exit::Done)
 }
 
@@ -136,7 +140,9 @@ fn as_json(tunnel: &TunnelStatus, now: Now) -> serde_json::Value {
     let (word, more) = words(&tunnel.state, now.tick);
     let wall = |tick: Tick| if tick > now.tick { now.stamp.plus(tick.since(now.tick)) } else { now.stamp.minus(now.tick.since(tick)) };
     let (since, until) = match &tunnel.state {
-        State::Starting { since } | State::Up { since, .. } | State::Lost { since } | State::Stopping { since } => (Some(wall(*since)), None),
+        State::Starting { since } | State::Up { since, .. } | State::Lost { since } | State::Stopping { since } => {
+            (Some(wall(*since)), None)
+        }
         State::Backoff { until } => (None, Some(wall(*until))),
         State::Waiting { until, .. } => (None, until.map(wall)),
         State::Down | State::Failed { .. } => (None, None),
@@ -183,7 +189,8 @@ impl BudgetArgs {
             None => routing::budgets(&mut alone(global)?),
         };
         let RouteReply::Budgets { budgets, broken } = reply else { return Err(anyhow::anyhow!("no budgets came back; this is a bug")) };
-        let all: Vec<&BudgetStatus> = budgets.iter().filter(|budget| self.name.as_ref().is_none_or(|name| **name == *budget.name)).collect();
+        let all: Vec<&BudgetStatus> =
+            budgets.iter().filter(|budget| self.name.as_ref().is_none_or(|name| **name == *budget.name)).collect();
         if let Some(name) = self.name.as_ref().filter(|_| all.is_empty() && broken.is_empty()) {
             return Err(super::ask::usage(format_args!("there is no [budget.{name}] in the config")));
         }

@@ -1,8 +1,8 @@
 //! Routing without a daemon, for one question.
 
 use anyhow::{Context, Result};
-use palisade_core::control::route::{RouteReply, RouteRequest};
-use palisade_core::steering::{Event, Steering};
+use palisade_core::control::route::RouteRequest;
+use palisade_core::steering::{Answered, Event, Steering};
 use palisade_os::{clock, privileges, routes};
 
 use super::desk::{Desk, Hands, Out};
@@ -45,7 +45,7 @@ impl Alone {
     }
 
     /// Asks it.
-    pub(crate) fn ask(&mut self, request: RouteRequest) -> Result<Result<RouteReply, (u8, String)>> {
+    pub(crate) fn ask(&mut self, request: RouteRequest) -> Result<Answered> {
         let mut out = Vec::new();
         self.desk.handle(Event::Asked { id: 0, request }, &mut out);
         let mut answer = None;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use palisade_core::control::route::RouteReply;
 use palisade_core::route::lookup::Answer;
 use palisade_core::route::{Names, Protocol, Table};
-use palisade_core::steering::{Action, Changes, Event, Steering};
+use palisade_core::steering::{Action, Answered, Changes, Event, Steering};
 use palisade_core::time::Tick;
 use palisade_os::routes::{self, Own, Read, Router, marks, names, sysctl};
 use palisade_os::{clock, errors, flows};
@@ -30,7 +30,7 @@ pub(crate) enum Hands {
 #[derive(Debug)]
 pub(crate) enum Out {
     /// For the asker with that id.
-    Answer(u64, Result<RouteReply, (u8, String)>),
+    Answer(u64, Answered),
     /// For the operator.
     Tell(String),
     /// Something does not work, or works again.

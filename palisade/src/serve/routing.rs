@@ -18,7 +18,7 @@ use palisade_core::event::What;
 use palisade_core::route::budget::Kind;
 use palisade_core::route::tunnel::Order;
 use palisade_core::route::tunnels::{Budget, Tunnel};
-use palisade_core::steering::{Event, Steering};
+use palisade_core::steering::{Answered, Event, Steering};
 use palisade_core::time::Tick;
 use palisade_os::routes::{Changes, Watch};
 use palisade_os::wake::{Mailbox, poll};
@@ -197,13 +197,13 @@ impl Fleet {
     }
 
     /// The answer to what is asked of tunnels and budgets; `None`: it is asked of routing.
-    fn ask(&mut self, request: &RouteRequest) -> Option<Result<RouteReply, (u8, String)>> {
+    fn ask(&mut self, request: &RouteRequest) -> Option<Answered> {
         let now = clock::now();
         Some(match request {
             RouteRequest::Tunnels => Ok(RouteReply::Tunnels { tunnels: self.supervisor.status() }),
-            RouteRequest::Tunnel { name, verb, spend_last } => {
+            RouteRequest::Tunnel { name, order, spend_last } => {
                 let kind = if *spend_last { Kind::SpendLast } else { Kind::Manual };
-                let order = match verb {
+                let order = match order {
                     TunnelVerb::Start => Order::Start(kind),
                     TunnelVerb::Stop => Order::Stop,
                     TunnelVerb::Restart => Order::Restart(kind),

@@ -120,7 +120,9 @@ impl Interface {
     pub(super) fn order(&mut self, order: Order, now: Now) -> Reply {
         let name = Arc::clone(&self.spec.name);
         let TunnelKind::Link(link) = &self.spec.kind else {
-            return Reply::Refused(format!("tunnel {name} is only watched: whoever made its interface starts and stops it (wg-quick, networkd)"));
+            return Reply::Refused(format!(
+                "tunnel {name} is only watched: whoever made its interface starts and stops it (wg-quick, networkd)"
+            ));
         };
         self.stopped = matches!(order, Order::Stop);
         if matches!(order, Order::Stop | Order::Restart(_))

@@ -20,6 +20,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use palisade_core::control::route::TunnelStatus;
 use palisade_core::route::World;
 use palisade_core::route::budget::{BootId, BudgetStatus, Grant, Kind};
 #[cfg(test)]
@@ -27,7 +28,6 @@ use palisade_core::route::tunnel::Waits;
 use palisade_core::route::tunnel::{Event, Order, State};
 use palisade_core::route::tunnels::{Budget, Exec, Tunnel, TunnelKind};
 use palisade_core::route::wanted::{Health, Healths};
-pub use palisade_core::control::route::TunnelStatus;
 use palisade_core::time::{Now, Span, Tick};
 use palisade_os::process::client::{adopt_orphans, reap_orphans};
 
@@ -144,7 +144,8 @@ impl Supervisor {
         let wanted = tunnels.iter().filter(|tunnel| tunnel.enabled && exec(tunnel).is_none());
         let mut former = std::mem::take(&mut self.interfaces);
         for tunnel in wanted {
-            let same = former.remove(&tunnel.name).and_then(|old| if *old.spec() == *tunnel { Some(old) } else { old.retire(&mut self.first) });
+            let same =
+                former.remove(&tunnel.name).and_then(|old| if *old.spec() == *tunnel { Some(old) } else { old.retire(&mut self.first) });
             let interface = same.unwrap_or_else(|| Interface::new(tunnel.clone(), &self.state));
             self.interfaces.insert(Arc::clone(&tunnel.name), interface);
         }

@@ -429,12 +429,7 @@ fn one(name: &str, raw: RawUplink, table: Option<Table>, tunnels: Option<&BTreeS
 
 /// The gateways of both families. One that is not named is none for a family that has sources; for `source = "auto"` it
 /// is what DHCP and router advertisements say, unless only the other family's is named.
-fn gateways(
-    name: &str,
-    [both, four, six]: [&Option<At<Gateway>>; 3],
-    has: [Option<bool>; 2],
-    errors: &mut Gather,
-) -> [Gateway; 2] {
+fn gateways(name: &str, [both, four, six]: [&Option<At<Gateway>>; 3], has: [Option<bool>; 2], errors: &mut Gather) -> [Gateway; 2] {
     let families = [Family::V4, Family::V6];
     let shared = |family: Family| {
         let typed = both.as_ref()?;

@@ -142,7 +142,10 @@ pub(super) fn marks(spec: &Spec, ways: &[Way<'_>]) -> Option<Marks> {
     };
     // All of them: what leaves by the interface of one may be a leak of another.
     let uplinks: Vec<Marked> = ways.iter().map(marked).collect();
-    uplinks.iter().any(|uplink| uplink.connection.is_some() || uplink.guard != Guard::Off).then_some(Marks { mask: spec.settings.mark_mask, uplinks })
+    uplinks
+        .iter()
+        .any(|uplink| uplink.connection.is_some() || uplink.guard != Guard::Off)
+        .then_some(Marks { mask: spec.settings.mark_mask, uplinks })
 }
 
 /// The kernel's switches that the spec needs otherwise than they come.

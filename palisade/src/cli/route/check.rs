@@ -21,10 +21,10 @@ use palisade_core::route::spec::Uplink;
 use palisade_core::route::wanted::{Chosen, Health, Healths, healths, probe_mark, source_of, wanted};
 use palisade_core::route::{Spec, World};
 use palisade_core::time::Tick;
+use palisade_os::clock;
 use palisade_os::probe::Prober;
 use palisade_os::routes::{self, Read, Router, marks, sysctl, udp};
 use palisade_os::wake::poll;
-use palisade_os::clock;
 use serde_json::json;
 
 use crate::cli::ask::{served, usage};
@@ -85,7 +85,8 @@ impl Check {
 fn subject(global: &Global) -> Result<Spec> {
     let journal = disk::read(&global.places().state)?;
     let spec = match journal.standing() {
-        Some(set) => Config::read_routing(&set.text, "the applied set").map_err(|errors| anyhow::anyhow!("what is applied cannot be read: {errors}"))?,
+        Some(set) => Config::read_routing(&set.text, "the applied set")
+            .map_err(|errors| anyhow::anyhow!("what is applied cannot be read: {errors}"))?,
         None => super::declared(global)?.0,
     };
     if spec.uplinks.is_empty() {
@@ -99,7 +100,8 @@ fn probes(spec: &Spec, world: &World, only: Option<&str>) -> BTreeMap<(Arc<str>,
     let mut all = BTreeMap::new();
     for uplink in spec.uplinks.iter().filter(|uplink| only.is_none_or(|name| name == &*uplink.name)) {
         for family in [Family::V4, Family::V6] {
-            let targets: Vec<Addr> = uplink.track.iter().flat_map(|track| &track.targets).copied().filter(|to| to.family() == family).collect();
+            let targets: Vec<Addr> =
+                uplink.track.iter().flat_map(|track| &track.targets).copied().filter(|to| to.family() == family).collect();
             if !targets.is_empty() {
                 all.insert((Arc::clone(&uplink.name), family), probe(spec, uplink, world, family, targets));
             }
@@ -142,7 +144,13 @@ fn probed(probes: &BTreeMap<(Arc<str>, Family), Probe>) -> Healths {
     let mut all = Healths::new();
     for ((name, _), probe) in probes {
         let health = if matches!(probe, Probe::Answered(..)) { Health::Up } else { Health::Down };
-        all.entry(Arc::clone(name)).and_modify(|old| if health == Health::Up { *old = health }).or_insert(health);
+        all.entry(Arc::clone(name))
+            .and_modify(|old| {
+                if health == Health::Up {
+                    *old = health
+                }
+            })
+            .or_insert(health);
     }
     all
 }
@@ -150,7 +158,8 @@ fn probed(probes: &BTreeMap<(Arc<str>, Family), Probe>) -> Healths {
 /// What the policies use: the daemon knows; without one, what they would choose.
 fn chosen(global: &Global, spec: &Spec, world: &World, probed: &Healths) -> Chosen {
     if let Ok(Some(Reply::Route(RouteReply::Status(status)))) = served(&global.places(), &Request::Route(RouteRequest::Status)) {
-        let uses = |name: &str| status.policies.iter().find(|policy| policy.name == name).map(|policy| policy.uses.clone()).unwrap_or_default();
+        let uses =
+            |name: &str| status.policies.iter().find(|policy| policy.name == name).map(|policy| policy.uses.clone()).unwrap_or_default();
         let of = |policy: &palisade_core::route::spec::Policy| {
             let uses = uses(&policy.name);
             let members = policy.members.iter().filter(|member| uses.iter().any(|used| **used == *member.uplink));
@@ -221,7 +230,13 @@ fn show(findings: &[Finding]) -> Result<()> {
         }
     }
     let count = |verdict| findings.iter().filter(|finding| finding.ok == verdict).count();
-    print::line(format_args!("{} ok, {} failed, {} warnings, {} skipped", count(Verdict::Ok), count(Verdict::Fail), count(Verdict::Warn), count(Verdict::Skipped)))
+    print::line(format_args!(
+        "{} ok, {} failed, {} warnings, {} skipped",
+        count(Verdict::Ok),
+        count(Verdict::Fail),
+        count(Verdict::Warn),
+        count(Verdict::Skipped)
+    ))
 }
 
 fn as_json(findings: &[Finding]) -> serde_json::Value {

@@ -66,7 +66,9 @@ impl Explain {
             show(&trace, &world, &names)?;
             match (&kernel, agrees) {
                 (Err(error), _) => print::say(format_args!("palisade: the kernel could not be asked: {}", errors::chain(error))),
-                (Ok(answer), Some(false)) => print::line(format_args!("{} the kernel says otherwise: {}", Painted(31, "!"), said(answer, &world, &names)))?,
+                (Ok(answer), Some(false)) => {
+                    print::line(format_args!("{} the kernel says otherwise: {}", Painted(31, "!"), said(answer, &world, &names)))?
+                }
                 _ => print::line("the kernel says the same")?,
             }
         }
@@ -83,7 +85,9 @@ impl Explain {
         }
         let link = |name: &Option<String>| match name {
             None => Ok(None),
-            Some(name) => world.link(name).map(|link| Some(link.index)).ok_or_else(|| usage(format_args!("there is no interface `{name}`"))),
+            Some(name) => {
+                world.link(name).map(|link| Some(link.index)).ok_or_else(|| usage(format_args!("there is no interface `{name}`")))
+            }
         };
         Ok(Question {
             to: self.to,

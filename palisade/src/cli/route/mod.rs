@@ -113,9 +113,7 @@ pub(super) fn ask(global: &Global, request: RouteRequest) -> Result<RouteReply> 
     };
     match alone.ask(request)? {
         Ok(reply) => Ok(reply),
-        Err((exit, message)) => {
-            Err(anyhow::Error::new(Refused { exit: Exit::from_code(exit), message: format!("palisade: {message}") }))
-        }
+        Err((exit, message)) => Err(anyhow::Error::new(Refused { exit: Exit::from_code(exit), message: format!("palisade: {message}") })),
     }
 }
 

@@ -134,7 +134,11 @@ fn people(status: &RouteStatus) -> Result<()> {
     let wrong = status.shadows.iter().chain(&status.conflicts).chain(&status.contested);
     wrong.into_iter().try_for_each(|what| print::line(format_args!("{} {what}", Painted(31, "!"))))?;
     if status.missing > 0 {
-        print::line(format_args!("{} {} rules and routes of ours do not stand; `palisade route plan` tells which", Painted(31, "!"), status.missing))?;
+        print::line(format_args!(
+            "{} {} rules and routes of ours do not stand; `palisade route plan` tells which",
+            Painted(31, "!"),
+            status.missing
+        ))?;
     }
     Ok(())
 }
