@@ -69,7 +69,7 @@ fn put(folder: &Path, below: &str, lines: &[(u32, &str)]) -> io::Result<bool> {
     }
     let right = standing.as_deref() == Some(text.as_str()) && fs::metadata(&path)?.permissions().mode() & 0o777 == MODE;
     if !right {
-        crate::files::replace(&path, text.as_bytes()).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(MODE)))?;
+        replace(&path, &text)?;
     }
     Ok(!right)
 }
@@ -77,7 +77,11 @@ fn put(folder: &Path, below: &str, lines: &[(u32, &str)]) -> io::Result<bool> {
 fn take_away(folder: &Path, below: &str) -> io::Result<bool> {
     let path = folder.join(below).join(FILE);
     let Some(text) = ours(&path)? else { return Ok(false) };
-    fs::remove_file(&path)?;
+    match fs::remove_file(&path) {
+        // In a folder that is not ours to change, what was made for us stays, and says nothing.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return fs::write(&path, "").map(|()| !text.is_empty()),
+        other => other?,
+    }
     for dir in path.ancestors().skip(1).take(made(&text)) {
         // Somebody else's file may be in it by now.
         if fs::remove_dir(dir).is_err() {
@@ -85,6 +89,21 @@ fn take_away(folder: &Path, below: &str) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// A file in its place whole. Whoever may change the file and not its folder (the daemon as a user of its own, for whom
+/// it was made) writes into it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let whole = crate::files::replace(path, text.as_bytes()).and_then(|()| fs::set_permissions(path, Permissions::from_mode(MODE)));
+    match whole {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path.exists() => fs::write(path, text),
+        other => other,
+    }
+}
+
+/// Whether a file is ours: it begins so, or it is as it was made for the daemon, with our protocol's name or nothing.
+fn is_ours(text: &str) -> bool {
+    text.starts_with(OURS) || text.lines().all(|line| line.split_whitespace().eq(["80", "palisade"]) || line.trim().is_empty())
 }
 
 /// Our file, if it is there.
@@ -96,7 +115,7 @@ fn ours(path: &Path) -> io::Result<Option<String>> {
         Err(error) => return Err(error),
     }
     let text = String::from_utf8_lossy(&text).into_owned();
-    if text.starts_with(OURS) {
+    if is_ours(&text) {
         return Ok(Some(text));
     }
     let why = format!("{} does not begin as Palisade's own: it is left alone; move it away", path.display());
@@ -173,5 +192,21 @@ mod tests {
         for bad in ["", "a b", "9lives", "a\n1 b", "x#y", "ü"] {
             assert!(write(dir.path(), &names(&[(5, bad)]), Protocol::OURS).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn who_may_not_change_the_folder_writes_into_the_file_that_was_made_for_him() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tables, protocols) = (dir.path().join(TABLES).join(FILE), dir.path().join(PROTOCOLS).join(FILE));
+        for (file, text) in [(&tables, ""), (&protocols, "80 palisade\n")] {
+            fs::create_dir(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+            assert!(is_ours(&fs::read_to_string(file).unwrap()));
+        }
+        let names = Names([(TableId(200), "sixxs0".into())].into());
+        assert!(write(dir.path(), &names, Protocol::OURS).unwrap());
+        assert!(fs::read_to_string(&tables).unwrap().ends_with("200\tsixxs0\n"));
+        assert!(!write(dir.path(), &names, Protocol::OURS).unwrap());
+        assert!(!is_ours("80 palisade\n200 mine\n") && !is_ours("# by hand\n"));
     }
 }

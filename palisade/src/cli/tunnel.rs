@@ -27,8 +27,12 @@ pub struct TunnelArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Each tunnel: how it is, its process, what it waits for
-    Status,
+    /// Each tunnel: how it is, its process, what it waits for. Exit code 6: one is not as it should be
+    Status {
+        /// Which; all when none is named
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// Start it, and keep it up
     Start(Named),
     /// Stop it, and leave it down until it is started or the daemon is
@@ -51,7 +55,7 @@ impl TunnelArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let (named, order) = match self.verb {
-            Verb::Status => return status(global),
+            Verb::Status { name } => return status(global, name.as_deref()),
             Verb::Start(named) => (named, TunnelVerb::Start),
             Verb::Stop(named) => (named, TunnelVerb::Stop),
             Verb::Restart(named) => (named, TunnelVerb::Restart),
@@ -84,8 +88,15 @@ fn said(global: &Global, reply: RouteReply) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn status(global: &Global) -> Result<Exit> {
-    let Some(RouteReply::Tunnels { tunnels }) = ask(global, RouteRequest::Tunnels)? else { return Err(nobody()) };
+fn status(global: &Global, name: Option<&str>) -> Result<Exit> {
+    let Some(RouteReply::Tunnels { mut tunnels }) = ask(global, RouteRequest::Tunnels)? else { return Err(nobody()) };
+    if let Some(name) = name {
+        let known: Vec<String> = tunnels.iter().map(|tunnel| tunnel.name.to_string()).collect();
+        tunnels.retain(|tunnel| &*tunnel.name == name);
+        if tunnels.is_empty() {
+            return Err(super::ask::usage(format_args!("there is no tunnel `{name}`; there are: {}", known.join(", "))));
+        }
+    }
     let now = clock::now();
     let bad = tunnels.iter().any(|tunnel| matches!(tunnel.state, State::Failed { .. } | State::Lost { .. } | State::Backoff { .. }));
     if global.json {
