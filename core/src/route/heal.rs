@@ -171,7 +171,8 @@ impl Healer {
         // What is still being removed is not put back because a link moved: that would feed the loop.
         let soon = match (removals, changes) {
             (Some(removals), Some(changes)) => Some(removals.max(changes)),
-            (one, other) => one.or(other),
+            (None, Some(changes)) => Some(self.waiting.map_or(changes, |waiting| waiting.max(changes))),
+            (removals, None) => removals,
         };
         let resync = self.last_full.plus(RESYNC);
         soon.into_iter().chain(self.waiting).fold(resync, Tick::min)

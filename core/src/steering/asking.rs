@@ -91,19 +91,20 @@ impl Steering {
     pub(super) fn not_kept(&mut self, error: &str, now: Now) {
         let what = format!("the journal of routing cannot be written: {error}");
         self.trouble("routing journal", Some(format!("{what}; make room in the state folder")));
-        let asker = match self.round.take().map(|round| round.why) {
-            Some(Why::Asked(id)) => Some(id),
-            _ => None,
-        };
-        if let Some(before) = self.before.take() {
-            self.journal = before;
-            self.stand(now);
-        }
-        if let Some(id) = asker {
+        let rounds = self.round.take().into_iter().chain(std::mem::take(&mut self.waiting));
+        let askers: Vec<u64> = rounds.filter_map(|round| if let Why::Asked(id) = round.why { Some(id) } else { None }).collect();
+        for id in askers {
             self.out.push(Action::Answer { id, reply: Err((6, format!("{what}; nothing was changed"))) });
         }
-        // What must stand must stand, written down or not.
-        self.begin(Round::new(Why::Again));
+        match self.before.take() {
+            Some(before) => {
+                self.journal = before;
+                self.stand(now);
+                self.again(now);
+            }
+            // What must stand must stand, written down or not.
+            None => self.begin(Round::new(Why::Again)),
+        }
     }
 
     /// How it stands.

@@ -53,6 +53,8 @@ pub enum Event {
     },
     /// The answers to [`Action::Ask`], in their order.
     Ways(Vec<Answer>),
+    /// The daemon stops.
+    Stop,
     /// A deadline may have passed.
     Idle,
 }

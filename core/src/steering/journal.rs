@@ -46,6 +46,10 @@ pub struct Journal {
     pub trial: Option<Trial>,
     /// What was confirmed before, oldest first.
     pub history: Vec<Set>,
+    /// What stood and may not be gone from the kernel yet: whoever is killed between writing this and changing that
+    /// leaves to the next what is to be removed.
+    #[serde(default)]
+    pub leaving: Vec<Set>,
     /// What the kernel's switches were before the first of ours, by path: they are put back when nothing of ours is left.
     #[serde(default)]
     pub switches: BTreeMap<String, String>,
@@ -53,7 +57,7 @@ pub struct Journal {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { v: VERSION, confirmed: None, trial: None, history: Vec::new(), switches: BTreeMap::new() }
+        Self { v: VERSION, confirmed: None, trial: None, history: Vec::new(), leaving: Vec::new(), switches: BTreeMap::new() }
     }
 }
 
@@ -79,8 +83,28 @@ impl Journal {
                 self.trial = Some(trial);
                 Opening::OnTrial(until)
             }
-            Some(trial) => Opening::Lapsed(trial.set),
+            Some(trial) => {
+                self.leave(trial.set.clone());
+                Opening::Lapsed(trial.set)
+            }
         }
+    }
+
+    /// A set is to be removed from the kernel.
+    fn leave(&mut self, set: Set) {
+        if !self.leaving.iter().any(|other| other.text == set.text) {
+            self.leaving.push(set);
+        }
+    }
+
+    /// Everything that may stand in the kernel.
+    pub fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.trial.as_ref().map(|trial| &trial.set).into_iter().chain(&self.confirmed).chain(&self.leaving)
+    }
+
+    /// Nothing but what is to stand stands: whether there is anything to forget.
+    pub fn settled(&mut self) -> bool {
+        !std::mem::take(&mut self.leaving).is_empty()
     }
 
     /// What is to stand.
@@ -91,14 +115,20 @@ impl Journal {
     /// Takes a set on trial. One that was on trial already is no more.
     pub fn try_out(&mut self, text: String, boot: &str, within: Span, now: Now) -> Tick {
         let until = now.tick.plus(within);
+        if let Some(trial) = self.trial.take() {
+            self.leave(trial.set);
+        }
         self.trial = Some(Trial { set: Set { at: now.stamp, text }, boot: boot.to_owned(), until });
         until
     }
 
     /// Takes a set for good.
     pub fn confirm(&mut self, set: Set) {
-        self.trial = None;
+        if let Some(trial) = self.trial.take().filter(|trial| trial.set != set) {
+            self.leave(trial.set);
+        }
         if let Some(before) = self.confirmed.replace(set) {
+            self.leave(before.clone());
             self.history.push(before);
         }
         let surplus = self.history.len().saturating_sub(HISTORY);
@@ -107,7 +137,7 @@ impl Journal {
 
     /// What was on trial is the set for good. `None`: nothing was.
     pub fn confirm_trial(&mut self) -> Option<Set> {
-        let trial = self.trial.take()?;
+        let trial = self.trial.clone()?;
         self.confirm(trial.set.clone());
         Some(trial.set)
     }
@@ -115,19 +145,25 @@ impl Journal {
     /// Goes back: from what is on trial to what was confirmed, else to the set before, and from the first to nothing.
     /// Whether there was anything to go back from or to.
     pub fn go_back(&mut self) -> bool {
-        if self.trial.take().is_some() {
+        if let Some(trial) = self.trial.take() {
+            self.leave(trial.set);
             return true;
         }
         let before = self.history.pop();
         let any = before.is_some() || self.confirmed.is_some();
-        self.confirmed = before;
+        if let Some(left) = std::mem::replace(&mut self.confirmed, before) {
+            self.leave(left);
+        }
         any
     }
 
     /// Nothing is to stand any more.
     pub fn release(&mut self) {
-        self.trial = None;
+        if let Some(trial) = self.trial.take() {
+            self.leave(trial.set);
+        }
         if let Some(before) = self.confirmed.take() {
+            self.leave(before.clone());
             self.history.push(before);
         }
         let surplus = self.history.len().saturating_sub(HISTORY);

@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::control::route::PlanReply;
 use crate::route::heal::{Alert, Healer};
 use crate::route::plan::Ours;
 use crate::route::policy::Chooser;
@@ -73,8 +74,12 @@ pub struct Steering {
     waiting: VecDeque<Round>,
     retry_at: Option<Tick>,
     retry: Span,
+    /// The kernel could not be read: until then nobody but an asker makes a round.
+    blind_until: Option<Tick>,
     /// What the last round found that is not as it should be.
     findings: round::Findings,
+    /// An answer that waits for whether the asker is still reached.
+    held: Option<(u64, PlanReply)>,
     /// Something of ours was removed by somebody else since the last round.
     drifted: bool,
     healed: u64,
@@ -105,7 +110,9 @@ impl Steering {
             waiting: VecDeque::new(),
             retry_at: None,
             retry: RETRY.0,
+            blind_until: None,
             findings: round::Findings::default(),
+            held: None,
             drifted: false,
             healed: 0,
             contested: None,
@@ -116,14 +123,12 @@ impl Steering {
     }
 
     fn wake(&mut self, now: Now) {
-        match self.journal.open(&self.boot, now.tick) {
-            Opening::Settled | Opening::OnTrial(_) => {}
-            Opening::Lapsed(set) => {
-                self.ours.extend(read(&set).ok().as_ref().map(Ours::of));
-                self.keep();
-                self.tell("the set that was on trial was not confirmed in time and is taken back");
-            }
+        // Who only looks takes nothing back, and must not say so.
+        if !self.observe && matches!(self.journal.open(&self.boot, now.tick), Opening::Lapsed(_)) {
+            self.keep();
+            self.tell("the set that was on trial was not confirmed in time and is taken back");
         }
+        self.ours = self.journal.sets().filter_map(|set| read(set).ok()).map(|spec| Ours::of(&spec)).collect();
         if let Some(Err(what)) = self.journal.standing().map(read) {
             self.trouble(
                 "routing",
@@ -131,14 +136,19 @@ impl Steering {
             );
         }
         self.stand(now);
+        if self.journal.trial.is_some() {
+            let peers = self.spec.settings.control_peers.clone();
+            self.guard(None, &peers, now);
+        }
         self.begin(Round::new(Why::Start));
     }
 
     /// What the journal says is what is to stand.
     fn stand(&mut self, now: Now) {
         let spec = self.journal.standing().and_then(|set| read(set).ok()).unwrap_or_default();
-        if !self.spec.is_empty() {
-            self.ours.push(Ours::of(&self.spec));
+        let leaving = Ours::of(&self.spec);
+        if !self.spec.is_empty() && !self.ours.contains(&leaving) {
+            self.ours.push(leaving);
         }
         self.spec = spec;
         self.follow(now);
@@ -159,6 +169,7 @@ impl Steering {
             Event::Changed(changes) => self.changed(&changes, now),
             Event::Echo { uplink, target, seq } => self.echo(&uplink, target, seq, now),
             Event::Ways(answers) => self.ways(answers, now),
+            Event::Stop => self.take_back("the daemon stops, and nobody else would do it in time", now),
             Event::Idle => {}
         }
         self.idle(now);
@@ -177,6 +188,8 @@ impl Steering {
         }
         if let Some(round) = self.waiting.pop_front() {
             self.begin(round);
+        } else if self.blind_until.is_some_and(|until| now.tick < until) {
+            // What is decided from could not be read; to look again at once would never end.
         } else if self.retry_at.is_some_and(|at| now.tick >= at) {
             self.begin(Round::new(Why::Again));
         } else if self.healer.due(now.tick).is_some() {
@@ -207,8 +220,13 @@ impl Steering {
     pub fn next_deadline(&self) -> Tick {
         let trial = self.journal.trial.as_ref().map(|trial| trial.until);
         let probes = self.watched.values().map(Watched::next_deadline).min();
-        let all = [trial, probes, self.guarded.next_deadline(), self.retry_at, self.chooser.next_deadline()];
-        all.into_iter().flatten().fold(self.healer.next_deadline(), Tick::min)
+        let always = [trial, probes, self.guarded.next_deadline()].into_iter().flatten();
+        match self.blind_until {
+            Some(until) => always.fold(until, Tick::min),
+            None => always
+                .chain([self.retry_at, self.chooser.next_deadline()].into_iter().flatten())
+                .fold(self.healer.next_deadline(), Tick::min),
+        }
     }
 
     /// Goes back from what is on trial.

@@ -100,6 +100,8 @@ impl Steering {
 
     pub(super) fn found(&mut self, world: World, now: Now) {
         let Some(mut round) = self.round.take() else { return };
+        // What was to be written before this is.
+        (self.before, self.blind_until) = (None, None);
         if let Why::Planned(_, spec) = &round.why {
             let mut chooser = Chooser::default();
             let _ = chooser.update(spec, &self.healths, now);
@@ -121,9 +123,10 @@ impl Steering {
             self.out.push(Action::Answer { id, reply: Err((6, error)) });
         }
         self.again(now);
+        self.blind_until = self.retry_at;
     }
 
-    fn again(&mut self, now: Now) {
+    pub(super) fn again(&mut self, now: Now) {
         self.retry_at = Some(now.tick.plus(self.retry));
         self.retry = self.retry.times(2.0).min(RETRY.1);
     }
@@ -149,9 +152,12 @@ impl Steering {
         self.findings = Findings { conflicts, shadows, failed: std::mem::take(&mut self.findings.failed), missing };
         if plan.steps.is_empty() {
             self.findings.failed.clear();
-            self.ours = vec![Ours::of(&self.spec)];
-            self.forget_switches(&round.wanted);
-            return self.finish(round, now);
+            let forget = self.forget(&round.wanted);
+            self.finish(round, now);
+            if forget {
+                self.keep();
+            }
+            return;
         }
         if self.observe || round.attempt >= ATTEMPTS {
             if !self.observe {
@@ -196,7 +202,7 @@ impl Steering {
 
     /// What the switches were before the first of ours is written down before they are set.
     fn remember_switches(&mut self, wanted: &Wanted, switches: &BTreeMap<String, String>) {
-        let mut new = false;
+        let (before, mut new) = (self.journal.clone(), false);
         for Sysctl { path, value } in &wanted.sysctls {
             if let Some(held) = switches.get(path).filter(|held| *held != value)
                 && !self.journal.switches.contains_key(path)
@@ -206,17 +212,20 @@ impl Steering {
             }
         }
         if new {
+            self.before = Some(before);
             self.keep();
         }
     }
 
-    /// What was put back need not be remembered.
-    fn forget_switches(&mut self, wanted: &Wanted) {
+    /// Everything stands as it should: what was put back or is gone need not be remembered. Whether there was any.
+    fn forget(&mut self, wanted: &Wanted) -> bool {
+        if self.observe {
+            return false;
+        }
+        self.ours = vec![Ours::of(&self.spec)];
         let before = self.journal.switches.len();
         self.journal.switches.retain(|path, _| wanted.sysctls.iter().any(|switch| switch.path == *path));
-        if self.journal.switches.len() != before {
-            self.keep();
-        }
+        self.journal.settled() || self.journal.switches.len() != before
     }
 
     pub(super) fn applied(&mut self, report: &Report, now: Now) {
@@ -231,7 +240,6 @@ impl Steering {
         if round.attempt == 1 {
             round.reply.failed = report.failed.iter().map(said).collect();
         }
-        self.purge();
         if report.done == 0 || passing && round.attempt >= ATTEMPTS {
             self.again(now);
             return self.finish(round, now);
@@ -253,9 +261,18 @@ impl Steering {
             let mut reply = round.reply;
             reply.confirm_within = self.journal.trial.as_ref().map(|trial| trial.until.since(now.tick));
             reply.failed.clone_from(&self.findings.failed);
+            self.held = Some((id, reply));
+        }
+        if !self.look_after_trial() {
+            self.answer_held();
+        }
+    }
+
+    /// The answer that waited.
+    pub(super) fn answer_held(&mut self) {
+        if let Some((id, reply)) = self.held.take() {
             self.out.push(Action::Answer { id, reply: Ok(RouteReply::Plan(reply)) });
         }
-        self.look_after_trial();
     }
 
     /// What is wrong, in one sentence with what to do.
@@ -278,9 +295,12 @@ impl Steering {
         let names = self.spec.names();
         let is_rule = |rule: &&Rule| self.ours.iter().any(|ours| ours.is_rule(rule));
         let rules: Vec<String> = changes.rules.iter().filter(is_rule).map(|rule| rule.text(&names)).collect();
-        let others = changes.others || changes.routes || rules.len() < changes.rules.len();
+        let others = changes.others || rules.len() < changes.rules.len();
         for removed in &rules {
             self.healer.seen(Seen::Removed(removed), now.tick);
+        }
+        if changes.routes {
+            self.healer.seen(Seen::Removed("routes of ours"), now.tick);
         }
         self.drifted |= changes.routes || !rules.is_empty();
         if changes.lost {

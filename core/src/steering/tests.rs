@@ -55,6 +55,7 @@ struct Lab {
     now: Now,
     disk: Journal,
     disk_full: bool,
+    unreadable: bool,
     answers: Vec<(u64, Answered)>,
     told: Vec<String>,
     troubles: BTreeMap<String, String>,
@@ -94,6 +95,7 @@ impl Lab {
             now,
             disk: Journal::default(),
             disk_full: false,
+            unreadable: false,
             answers: Vec::new(),
             told: Vec::new(),
             troubles: BTreeMap::new(),
@@ -131,6 +133,7 @@ impl Lab {
 
     fn act(&mut self, action: Action) -> Result<Option<Event>, String> {
         Ok(match action {
+            Action::Look(_) if self.unreadable => Some(Event::Blind("it kept changing".to_owned())),
             Action::Look(_) => Some(Event::Found(Box::new(self.world.clone()))),
             Action::Compare { marks, switches } => {
                 let held = |path: String| self.switches.get(&path).cloned().map(|value| (path, value));
@@ -347,7 +350,8 @@ fn who_would_be_cut_off_is_not() {
     let before = lab.world.clone();
     let wrong = format!("{TUNNELS}\n[[rule]]\nfrom = \"2001::1\"\nlookup = \"sixxs0\"\n");
     let session = Some((addr("2001:db8:1::1"), addr("2001::1")));
-    let _ = lab.plan(try_out(&wrong, session));
+    let (exit, why) = lab.ask(try_out(&wrong, session)).unwrap_err();
+    assert!(exit == 5 && why.contains("taken back"), "{why}");
     assert_eq!(lab.world, before, "taken back at once");
     assert!(lab.told.iter().any(|what| what.contains("2001:db8:1::1 would be reached by another way")), "{:?}", lab.told);
     let _ = lab.plan(try_out(TUNNELS, session));
@@ -472,4 +476,68 @@ fn a_trial_is_neither_a_moment_nor_a_day_and_nonsense_is_told() {
     }
     assert_eq!(lab.ask(apply("[uplink.x]\ninterfac = 1\n")).unwrap_err().0, 4);
     assert_eq!(lab.ours(), 0);
+}
+
+#[test]
+fn whoever_is_killed_between_journal_and_kernel_leaves_nothing_behind() {
+    let mut lab = Lab::new(tunnels_world());
+    let before = lab.world.clone();
+    let far = format!("{TUNNELS}\n[[rule]]\npriority = 50\nfrom = \"2001:db8:7::/64\"\nlookup = \"sixxs0\"\n");
+    let _ = lab.plan(try_out(&far, None));
+    assert!(lab.world.rules.iter().any(|rule| rule.priority == Priority(50)));
+    // The trial lapses: the journal is written, and then the daemon is killed.
+    let mut journal = lab.disk.clone();
+    assert!(journal.go_back());
+    lab.disk = journal;
+    lab.restart("boot-1");
+    assert_eq!((&lab.world, lab.disk.leaving.len()), (&before, 0));
+}
+
+#[test]
+fn a_kernel_that_cannot_be_read_is_asked_seldom() {
+    let mut lab = Lab::new(providers_world());
+    lab.echoes = vec!["fibre", "lte"];
+    let _ = lab.plan(apply(PROVIDERS));
+    lab.wait(Span::secs(5));
+    lab.unreadable = true;
+    lab.echoes.clear();
+    lab.log.clear();
+    lab.wait(Span::secs(60));
+    let looks = lab.log.iter().filter(|action| matches!(action, Action::Look(_))).count();
+    assert!((2..20).contains(&looks), "{looks}");
+    lab.unreadable = false;
+    lab.wait(Span::secs(60));
+    assert_eq!(lab.status().missing, 0);
+}
+
+#[test]
+fn a_disk_that_fills_up_later_undoes_nothing() {
+    let mut lab = Lab::new(providers_world());
+    let _ = lab.plan(apply(PROVIDERS));
+    let ours = lab.ours();
+    lab.disk_full = true;
+    lab.switches.insert("net/ipv4/conf/all/src_valid_mark".to_owned(), "0".to_owned());
+    lab.wait(Span::secs(120));
+    assert_eq!((lab.ours(), lab.status().state.as_str()), (ours, "applied"));
+}
+
+#[test]
+fn what_is_on_trial_does_not_outlive_a_daemon_that_is_stopped() {
+    let mut lab = Lab::new(tunnels_world());
+    let before = lab.world.clone();
+    let _ = lab.plan(try_out(TUNNELS, None));
+    lab.drive(Event::Stop);
+    assert_eq!((&lab.world, lab.disk.trial.is_none()), (&before, true));
+}
+
+#[test]
+fn an_uplink_whose_mark_is_another_gets_new_sockets() {
+    let mut lab = Lab::new(providers_world());
+    lab.echoes = vec!["fibre", "lte"];
+    let _ = lab.plan(apply(PROVIDERS));
+    lab.log.clear();
+    let _ = lab.plan(apply(&format!("{PROVIDERS}\n[uplink.aaa]\ninterface = \"wan3\"\nsource = [\"192.0.2.77\"]\n")));
+    for name in ["fibre", "lte"] {
+        assert!(lab.log.iter().any(|action| matches!(action, Action::Unprobe(uplink) if &**uplink == name)), "{name}");
+    }
 }

@@ -71,7 +71,12 @@ impl Steering {
             let Some(track) = &uplink.track else { continue };
             let mark = probe_mark(&self.spec, &uplink.name);
             let same = |old: &Watched| old.track == *track && old.metered == uplink.metered && old.mark == mark;
-            let watched = former.remove(&uplink.name).filter(same).unwrap_or_else(|| Watched {
+            let old = former.remove(&uplink.name);
+            if old.as_ref().is_some_and(|old| !same(old)) {
+                // Its sockets carry another mark.
+                self.out.push(Action::Unprobe(Arc::clone(&uplink.name)));
+            }
+            let watched = old.filter(same).unwrap_or_else(|| Watched {
                 track: track.clone(),
                 metered: uplink.metered,
                 tracker: Tracker::new(track, uplink.metered, now.tick),
@@ -200,13 +205,18 @@ impl Steering {
         self.guarded = Guarded { questions, before: None, control };
     }
 
-    /// The set on trial stands: whether the peers are still reached is asked.
-    pub(super) fn look_after_trial(&mut self) {
+    /// The set on trial stands: whether the peers are still reached is asked, if there is whom to ask for.
+    pub(super) fn look_after_trial(&mut self) -> bool {
         if self.journal.trial.is_none() {
             self.guarded = Guarded::default();
-        } else if self.guarded.before.is_some() && !self.guarded.questions.is_empty() {
+            self.out.push(Action::Unprobe(CONTROL_NAME.into()));
+            return false;
+        }
+        let asks = self.guarded.before.is_some() && !self.guarded.questions.is_empty();
+        if asks {
             self.out.push(Action::Ask(self.guarded.questions.clone()));
         }
+        asks
     }
 
     pub(super) fn ways(&mut self, answers: Vec<Answer>, now: Now) {
@@ -217,8 +227,12 @@ impl Steering {
         let lost = before.iter().zip(&answers).zip(&self.guarded.questions).find(|((before, after), _)| worse(before, after));
         if let Some((_, question)) = lost {
             let why = format!("{} would be reached by another way than this session's, or not at all", question.to);
+            if let Some((id, _)) = self.held.take() {
+                self.out.push(Action::Answer { id, reply: Err((5, format!("taken back: {why}"))) });
+            }
             self.take_back(&why, now);
         }
+        self.answer_held();
     }
 }
 

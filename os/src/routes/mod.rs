@@ -109,11 +109,11 @@ pub struct Changes {
     pub addresses: bool,
     /// Somebody added a rule.
     pub rules_new: bool,
-    /// Somebody removed a rule.
+    /// Somebody removed a rule that was not ours.
     pub rules_gone: bool,
-    /// A route of ours is gone, or there is another one in our tables.
+    /// A route of ours is gone.
     pub routes_gone: bool,
-    /// A default route came or went.
+    /// A default route, or somebody else's in our tables, came or went.
     pub defaults: bool,
     /// Those of the removed rules that were ours: not all of them where `lost`.
     pub ours_gone: Vec<Rule>,

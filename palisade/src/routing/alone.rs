@@ -40,7 +40,11 @@ impl Alone {
         };
         let boot = clock::boot_id().context("which boot this is cannot be told")?;
         let steering = Steering::new(journal, &boot, hands == Hands::Tied, clock::now());
-        let desk = Desk::new(steering, routes::open()?, &places.state, hands);
+        let mut desk = Desk::new(steering, routes::open()?, &places.state, hands);
+        // What is to stand already is put right first, so that the answer is about what is asked.
+        let mut out = Vec::new();
+        desk.handle(Event::Idle, &mut out);
+        tell(out);
         Ok(Self { desk, _lock: lock })
     }
 
@@ -48,14 +52,19 @@ impl Alone {
     pub(crate) fn ask(&mut self, request: RouteRequest) -> Result<Answered> {
         let mut out = Vec::new();
         self.desk.handle(Event::Asked { id: 0, request }, &mut out);
-        let mut answer = None;
-        for one in out {
-            match one {
-                Out::Answer(_, reply) => answer = Some(reply),
-                Out::Tell(what) => print::say(format_args!("palisade: {what}")),
-                Out::Trouble(..) => {}
-            }
-        }
-        answer.context("there was no answer; this is a bug")
+        tell(out).context("there was no answer; this is a bug")
     }
+}
+
+/// Tells what is for the operator, and hands back the answer. What does not work is in the answer too.
+fn tell(out: Vec<Out>) -> Option<Answered> {
+    let mut answer = None;
+    for one in out {
+        match one {
+            Out::Answer(_, reply) => answer = Some(reply),
+            Out::Tell(what) => print::say(format_args!("palisade: {what}")),
+            Out::Trouble(..) => {}
+        }
+    }
+    answer
 }

@@ -75,7 +75,7 @@ impl Desk {
             links,
             // Routes that go with their link are nobody's doing.
             routes: changes.routes_gone && !links,
-            others: changes.rules_new || changes.rules_gone || changes.defaults || changes.routes_gone,
+            others: changes.rules_new || changes.rules_gone || changes.defaults,
             rules: changes.ours_gone,
             lost: changes.lost,
         };

@@ -17,7 +17,7 @@ use palisade_core::control::route::{RouteReply, RouteRequest, TunnelVerb};
 use palisade_core::event::What;
 use palisade_core::route::budget::Kind;
 use palisade_core::route::tunnel::Order;
-use palisade_core::route::tunnels::{Budget, Tunnel};
+use palisade_core::route::tunnels::{Budget, Tunnel, TunnelKind};
 use palisade_core::steering::{Answered, Event, Steering};
 use palisade_core::time::Tick;
 use palisade_os::routes::{Changes, Watch};
@@ -49,7 +49,7 @@ impl Post {
         self.config = Some(Box::new(config));
     }
 
-    /// Ends the thread. What stands stays, and tunnels go on.
+    /// Ends the thread. What is confirmed stays, what is on trial is taken back, and tunnels go on.
     pub(super) const fn stop(&mut self) {
         self.stop = true;
     }
@@ -133,13 +133,22 @@ fn serve(mut watch: Watch, mut desk: Desk, mut fleet: Fleet, inbox: &Mailbox<Pos
         };
         let mut told = Vec::new();
         if ready.at(0) {
-            let changes = watch.drain().unwrap_or_else(|_| Changes { lost: true, ..Changes::default() });
+            let changes = match watch.drain() {
+                Ok(changes) => changes,
+                Err(_) => {
+                    watch = Watch::open(desk.own())?;
+                    Changes { lost: true, ..Changes::default() }
+                }
+            };
             desk.changed(changes, &mut told);
         }
         desk.hear(&mut told);
         let post = inbox.take();
         if let Some(config) = &post.config {
-            fleet.configure(config);
+            told.push(fleet.configure(config));
+        }
+        if post.stop {
+            desk.handle(Event::Stop, &mut told);
         }
         for (id, request) in post.asks {
             match fleet.ask(&request) {
@@ -162,6 +171,8 @@ struct Fleet {
     supervisor: Supervisor,
     carries: BTreeMap<Arc<str>, Arc<str>>,
     hands: Hands,
+    /// It started with clients to start.
+    clients: bool,
 }
 
 impl Fleet {
@@ -171,15 +182,21 @@ impl Fleet {
         // Who only observes starts nothing.
         let tunnels = if hands == Hands::Tied { Vec::new() } else { tunnels };
         let supervisor = Supervisor::new(&tunnels, &budgets, state, &boot, clock::now());
-        Ok(Self { supervisor, carries: carries(config), hands })
+        Ok(Self { supervisor, carries: carries(config), hands, clients: tunnels.iter().any(is_client) })
     }
 
-    fn configure(&mut self, config: &Config) {
+    /// A client needs rights, which a daemon that started without any client has given up.
+    fn configure(&mut self, config: &Config) -> Out {
+        let (mut tunnels, budgets) = declared(config);
+        let unfit = !self.clients && tunnels.iter().any(is_client);
         if self.hands == Hands::Free {
-            let (tunnels, budgets) = declared(config);
+            tunnels.retain(|tunnel| self.clients || !is_client(tunnel));
             self.supervisor.reload(&tunnels, &budgets, clock::now());
             self.carries = carries(config);
         }
+        let what =
+            "the config now has tunnels with clients, for whose sake rights are kept at the start: restart palisade to have them started";
+        Out::Trouble("tunnels".to_owned(), unfit.then(|| what.to_owned()))
     }
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
@@ -223,6 +240,10 @@ impl Fleet {
             _ => return None,
         })
     }
+}
+
+fn is_client(tunnel: &Tunnel) -> bool {
+    matches!(tunnel.kind, TunnelKind::Exec(_))
 }
 
 fn declared(config: &Config) -> (Vec<Tunnel>, Vec<Budget>) {

@@ -12,6 +12,7 @@ use palisade_core::route::budget::{Ask, Grant, Kind};
 use palisade_core::route::handshakes::{Alive, Handshakes};
 use palisade_core::route::tunnel::{LinkFacts, LinkStep, Order, State, Waits, link};
 use palisade_core::route::tunnels::{LinkKind, LinkTunnel, Tunnel, TunnelKind, Wireguard};
+use palisade_core::route::world::Address;
 use palisade_core::time::{Now, Span, Tick};
 use palisade_os::process::client::Run;
 use palisade_os::tunnels as system;
@@ -29,6 +30,12 @@ const LOOK_AT_PEERS: Span = Span::secs(5);
 /// Making an interface whole takes this many steps; more is going round in circles.
 const STEPS: usize = 6;
 
+/// How long the program that tells the provider may take.
+const UPDATE_WITHIN: Span = Span::secs(60);
+
+/// signal(7): the same number everywhere.
+const SIGKILL: i32 = 9;
+
 /// One such tunnel.
 #[derive(Debug)]
 pub(super) struct Interface {
@@ -42,11 +49,13 @@ pub(super) struct Interface {
     told: Option<Addr>,
     path: PathBuf,
     /// The program that tells it, and what it tells.
-    update: Option<(Run, Addr)>,
+    update: Option<(Run, Addr, Tick)>,
     /// When it may be tried to tell it again.
     update_at: Tick,
     failures: u32,
     last_line: Option<String>,
+    /// The host's addresses at the last look.
+    seen: Vec<Address>,
 }
 
 impl Interface {
@@ -65,6 +74,7 @@ impl Interface {
             update_at: Tick(0),
             failures: 0,
             last_line: None,
+            seen: Vec::new(),
         }
     }
 
@@ -81,7 +91,7 @@ impl Interface {
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.update.iter().flat_map(|(run, _)| run.fds())
+        self.update.iter().flat_map(|(run, ..)| run.fds())
     }
 
     pub(super) const fn next_deadline(&self) -> Tick {
@@ -146,12 +156,18 @@ impl Interface {
             return;
         }
         let state = match self.spec.kind.clone() {
-            TunnelKind::Link(link) => self.make(&link, now, world, purse),
+            TunnelKind::Link(link) if now.tick >= self.look_at || self.moved(world) => self.make(&link, now, world, purse),
             TunnelKind::Wireguard(wireguard) if now.tick >= self.look_at => self.watch(&wireguard, now),
-            TunnelKind::Wireguard(_) | TunnelKind::Exec(_) => return,
+            TunnelKind::Link(_) | TunnelKind::Wireguard(_) | TunnelKind::Exec(_) => return,
         };
+        self.seen.clone_from(&world.addresses);
         self.look_at = now.tick.plus(if matches!(self.spec.kind, TunnelKind::Wireguard(_)) { LOOK_AT_PEERS } else { LOOK_EVERY });
         self.become_state(state, told);
+    }
+
+    /// Whether the near end may be another, or the interface gone.
+    fn moved(&self, world: &World) -> bool {
+        self.seen != world.addresses
     }
 
     /// Takes the new state, and tells of it if it is another kind of state than before.
@@ -222,10 +238,11 @@ impl Interface {
         if self.update.is_some() || now.tick < self.update_at {
             return;
         }
-        if let Some(purse) = purse {
+        let (mut purse, mut ticket) = (purse, None);
+        if let Some(purse) = purse.as_deref_mut() {
             let ask = Ask { who: Arc::clone(&self.spec.name), kind: Kind::Automatic, cost: 1 };
             match purse.ask(&ask, now) {
-                Ok((Grant::Granted { .. }, _)) => {}
+                Ok((Grant::Granted { .. }, spent)) => ticket = spent,
                 Ok((Grant::Wait { until, .. }, _)) => {
                     self.update_at = until.tick;
                     return;
@@ -236,8 +253,14 @@ impl Interface {
         }
         let call: Vec<String> = update.iter().map(|word| word.replace("{local}", &local.to_string())).collect();
         match Run::spawn(&call) {
-            Ok(run) => self.update = Some((run, local)),
-            Err(error) => self.update_failed(error.to_string(), now),
+            Ok(run) => self.update = Some((run, local, now.tick.plus(UPDATE_WITHIN))),
+            Err(error) => {
+                // Nothing of it left this host.
+                if let (Some(purse), Some(ticket)) = (purse, ticket) {
+                    let _ = purse.give_back(ticket, now);
+                }
+                self.update_failed(error.to_string(), now);
+            }
         }
     }
 
@@ -252,7 +275,10 @@ impl Interface {
 
     /// What the program that tells the provider said, and how it ended.
     fn hear(&mut self, now: Now) {
-        let Some((run, local)) = &mut self.update else { return };
+        let Some((run, local, until)) = &mut self.update else { return };
+        if now.tick >= *until {
+            let _ = run.signal(SIGKILL);
+        }
         let mut last = None;
         let _ = run.lines(|line| last = Some(line.to_owned()));
         self.last_line = last.or(self.last_line.take());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use palisade_core::route::budget::{Account, Ask, BootId, BudgetStatus, FILE_MAX, Grant, Ledger, Ticket};
 use palisade_core::route::tunnels::Budget;
 use palisade_core::time::Now;
-use palisade_os::files;
+use palisade_os::{files, privileges};
 
 /// Why a budget cannot be used. Nothing is started then.
 #[derive(Debug, thiserror::Error)]
@@ -141,8 +141,12 @@ impl Purse {
         let open = || {
             if let Some(dir) = self.path.parent() {
                 fs::create_dir_all(dir)?;
+                privileges::own_like_dir(dir)?;
             }
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path.with_extension("lock"))?;
+            let lock = self.path.with_extension("lock");
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&lock)?;
+            // Whom root asks for must not keep the daemon, as a user of its own, from spending.
+            privileges::own_like_dir(&lock)?;
             file.lock()?;
             Ok(file)
         };

@@ -88,21 +88,16 @@ pub(super) fn take(own: &Own, message: &Message<'_>, changes: &mut Changes) {
         links::NEWLINK | links::DELLINK => changes.links = true,
         links::NEWADDR | links::DELADDR => changes.addresses = true,
         rule::NEWRULE if !ours => changes.rules_new = true,
-        rule::DELRULE if !ours => {
-            changes.rules_gone = true;
-            if let Some(rule) = rule::read(message).filter(|rule| rule.protocol == own.protocol) {
-                if changes.ours_gone.len() < MOST_GONE {
-                    changes.ours_gone.push(rule);
-                } else {
-                    changes.lost = true;
-                }
-            }
-        }
+        rule::DELRULE if !ours => match rule::read(message).filter(|rule| rule.protocol == own.protocol) {
+            None => changes.rules_gone = true,
+            Some(rule) if changes.ours_gone.len() < MOST_GONE => changes.ours_gone.push(rule),
+            Some(_) => changes.lost = true,
+        },
         route::NEWROUTE | route::DELROUTE if !ours => {
             let Some(route) = route::read(message) else { return };
             let of_us = route.protocol == own.protocol && message.kind == route::DELROUTE;
-            changes.routes_gone |= of_us || own.tables.contains(&route.table);
-            changes.defaults |= route.is_default();
+            changes.routes_gone |= of_us;
+            changes.defaults |= route.is_default() || !of_us && own.tables.contains(&route.table);
         }
         _ => {}
     }
