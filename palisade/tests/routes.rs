@@ -276,8 +276,9 @@ fn over_ssh_a_way_back_is_asked_for() {
     house.expect(0, "route release");
     // A set that would cut this session off is taken back at once.
     house.configure(&format!("{TUNNELLED}\n[[rule]]\nname = \"wrong\"\nfrom = \"2001::1\"\nlookup = \"sixxs0\"\n"));
-    house.expect(0, "route apply --confirm 60s");
-    until("it is taken back before its time", || rules(&world.lab.victim, 6).is_empty());
+    let refused = house.expect(5, "route apply --confirm 60s");
+    assert!(refused.err.contains("taken back"), "{refused:?}");
+    assert_eq!(rules(&world.lab.victim, 6), [""; 0]);
     let told: Vec<String> = house.events("route").iter().map(|event| event["what"].as_str().unwrap().to_owned()).collect();
     assert!(told.iter().any(|what| what.contains("2001:db8:1::1 would be reached by another way")), "{told:?}");
 }
