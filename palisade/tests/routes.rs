@@ -220,6 +220,11 @@ fn a_trial_is_taken_back() {
     assert_eq!(rules(victim, 6), STANDING);
     until_within(Duration::from_secs(30), "it is taken back", || policy(victim) == before);
     house.expect(1, "route confirm");
+    // The daemon is stopped within the window.
+    house.expect(0, "route apply --confirm 60s");
+    house.stop();
+    assert_eq!(policy(victim), before, "nobody else would take it back");
+    house.start();
     // The daemon is killed within the window, and comes back after it.
     house.expect(0, "route apply --confirm 10s");
     house.kill();

@@ -16,6 +16,11 @@ pub(super) const TRIAL: (Span, Span) = (Span::secs(10), Span::secs(3600));
 
 impl Steering {
     pub(super) fn asked(&mut self, id: u64, request: RouteRequest, now: Now) {
+        let changes = matches!(request, RouteRequest::Apply { .. } | RouteRequest::Confirm | RouteRequest::Revert | RouteRequest::Release);
+        if changes && self.observe {
+            let why = "the daemon only observes (--observe): nothing is changed".to_owned();
+            return self.out.push(Action::Answer { id, reply: Err((5, why)) });
+        }
         let answer = match request {
             RouteRequest::Status => Ok(Some(RouteReply::Status(Box::new(self.status(now))))),
             RouteRequest::Plan { text } => parse(&text).map(|spec| {
@@ -49,9 +54,6 @@ impl Steering {
 
     fn apply(&mut self, id: u64, text: String, confirm: Option<Span>, peer: Option<(Addr, Addr)>, now: Now) -> Result<(), (u8, String)> {
         let spec = parse(&text)?;
-        if self.observe {
-            return Err((5, "the daemon only observes (--observe): nothing is applied".to_owned()));
-        }
         match confirm {
             Some(within) => {
                 let (low, high) = TRIAL;

@@ -127,7 +127,10 @@ impl Journal {
         if let Some(trial) = self.trial.take().filter(|trial| trial.set != set) {
             self.leave(trial.set);
         }
-        if let Some(before) = self.confirmed.replace(set) {
+        // The same once more is nothing to go back to.
+        if let Some(before) =
+            self.confirmed.replace(set).filter(|before| Some(&before.text) != self.confirmed.as_ref().map(|set| &set.text))
+        {
             self.leave(before.clone());
             self.history.push(before);
         }
@@ -206,6 +209,7 @@ mod tests {
         let mut journal = tried();
         assert_eq!(journal.confirm_trial().unwrap().text, "b");
         assert_eq!(journal.confirm_trial(), None);
+        journal.confirm(set("c"));
         journal.confirm(set("c"));
         let standing = |journal: &Journal| journal.standing().map(|set| set.text.clone());
         let mut left = vec![standing(&journal)];

@@ -136,8 +136,9 @@ impl Steering {
         let spec = if let Why::Planned(_, spec) = &round.why { spec } else { &self.spec };
         let plan = self.plan_for(&round, &Ours::of(spec), marks, switches);
         let names = spec.names();
-        let shadows: Vec<String> =
-            shadows(&round.wanted.rules, &round.world.rules, &Ours::of(spec), &names).iter().map(text::shadow).collect();
+        let not_ours = |rule: &&Rule| !self.ours.iter().any(|ours| ours.is_rule(rule));
+        let found: Vec<Rule> = round.world.rules.iter().filter(not_ours).cloned().collect();
+        let shadows: Vec<String> = shadows(&round.wanted.rules, &found, &Ours::of(spec), &names).iter().map(text::shadow).collect();
         let conflicts: Vec<String> = plan.conflicts.iter().map(|conflict| text::conflict(conflict, &names, &round.world)).collect();
         if round.attempt == 0 {
             round.reply = text::reply(&plan, &round.wanted, &round.world, &names);

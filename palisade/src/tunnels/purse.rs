@@ -225,7 +225,7 @@ mod tests {
         fs::create_dir(dir.path().join("budget")).unwrap();
         fs::write(dir.path().join("budget/sixxs.json"), "{\"v\":1").unwrap();
         let error = purse(dir.path()).ask(&ask(), now(0)).unwrap_err().to_string();
-        assert!(error.contains("damaged") && error.contains("palisade budget reset sixxs --i-know"), "{error}");
+        assert!(error.contains("damaged") && error.contains("palisade budget sixxs --reset --i-know"), "{error}");
         purse(dir.path()).reset(now(0)).unwrap();
         assert!(purse(dir.path()).ask(&ask(), now(0)).is_ok());
     }

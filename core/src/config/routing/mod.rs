@@ -204,8 +204,11 @@ fn is_name(text: &str) -> bool {
 fn source(text: &str) -> Result<Prefix, Wrong> {
     let prefix = prefix(text)?;
     let ip = prefix.addr().ip();
+    let broadcast = prefix.addr().octets().iter().all(|octet| *octet == u8::MAX);
     let why = if prefix.len() == 0 {
         "is everyone's source: no uplink owns that"
+    } else if ip.is_unspecified() || broadcast {
+        "is no host's address"
     } else if ip.is_loopback() {
         "never leaves this host"
     } else if ip.is_multicast() {

@@ -97,7 +97,7 @@ pub struct Account {
 /// Why a budget's file is of no use.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{why}. As long as it is not known what was connected nothing is: wait as long as the provider's lockout lasts or ask him, then `palisade budget reset {budget} --i-know`"
+    "{why}. As long as it is not known what was connected nothing is: wait as long as the provider's lockout lasts or ask him, then `palisade budget {budget} --reset --i-know`"
 )]
 pub struct AccountError {
     budget: Arc<str>,

@@ -216,7 +216,7 @@ fn a_file_is_read_as_it_was_written_or_not_at_all() {
         ("\"hold\"", "\"holds\"", "damaged"),
     ] {
         let error = Account::read(&name, text.replace(what, instead).as_bytes()).unwrap_err().to_string();
-        assert!(error.contains(says) && error.contains("palisade budget reset sixxs --i-know"), "{error}");
+        assert!(error.contains(says) && error.contains("palisade budget sixxs --reset --i-know"), "{error}");
     }
     assert!(Account::read(&name, &vec![b' '; FILE_MAX + 1]).is_err());
 }
