@@ -27,15 +27,11 @@ pub struct TunnelArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Each tunnel: how it is, its process, what it waits for. Exit code 6: one is not as it should be
-    Status {
-        /// Which; all when none is named
-        #[arg(value_name = "NAME")]
-        name: Option<String>,
-    },
+    /// Each tunnel: how it is, its process, what it waits for. Exit code 6: one is lost, failed or tried again later
+    Status,
     /// Start it, and keep it up
     Start(Named),
-    /// Stop it, and leave it down until it is started or the daemon is
+    /// Stop it, and leave it down until it is started. A 6in4 or GRE interface is made again when the daemon starts
     Stop(Named),
     /// Stop it and start it
     Restart(Named),
@@ -172,7 +168,7 @@ fn as_json(tunnel: &TunnelStatus, now: Now) -> serde_json::Value {
     })
 }
 
-/// What providers allow, and when the next connect is.
+/// What providers allow, and when the next connect is. Exit code 6: one has locked us out, or its file is of no use.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  palisade budget\n  palisade budget sixxs\n  palisade budget sixxs --reset --i-know\n\nBudgets are written in the config, as [budget.NAME]. What was spent is on the disk before each connect, so it counts\nacross restarts and reboots."

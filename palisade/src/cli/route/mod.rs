@@ -49,11 +49,11 @@ enum RouteVerb {
     Confirm,
     /// Take back what is on trial, or go back to the set before
     Revert,
-    /// Each uplink: whether it is up, its sources, its answers, what is pending
+    /// Each uplink: whether it is up, its sources, its answers, what is pending. Exit code 6: something of ours does not stand
     Status,
     /// Prove each uplink: rules, routes, answers from its own source, what would answer from a wrong one. Exit code 1: something fails
     Check(check::Check),
-    /// Trace a packet through all rules, ours and others'
+    /// Trace a packet through all rules, ours and others'. Exit code 1: there is no way
     Explain(explain::Explain),
     /// Take every rule and route of ours away. The journal keeps what was applied: `revert` is a way back
     Release {
