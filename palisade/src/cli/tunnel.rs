@@ -168,10 +168,10 @@ fn as_json(tunnel: &TunnelStatus, now: Now) -> serde_json::Value {
     })
 }
 
-/// What providers allow, and when the next connect is. Exit code 6: one has locked us out, or its file is of no use.
+/// What providers allow, and when the next connect is.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade budget\n  palisade budget sixxs\n  palisade budget sixxs --reset --i-know\n\nBudgets are written in the config, as [budget.NAME]. What was spent is on the disk before each connect, so it counts\nacross restarts and reboots."
+    after_help = "Examples:\n  palisade budget\n  palisade budget sixxs\n  palisade budget sixxs --reset --i-know\n\nBudgets are written in the config, as [budget.NAME]. What was spent is on the disk before each connect, so it counts\nacross restarts and reboots. Exit code 6: a provider has locked us out, or a budget's file is of no use."
 )]
 pub struct BudgetArgs {
     /// Which; all when none is named
