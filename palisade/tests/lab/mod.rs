@@ -65,6 +65,8 @@ impl Lab {
         let (victim, outside) = (Space::new("victim"), Space::new("outside"));
         // A /run of its own: sshd wants its /run/sshd, and the machine's logins are none of the victim's.
         victim.sh("mount -t tmpfs tmpfs /run; mkdir -m 0755 /run/sshd");
+        // Nor are the names that the machine's `ip` knows; those of the kernel's own tables are built in.
+        victim.sh("mkdir -p /etc/iproute2; mount -t tmpfs tmpfs /etc/iproute2");
         victim.sh(&format!(
             "ip link add wire address 02:00:00:00:00:01 type veth peer name wire address 02:00:00:00:00:02 netns {}",
             outside.pid()
