@@ -28,7 +28,11 @@ pub struct TunnelArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Each tunnel: how it is, its process, what it waits for. Exit code 6: one is lost, failed or tried again later
-    Status,
+    Status {
+        /// Which; all when none is named
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// Start it, and keep it up
     Start(Named),
     /// Stop it, and leave it down until it is started. A 6in4 or GRE interface is made again when the daemon starts
