@@ -7,7 +7,7 @@
 //! | floor | rooms | what lives there |
 //! |---|---|---|
 //! | 0 words | [`net`], [`cover`], [`time`], [`ports`], [`attack`], [`allow`], [`ours`] | addresses, moments, one hostile line, who can never be banned, what carries our mark |
-//! | 1 organs | [`scan`], [`judge`], [`bans`], [`tables`], [`feeds`], [`route`] | line to attack; attack to verdict; verdicts to what the kernel should hold; tables of others in and out; block lists that are followed; which way packets take |
+//! | 1 organs | [`scan`], [`judge`], [`bans`], [`tables`], [`feeds`], [`route`], [`flood`] | line to attack; attack to verdict; verdicts to what the kernel should hold; tables of others in and out; block lists that are followed; which way packets take; who fills the connection table |
 //! | 2 papers | [`config`], [`event`], [`control`] | the config made valid, what enters and leaves the brain, the CLI's requests |
 //! | 3 brain | [`brain`] | event in, actions out |
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ pub mod control;
 pub mod cover;
 pub mod event;
 pub mod feeds;
+pub mod flood;
 pub mod judge;
 pub mod net;
 pub mod ours;

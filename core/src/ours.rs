@@ -10,3 +10,6 @@ pub const NFT_PRIORITY: i32 = -310;
 
 /// The nftables table (family `inet`) that holds connection marks and leak counters of uplinks.
 pub const NFT_ROUTE_TABLE: &str = "palisade_route";
+
+/// The nftables table (family `inet`) that holds limits of culprits and timeouts of services.
+pub const NFT_FLOOD_TABLE: &str = "palisade_flood";
