@@ -4,6 +4,7 @@
 //! bytes, and each answer one JSON object on one line; `events` with `follow` is a stream of
 //! [`crate::event::Notice`] lines. The same two types serve the verbs that work without a daemon.
 
+pub mod conntrack;
 pub mod route;
 
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,11 @@ use crate::bans::wall::Standing;
 pub use crate::event::KillCount;
 use crate::event::{Allowed, Notice};
 use crate::feeds::Report;
+use crate::flood::guard;
 use crate::net::{Addr, Prefix};
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
+use conntrack::{ConntrackReply, ConntrackRequest};
 use route::{RouteReply, RouteRequest};
 
 /// The longest request in bytes. Ten thousand prefixes fit; the command line cuts longer lists.
@@ -112,6 +115,8 @@ pub enum Request {
     },
     /// `palisade route`, `tunnel`, `budget`.
     Route(RouteRequest),
+    /// `palisade conntrack`.
+    Conntrack(ConntrackRequest),
     /// `palisade flush`: the wall is taken down, the store keeps the bans.
     Flush,
     /// `palisade restore` beside a daemon: the wall is put up anew.
@@ -206,6 +211,8 @@ pub enum Reply {
     },
     /// To `route`, `tunnel`, `budget`.
     Route(RouteReply),
+    /// To `conntrack`.
+    Conntrack(ConntrackReply),
     /// To `flush`.
     Flushed,
     /// To `restore`.
@@ -327,8 +334,26 @@ pub struct Status {
     /// Feeds.
     #[serde(default)]
     pub feeds: Vec<FeedStatus>,
+    /// The connection table; `None` where it is not watched.
+    #[serde(default)]
+    pub conntrack: Option<FloodStatus>,
     /// What does not work, and what to do.
     pub problems: Vec<Problem>,
+}
+
+/// The connection table in a few numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloodStatus {
+    /// How many flows there are.
+    pub count: u32,
+    /// How many there can be; 0: no bound is known.
+    pub max: u32,
+    /// How it stands.
+    pub state: guard::State,
+    /// How many culprits are limited.
+    pub limited: usize,
+    /// Packets the kernel dropped since it booted, because the table was full or memory was short.
+    pub drops: u64,
 }
 
 /// How it stands with one feed.
@@ -452,6 +477,7 @@ impl Request {
     pub const fn only_reads(&self) -> bool {
         match self {
             Self::Route(request) => request.only_reads(),
+            Self::Conntrack(request) => request.only_reads(),
             Self::Status | Self::List | Self::Check { .. } | Self::Why { .. } | Self::AllowList | Self::Feeds | Self::Events { .. } => true,
             _ => false,
         }

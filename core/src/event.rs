@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::attack::{Attack, JailName};
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::wall::Key;
+use crate::flood::guard::State;
+use crate::flood::history::Point;
+use crate::flood::settings::Action;
 pub use crate::judge::sentence::Sentence;
 use crate::net::Prefix;
 use crate::time::{Stamp, Until};
@@ -48,6 +51,8 @@ pub enum Record {
     },
     /// Something to remember in the event log.
     Notice(Notice),
+    /// How the connection table was in one grain of time.
+    History(Point),
     /// The wall clock stepped by so many milliseconds: every kept moment moves along, so that what
     /// is left of each ban stays what it was.
     Shift(i64),
@@ -183,6 +188,46 @@ pub enum What {
     Route {
         /// What.
         what: String,
+    },
+    /// It stands differently with the connection table.
+    Table {
+        /// How.
+        state: State,
+        /// How many flows there are.
+        count: u32,
+        /// How many there can be.
+        max: u32,
+        /// Why.
+        what: String,
+    },
+    /// Somebody fills the connection table.
+    Culprit {
+        /// Who, in words: an address, a process, many to one endpoint.
+        who: String,
+        /// How many flows are theirs.
+        flows: u32,
+        /// How many they open a second.
+        new_per_second: u32,
+        /// What is done about it.
+        action: Action,
+        /// What it is measured by, and what is known of them.
+        what: String,
+    },
+    /// Somebody no longer does, and is free of what was done.
+    CulpritOver {
+        /// Who.
+        who: String,
+        /// For how long they were held, in seconds.
+        seconds: u64,
+        /// How many of their packets were dropped meanwhile.
+        dropped: u64,
+    },
+    /// Connection-tracking states that were of no use any more were ended.
+    Purged {
+        /// Whose, and why.
+        whose: String,
+        /// How many.
+        states: u64,
     },
     /// The daemon started, stopped, read its config anew, and the like.
     Daemon {

@@ -7,8 +7,11 @@ use anyhow::Result;
 use palisade_core::bans::wall::Key;
 use palisade_core::brain::{Action, Brain, Event, Mode};
 use palisade_core::config::Config;
+use palisade_core::control::conntrack::{ConntrackReply, ConntrackRequest};
 use palisade_core::control::{Problem, Reply, Request, State, Whom};
 use palisade_core::event::KillCount;
+#[cfg(target_os = "linux")]
+use palisade_core::flood::wanted::Wanted;
 use palisade_core::net::Prefix;
 use palisade_core::ports::Ports;
 use palisade_core::time::Now;
@@ -79,6 +82,10 @@ impl Direct {
         if let Request::Events { since, about, .. } = &request {
             let notices = self.store.notices(*since, about.as_ref(), keeper::EVENTS)?;
             return Ok(Reply::Events { notices });
+        }
+        if request == Request::Conntrack(ConntrackRequest::History) {
+            let points = keeper::history(&self.store, now.stamp)?;
+            return Ok(Reply::Conntrack(ConntrackReply::History { points }));
         }
         let mut actions = Vec::new();
         if !request.only_reads() && !matches!(request, Request::Flush) && !self.blocker.read(Read::Frame)?.whole {
@@ -162,9 +169,13 @@ impl Direct {
             }
             Action::TakeDown { .. } => {
                 self.blocker.remove()?;
+                // What a daemon that was killed has left of its limits goes with the wall.
+                #[cfg(target_os = "linux")]
+                palisade_os::limits::set(&Wanted::default())?;
                 *answer = Some(Reply::Flushed);
             }
-            Action::Tell(_) => {}
+            // Floods are watched by the daemon alone.
+            Action::Tell(_) | Action::Hold { .. } | Action::Purge { .. } | Action::Forget { .. } => {}
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use palisade_core::bans::ban::Origin;
 use palisade_core::event::{KillCount, Notice, What};
-use palisade_core::time::Until;
+use palisade_core::flood::settings::Action;
+use palisade_core::time::{Span, Until};
 
 /// A notice on one line: when, about whom, what.
 pub(crate) fn describe(notice: &Notice) -> String {
@@ -34,7 +35,23 @@ fn sentence(what: &What) -> String {
             format!("{how}{}", colon(comment))
         }
         What::Route { what } => format!("routing: {what}"),
+        What::Table { state, count, max, what } => format!("connection table: {state}, {count} of {max}{}", colon(what)),
+        What::Culprit { who, flows, new_per_second, action, what } => {
+            format!("{who} fills the connection table: {flows} flows, {new_per_second} new a second; {}{}", done(*action), colon(what))
+        }
+        What::CulpritOver { who, seconds, dropped } => {
+            format!("{who} is held no longer, after {} and {dropped} packets dropped", Span::secs(*seconds))
+        }
+        What::Purged { whose, states } => format!("ended {states} states of {whose}"),
         What::Daemon { what } => format!("daemon: {what}"),
+    }
+}
+
+const fn done(action: Action) -> &'static str {
+    match action {
+        Action::Watch => "watched",
+        Action::Limit => "its new flows are limited",
+        Action::Ban => "banned",
     }
 }
 

@@ -56,6 +56,7 @@ impl Brain {
                 return self.rebuild(Pending { answer: Some((id, Reply::Restored { bans })), ..Pending::default() });
             }
             Request::Events { .. } => Reply::Failed { exit: 70, message: "events are kept by the store, not by the brain".to_owned() },
+            Request::Conntrack(request) => self.asked_of_table(request, now),
             Request::Route(_) => {
                 Reply::Failed { exit: 70, message: "uplinks and tunnels are not kept on this system; see palisade(1)".to_owned() }
             }
@@ -102,6 +103,7 @@ impl Brain {
             attacks: self.counts.attacks,
             jails: jails.into_iter().collect(),
             feeds: self.feed_list(),
+            conntrack: self.floods.line(),
             problems: self.problems.values().cloned().collect(),
         }
     }

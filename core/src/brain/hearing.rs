@@ -18,12 +18,12 @@ use crate::time::{Stamp, Until};
 const TABLE: &str = "bans";
 
 /// A ban that judging came to, before it is in the table.
-struct Ruling {
-    prefix: Bannable,
-    until: Until,
-    origin: Origin,
-    offences: u32,
-    reason: String,
+pub(super) struct Ruling {
+    pub(super) prefix: Bannable,
+    pub(super) until: Until,
+    pub(super) origin: Origin,
+    pub(super) offences: u32,
+    pub(super) reason: String,
 }
 
 impl Brain {
@@ -75,7 +75,7 @@ impl Brain {
         }
     }
 
-    fn enter(&mut self, ruling: Ruling, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
+    pub(super) fn enter(&mut self, ruling: Ruling, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
         let Ruling { prefix, until, origin, offences, reason } = ruling;
         let new = NewBan { who: prefix, ports: policy.ports.clone(), since: now, until, origin, reason: reason.into(), offences };
         match self.table.ban(new) {
@@ -119,7 +119,7 @@ impl Brain {
         }
     }
 
-    fn notice_of(&self, ban: &Ban, now: Stamp) -> Notice {
+    pub(super) fn notice_of(&self, ban: &Ban, now: Stamp) -> Notice {
         let (until, origin, reason) = (ban.until, ban.origin.clone(), ban.reason.clone());
         let what = match self.mode {
             Mode::Observe => What::WouldBan { until, origin, reason },

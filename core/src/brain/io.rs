@@ -13,6 +13,9 @@ use crate::bans::wall::{Entry, Frame, Key, Report};
 use crate::config::Config;
 use crate::control::{Reply, Request, Why};
 use crate::event::{Allowed, KillCount, Notice, Record, Sentence, What};
+use crate::flood::census::Census;
+use crate::flood::gauge::Gauge;
+use crate::flood::wanted::{Culprit, Wanted};
 use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
 use crate::time::{Stamp, Tick};
@@ -102,6 +105,12 @@ pub enum Event {
     },
     /// Something happened that others decided, for the event log.
     Noted(What),
+    /// The connection table's gauge.
+    Gauged(Gauge),
+    /// Who holds how many flows.
+    Counted(Box<Census>),
+    /// How many packets each limit of [`Action::Hold`] has dropped since it was made.
+    Limited(Vec<(Culprit, u64)>),
     /// A feed's list was looked at.
     Fed(Box<Fed>),
     /// All that was asked for with [`Action::Fetch`] was looked at, and told with [`Event::Fed`].
@@ -172,6 +181,29 @@ pub enum Action {
         names: Vec<Arc<str>>,
         /// However much they changed.
         accept: bool,
+    },
+    /// Make this hold in the kernel because of floods, from now on. Replaces the one before.
+    Hold {
+        /// What.
+        wanted: Box<Wanted>,
+        /// Whether censuses should come quickly.
+        alarmed: bool,
+        /// This host's own addresses.
+        own: Vec<Addr>,
+    },
+    /// End what of a culprit's flows is of no use.
+    Purge {
+        /// Whose.
+        culprit: Culprit,
+        /// This host's own addresses.
+        own: Vec<Addr>,
+        /// Administrators, whose flows stay.
+        spare: Vec<Addr>,
+    },
+    /// End the states that are bound to addresses this host has lost.
+    Forget {
+        /// Which.
+        addrs: Vec<Addr>,
     },
     /// Take the wall down, then answer.
     TakeDown {

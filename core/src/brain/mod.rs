@@ -12,12 +12,14 @@
 //! | `asking` | requests become answers |
 //! | `importing` | tables become bans |
 //! | `feeding` | feeds become bans |
+//! | `flooding` | censuses of the connection table become limits and bans |
 //! | `wall` | bans become orders; what became of the orders |
 //! | [`clock`] | steps of the wall clock |
 
 mod asking;
 pub mod clock;
 mod feeding;
+mod flooding;
 mod hearing;
 mod importing;
 pub mod io;
@@ -37,6 +39,7 @@ use crate::bans::wall::{Frame, Key, Limits, Ports};
 use crate::config::Config;
 use crate::control::{Problem, Source};
 use crate::event::{Allowed, Notice, Record, What};
+use crate::flood::guard::FloodGuard;
 use crate::judge::Court;
 use crate::net::{Addr, Prefix};
 use crate::time::{Now, Span, Stamp, Tick};
@@ -82,6 +85,7 @@ pub struct Brain {
     court: Court,
     table: BanTable,
     feeds: feeding::Feeds,
+    floods: flooding::Floods,
     orders: Orders,
     /// Somebody had the wall taken down.
     down: bool,
@@ -121,6 +125,7 @@ impl Brain {
             allow: AllowList::new(),
             court: Court::new(config.limits().tracked_sources, SENTENCES),
             table: BanTable::new(config.limits().bans.min(limits.bans)),
+            floods: flooding::Floods::new(FloodGuard::new(config.conntrack().clone())),
             config,
             mode,
             backend: backend.to_owned(),
@@ -238,8 +243,9 @@ impl Brain {
             Event::StillUp(error) => self.still_up(&error, now),
             Event::Drifted { keys, what, seen } => self.drifted(keys, what, seen, now),
             Event::Host { own, gateways, resolvers } => {
-                self.host = Host { own, gateways, resolvers };
+                let before = std::mem::replace(&mut self.host, Host { own, gateways, resolvers });
                 let altered = self.protect_host();
+                self.moved(&before.own, now);
                 self.allow_changed(altered, "the host's own surroundings", now.stamp);
             }
             Event::Sessions(peers) if self.config.allow().auto.admin_sessions => {
@@ -253,6 +259,9 @@ impl Brain {
             }
             Event::Trouble { about, what } => self.trouble(&about, what, now.stamp),
             Event::Noted(what) => self.tell(now.stamp, None, what),
+            Event::Gauged(gauge) => self.gauged(gauge, now),
+            Event::Counted(census) => self.counted(*census, now),
+            Event::Limited(dropped) => self.limited(&dropped, now),
             Event::Fed(fed) => self.fed(*fed, now.stamp),
             Event::Fetched { id, names } => self.fetched(id, names),
             Event::Forgotten => self.tell_all(),
@@ -279,7 +288,7 @@ impl Brain {
         }
         let moments = [self.table.next_deadline(), self.allow.next_deadline()];
         let by_wall = moments.into_iter().flatten().min().map(|at| now.tick.plus(at.since(now.stamp)));
-        [by_wall, self.orders.retry_at, Some(self.sweep_at)].into_iter().flatten().min().unwrap_or(self.sweep_at)
+        [by_wall, self.orders.retry_at, self.floods.next_deadline(), Some(self.sweep_at)].into_iter().flatten().min().unwrap_or(self.sweep_at)
     }
 
     /// What time by itself does: bans and protections end, windows are forgotten, a failed wall is built again.
@@ -293,6 +302,7 @@ impl Brain {
             self.allow_changed(altered, "", now.stamp);
         }
         self.feed_on(now);
+        self.flood_on(now);
         if now.tick >= self.sweep_at {
             self.court.judge.sweep(now.stamp);
             self.calm(now);
@@ -308,6 +318,7 @@ impl Brain {
         self.table.shift(ms);
         self.court.shift(ms);
         self.allow.shift(ms);
+        self.floods.shift(ms);
         self.records.push(Record::Shift(ms));
         self.tell(
             now,
@@ -345,6 +356,7 @@ impl Brain {
 
     fn configured(&mut self, config: Config, now: Stamp) {
         self.config = config;
+        self.floods.guard.configure(self.config.conntrack().clone());
         self.fit_ports(now);
         let mut altered = self.allow.set_config(self.config.allow().prefixes.iter().copied());
         altered.added.extend(self.protect_host().added);

@@ -8,6 +8,7 @@ use crate::net::Addr;
 use crate::time::{Term, Until};
 
 mod feeds;
+mod floods;
 mod importing;
 
 const LIMITS: Limits = Limits { bans: 1_000_000, ports: true, timeouts: true, counters: true, lasting: false };

@@ -1,5 +1,7 @@
 //! Calm, pressure or flood; whose fault; what to do.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// How it stands with the table.
@@ -13,4 +15,14 @@ pub enum State {
     Pressure,
     /// It is nearly full, or will be within moments.
     Flood,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calm => "calm",
+            Self::Pressure => "pressure",
+            Self::Flood => "flood",
+        })
+    }
 }

@@ -1,5 +1,8 @@
 //! `palisade doctor`: everything that could keep a ban from working, each with its fix.
 
+#[cfg(target_os = "linux")]
+mod flows;
+
 use std::fs;
 use std::path::Path;
 
@@ -71,6 +74,8 @@ impl Doctor {
         findings.push(rights());
         findings.extend(enforcement(&places, &config));
         findings.extend(config.jails().values().filter(|jail| jail.enabled).map(reading));
+        #[cfg(target_os = "linux")]
+        findings.extend(flows::flows(&places, &config));
         findings.extend(clock_of(&places));
         findings.extend(lockout(&config));
         let worst_is_bad = findings.iter().any(|f| f.grade == Grade::Bad);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use palisade_core::control::{Reply, Request, State, Status};
+use palisade_core::control::{FloodStatus, Reply, Request, State, Status};
 use palisade_os::clock;
 use serde::Serialize;
 
@@ -69,6 +69,12 @@ fn show(status: &Status) -> Result<()> {
     }
     for feed in status.feeds.iter().filter(|feed| feed.enabled) {
         rows.push(vec!["feed".to_owned(), format!("{} {}", feed.name, super::feed::standing(feed, now))]);
+    }
+    if let Some(FloodStatus { count, max, state, limited, drops }) = status.conntrack {
+        let fill = if max == 0 { 0.0 } else { 100.0 * f64::from(count) / f64::from(max) };
+        let held = if limited > 0 { format!(", {limited} culprits limited") } else { String::new() };
+        let lost = if drops > 0 { format!(", {drops} packets dropped since boot") } else { String::new() };
+        rows.push(vec!["flows".to_owned(), format!("{count} of {max} ({fill:.0} %), {state}{held}{lost}")]);
     }
     for source in &status.sources {
         rows.push(vec!["reads".to_owned(), format!("{} ({} lines)", source.name, source.lines)]);

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::mpsc::SyncSender;
 
 use palisade_core::brain::Event;
+use palisade_core::control::conntrack::ConntrackRequest;
 use palisade_core::control::{REQUEST_MAX, Reply, Request};
 use palisade_core::event::Notice;
 use palisade_core::net::Prefix;
@@ -243,6 +244,10 @@ impl Connection {
             let id = self.id;
             out.keeper.put(|post| post.ask(Ask::Events { id, since, about }));
             return;
+        }
+        if request == Request::Conntrack(ConntrackRequest::History) {
+            let (id, now) = (self.id, clock::now().stamp);
+            return out.keeper.put(|post| post.ask(Ask::History { id, now }));
         }
         out.pass(self.id, &self.who, request);
     }

@@ -9,8 +9,10 @@ use std::io;
 use std::sync::mpsc::SyncSender;
 
 use palisade_core::brain::Event;
+use palisade_core::control::conntrack::ConntrackReply;
 use palisade_core::control::{Evidence, Reply, Why};
 use palisade_core::event::Record;
+use palisade_core::flood::history::{COARSE, FINE, Point};
 use palisade_core::net::Prefix;
 use palisade_core::time::{Span, Stamp};
 use palisade_os::clock;
@@ -45,6 +47,8 @@ pub(super) enum Ask {
     Confirm { id: u64, reply: Reply },
     /// The kept events.
     Events { id: u64, since: Option<Stamp>, about: Option<Prefix> },
+    /// How the connection table was.
+    History { id: u64, now: Stamp },
 }
 
 /// The keeping thread's mailbox.
@@ -63,7 +67,7 @@ impl Post {
     /// Adds the records of one decision.
     pub(super) fn keep(&mut self, records: Vec<Record>) {
         for record in records {
-            let idle = matches!(record, Record::Failure { .. } | Record::Notice(_));
+            let idle = matches!(record, Record::Failure { .. } | Record::Notice(_) | Record::History(_));
             if idle && self.records.len() >= WAITING {
                 self.dropped += 1;
             } else {
@@ -121,7 +125,7 @@ fn about(record: &Record) -> Option<String> {
         Record::Allow(member) => Some(format!("a{}", member.prefix)),
         Record::Disallow(prefix) => Some(format!("a{prefix}")),
         Record::Position { source, .. } => Some(format!("p{source}")),
-        Record::Failure { .. } | Record::Notice(_) | Record::Shift(_) => None,
+        Record::Failure { .. } | Record::Notice(_) | Record::History(_) | Record::Shift(_) => None,
     }
 }
 
@@ -191,7 +195,7 @@ impl Keeper {
     /// What could not be written waits, within bounds.
     fn trim(&mut self) {
         if self.unwritten.len() >= WAITING {
-            self.unwritten.retain(|r| !matches!(r, Record::Failure { .. } | Record::Notice(_)));
+            self.unwritten.retain(|r| !matches!(r, Record::Failure { .. } | Record::Notice(_) | Record::History(_)));
             self.unwritten = condense(std::mem::take(&mut self.unwritten));
         }
     }
@@ -235,13 +239,27 @@ impl Keeper {
                 Ok(notices) => (id, Reply::Events { notices }),
                 Err(error) => (id, Reply::Failed { exit: 70, message: chain(&error) }),
             },
+            (Ask::History { id, now }, Some(store)) => match history(store, now) {
+                Ok(points) => (id, Reply::Conntrack(ConntrackReply::History { points })),
+                Err(error) => (id, Reply::Failed { exit: 70, message: chain(&error) }),
+            },
             (Ask::Why { id, why }, None) => (id, Reply::Why(why)),
-            (Ask::Events { id, .. }, None) => {
+            (Ask::Events { id, .. } | Ask::History { id, .. }, None) => {
                 (id, Reply::Failed { exit: 6, message: "the store is damaged and could not be replaced; see `palisade status`".to_owned() })
             }
         };
         (out.answer)(id, reply);
     }
+}
+
+/// How the connection table was: the last month coarsely, the last day finely.
+pub(crate) fn history(store: &Store, now: Stamp) -> Result<Vec<Point>, StoreError> {
+    let mut points = Vec::new();
+    for (grain, keep) in [COARSE, FINE] {
+        let seconds = u32::try_from(grain.as_secs_ceil()).unwrap_or(u32::MAX);
+        points.extend(store.history(seconds, now.minus(keep))?);
+    }
+    Ok(points)
 }
 
 fn trouble(out: &Outlets, what: Option<String>) {

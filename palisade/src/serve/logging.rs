@@ -24,7 +24,7 @@ pub(super) fn tell(notice: &Notice) {
     let text = crate::tell::describe(notice);
     let line = text.split_once(' ').map_or(text.as_str(), |(_, rest)| rest);
     match notice.what {
-        What::Problem { .. } | What::Drift { .. } => tracing::warn!("{line}"),
+        What::Problem { .. } | What::Drift { .. } | What::Culprit { .. } => tracing::warn!("{line}"),
         _ => tracing::info!("{line}"),
     }
 }

@@ -7,6 +7,7 @@
 //!   feeds ──┤    │                 └─> feeds                 lists to look at
 //!   control ┘    └── answers of wall, killing, keeper; what routing tells
 //!
+//!   census ──> inbox (gauges, censuses), <── what is to hold of limits and timeouts
 //!   control ──> routing ──> control                         one writer of rules, routes and budgets; keeps tunnels up
 //! ```
 //!
@@ -19,16 +20,19 @@
 //! | wall | 4096 orders | later orders lose their steps, and the wall is built anew from the table |
 //! | killing | one entry an order | bounded by the orders above |
 //! | keeper | 65,536 records | evidence lines and events are dropped and counted; bans and positions merge |
+//! | census | one wish, a purge a culprit | a later wish replaces the earlier |
 //! | feeds, routing | one config, one question a connection | bounded by both |
 //!
 //! | file | what |
 //! |---|---|
 //! | `mod` | the loop around the brain |
 //! | `starting`, `reloading`, `stopping` | the orders in which nothing is lost |
-//! | `wall`, `killing`, `keeper`, `feeds`, `routing`, `control`, `host`, `sources` | a thread each |
+//! | `wall`, `killing`, `keeper`, `feeds`, `census`, `routing`, `control`, `host`, `sources` | a thread each |
 //! | `open`, `proof`, `former`, `rights` | what the start needs once |
 //! | control | 8192 events, one answer a question | the oldest events are dropped |
 
+#[cfg(target_os = "linux")]
+pub(crate) mod census;
 pub mod client;
 mod control;
 pub(crate) mod errors;
@@ -133,6 +137,8 @@ struct Posts {
     keeper: Mailbox<keeper::Post>,
     feeds: Mailbox<feeds::Post>,
     #[cfg(target_os = "linux")]
+    census: Mailbox<census::Post>,
+    #[cfg(target_os = "linux")]
     routing: Mailbox<routing::Post>,
     control: Mailbox<control::Post>,
 }
@@ -196,6 +202,15 @@ impl House {
             Action::Answer { id, reply } => self.posts.control.put(|post| post.reply(id, reply)),
             Action::Look { id, why, keys } => self.posts.wall.put(|post| post.add(wall::Job::Look { id, why, keys })),
             Action::Fetch { id, names, accept } => self.posts.feeds.put(|post| post.ask(id, names, accept)),
+            #[cfg(target_os = "linux")]
+            Action::Hold { wanted, alarmed, own } => self.posts.census.put(|post| post.hold(wanted, alarmed, own)),
+            #[cfg(target_os = "linux")]
+            Action::Purge { culprit, own, spare } => self.posts.census.put(|post| post.purge(culprit, own, spare)),
+            #[cfg(target_os = "linux")]
+            Action::Forget { addrs } => self.posts.census.put(|post| post.forget(addrs)),
+            // Nobody counts there, so nothing follows from it.
+            #[cfg(not(target_os = "linux"))]
+            Action::Hold { .. } | Action::Purge { .. } | Action::Forget { .. } => {}
             Action::TakeDown { id } => self.posts.wall.put(|post| post.add(wall::Job::TakeDown { id })),
             Action::Tell(notice) => {
                 logging::tell(&notice);

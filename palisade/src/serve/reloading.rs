@@ -21,6 +21,8 @@ impl House {
                 self.config = config.clone();
                 self.posts.feeds.put(|post| post.configure(config.clone()));
                 #[cfg(target_os = "linux")]
+                self.posts.census.put(|post| post.configure(config.conntrack().clone()));
+                #[cfg(target_os = "linux")]
                 self.posts.routing.put(|post| post.configure(config.clone()));
                 self.handle(Event::Configured(Box::new(config)), clock::now());
                 if names && let Err(error) = self.names() {

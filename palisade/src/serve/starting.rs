@@ -18,7 +18,7 @@ use palisade_os::wake::{Mailbox, Signals, Waker, poll};
 
 use super::open::Opened;
 #[cfg(target_os = "linux")]
-use super::routing;
+use super::{census, routing};
 use super::sources::Sources;
 use super::{FEEDS, House, INBOX, Input, Posts, control, feeds, former, host, keeper, killing, open, proof, rights, sources, wall};
 use crate::settings::Places;
@@ -35,6 +35,8 @@ impl House {
             killing: Mailbox::new()?,
             keeper: Mailbox::new()?,
             feeds: Mailbox::new()?,
+            #[cfg(target_os = "linux")]
+            census: Mailbox::new()?,
             #[cfg(target_os = "linux")]
             routing: Mailbox::new()?,
             control: Mailbox::new()?,
@@ -94,6 +96,7 @@ impl House {
         house.spawn("control", move || control::run(&listener, &inbox, &out))?;
         let (config, state, inbox, brain) = (house.config.clone(), places.state.clone(), posts.feeds.clone(), outlet.clone());
         house.spawn(FEEDS, move || feeds::run(&config, state, &inbox, &brain))?;
+        house.census()?;
         house.routing()?;
         let (brain, stop) = (outlet.clone(), house.stopper()?);
         house.spawn("links", move || host::run(links, &stop, &brain))?;
@@ -114,6 +117,18 @@ impl House {
             #[cfg(target_os = "linux")]
             routing: self.posts.routing.clone(),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn census(&mut self) -> Result<()> {
+        let (settings, state, mode) = (self.config.conntrack().clone(), self.places.state.clone(), self.mode);
+        let (inbox, brain) = (self.posts.census.clone(), self.outlet.clone());
+        self.spawn("census", move || census::run(settings, &state, mode, &inbox, &brain))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn census(&mut self) -> Result<()> {
+        Ok(())
     }
 
     #[cfg(target_os = "linux")]

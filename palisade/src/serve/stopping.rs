@@ -36,6 +36,8 @@ impl House {
         self.drain(|house| house.done("keeper"));
         self.posts.feeds.put(feeds::Post::stop);
         #[cfg(target_os = "linux")]
+        self.posts.census.put(super::census::Post::stop);
+        #[cfg(target_os = "linux")]
         self.posts.routing.put(super::routing::Post::stop);
         self.posts.control.put(control::Post::stop);
         self.stops.iter().for_each(Waker::wake);

@@ -8,6 +8,7 @@ use palisade_core::attack::JailName;
 use palisade_core::bans::ban::Ban;
 use palisade_core::bans::wall::Entry;
 use palisade_core::event::{Allowed, Notice, Sentence, What};
+use palisade_core::flood::history::Point;
 use palisade_core::net::{Addr, Prefix};
 use palisade_core::time::{Stamp, Until};
 use rusqlite::{Params, Row, params};
@@ -198,6 +199,23 @@ impl Store {
         let mut found = HashMap::new();
         self.stream("SELECT source, position FROM positions", [], |row| {
             found.insert(row.get(0)?, row.get(1)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// How the connection table was since then, oldest first, in grains of so many seconds.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub fn history(&self, grain: u32, since: Stamp) -> Result<Vec<Point>, StoreError> {
+        let mut found = Vec::new();
+        let sql = "SELECT at, peak, max, drops, top FROM history WHERE grain = ?1 AND at >= ?2 ORDER BY at, id";
+        self.stream(sql, params![grain, since.0], |row| {
+            let drops: i64 = row.get(3)?;
+            // A stranger's hand may have written anything here; who held the most then is worth no error.
+            let top = serde_json::from_str(row.get_ref(4)?.as_str()?).unwrap_or_default();
+            found.push(Point { at: Stamp(row.get(0)?), grain, peak: row.get(1)?, max: row.get(2)?, drops: drops.unsigned_abs(), top });
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(found)

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i64 = 0x5061_6c69;
 
 /// The ways from schema to schema. Append only: files of every release are somewhere.
-pub(super) const STEPS: &[&str] = &[FIRST];
+pub(super) const STEPS: &[&str] = &[FIRST, HISTORY];
 
 /// How `why` and the judge ask is why these are the indexes: failures by moment (restoring the
 /// windows, forgetting) and by attacker (`why`, spending); notices by moment.
@@ -90,6 +90,21 @@ CREATE TABLE clock (
     one  INTEGER PRIMARY KEY CHECK (one = 1),
     seen INTEGER NOT NULL
 ) STRICT;
+";
+
+/// How the connection table was: 1440 fine rows and 744 coarse ones, about 100 bytes each. No unique key, as with
+/// `sentences`: a stepping clock may lay a grain upon another.
+const HISTORY: &str = "
+CREATE TABLE history (
+    id    INTEGER PRIMARY KEY,
+    at    INTEGER NOT NULL,
+    grain INTEGER NOT NULL CHECK (grain > 0),
+    peak  INTEGER NOT NULL CHECK (peak BETWEEN 0 AND 4294967295),
+    max   INTEGER NOT NULL CHECK (max BETWEEN 0 AND 4294967295),
+    drops INTEGER NOT NULL CHECK (drops >= 0),
+    top   TEXT    NOT NULL
+) STRICT;
+CREATE INDEX history_at ON history (grain, at);
 ";
 
 /// A schema version as the header holds it.

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use palisade_core::bans::wall::Key;
+use palisade_core::flood::history::{COARSE, FINE};
 use palisade_core::net::{Addr, Prefix};
 use palisade_core::time::{Span, Stamp};
 use rusqlite::{Connection, OptionalExtension, Params, params};
@@ -52,6 +53,8 @@ pub struct Tidied {
     pub sentences: usize,
     /// Allow-list members that were over.
     pub allowed: usize,
+    /// Grains of the connection table's history.
+    pub history: usize,
     /// Bans that were over.
     pub bans: usize,
     /// Whether there is more to take away at once.
@@ -73,6 +76,7 @@ impl Store {
                 notices: too_old(db, "notices", "at", now.minus(NOTICE_AGE))? + too_many(db, "notices", NOTICES)?,
                 sentences: forget_sentences(db, now.minus(keep.sentences))?,
                 allowed: bite(db, "DELETE FROM allowed WHERE until <= ?1", [now.0])?,
+                history: forget_history(db, now, FINE)? + forget_history(db, now, COARSE)?,
                 bans,
                 more: false,
             };
@@ -116,6 +120,12 @@ fn too_many(db: &Connection, table: &str, most: i64) -> rusqlite::Result<usize> 
          (SELECT id FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?1 ORDER BY id LIMIT {BITE})"
     );
     bite(db, &sql, [most])
+}
+
+/// A finer history than this is of no use after its time.
+fn forget_history(db: &Connection, now: Stamp, (grain, keep): (Span, Span)) -> rusqlite::Result<usize> {
+    let seconds = i64::try_from(grain.as_secs_ceil()).unwrap_or(i64::MAX);
+    bite(db, "DELETE FROM history WHERE grain = ?1 AND at < ?2", [seconds, now.minus(keep).0])
 }
 
 /// A sentence that ended before the horizon makes nobody a repeat offender; one for ever, once no

@@ -4,6 +4,7 @@ use palisade_core::attack::{Attack, JailName};
 use palisade_core::bans::ban::Ban;
 use palisade_core::bans::wall::Key;
 use palisade_core::event::{Allowed, Notice, Record, Sentence};
+use palisade_core::flood::history::Point;
 use palisade_core::net::Prefix;
 use palisade_core::time::Stamp;
 use rusqlite::{Connection, TransactionBehavior, named_params, params};
@@ -62,6 +63,7 @@ fn keep(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             .execute([source, position])
             .map(drop),
         Record::Notice(notice) => keep_notice(db, notice),
+        Record::History(point) => keep_point(db, point),
         Record::Shift(by) => shift(db, *by),
     }
 }
@@ -161,13 +163,22 @@ fn keep_notice(db: &Connection, notice: &Notice) -> rusqlite::Result<()> {
         .map(drop)
 }
 
+fn keep_point(db: &Connection, point: &Point) -> rusqlite::Result<()> {
+    let top = serde_json::to_string(&point.top).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let drops = i64::try_from(point.drops).unwrap_or(i64::MAX);
+    db.prepare_cached("INSERT INTO history (at, grain, peak, max, drops, top) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![point.at.0, point.grain, point.peak, point.max, drops, top])
+        .map(drop)
+}
+
 /// Every column that holds a moment.
-const MOMENTS: [(&str, &[&str]); 6] = [
+const MOMENTS: [(&str, &[&str]); 7] = [
     ("bans", &["since", "until"]),
     ("failures", &["counted", "at"]),
     ("sentences", &["started", "ends"]),
     ("allowed", &["since", "until"]),
     ("notices", &["at"]),
+    ("history", &["at"]),
     ("clock", &["seen"]),
 ];
 

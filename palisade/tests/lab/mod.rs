@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and what was measured is printed")]
 
 pub mod house;
+pub mod lan;
 pub mod lists;
 pub mod provider;
 pub mod service;

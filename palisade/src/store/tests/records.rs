@@ -2,8 +2,12 @@ use std::ops::ControlFlow;
 
 use palisade_core::bans::wall::Entry;
 use palisade_core::event::{Allowed, KillCount, Notice, Record, Sentence, What};
+use palisade_core::flood::guard::State;
+use palisade_core::flood::history::Point;
+use palisade_core::flood::settings::Action;
+use palisade_core::time::Span;
 
-use super::super::{Counted, StoreError};
+use super::super::{Counted, Keep, StoreError};
 use super::*;
 
 fn failure(addr: &str, unit: &str, jail: &str, counted: i64) -> Record {
@@ -52,6 +56,10 @@ fn every_what() -> Vec<What> {
         What::Problem { about: "journal".to_owned(), what: "gone".to_owned() },
         What::Solved { about: "journal".to_owned() },
         What::Allow { added: true, comment: "office".to_owned() },
+        What::Table { state: State::Pressure, count: 60_000, max: 65_536, what: "it fills".to_owned() },
+        What::Culprit { who: "203.0.113.7".to_owned(), flows: 9000, new_per_second: 400, action: Action::Limit, what: String::new() },
+        What::CulpritOver { who: "203.0.113.7".to_owned(), seconds: 300, dropped: 7 },
+        What::Purged { whose: "203.0.113.7".to_owned(), states: 12 },
         What::Daemon { what: "started".to_owned() },
     ]
 }
@@ -224,7 +232,7 @@ fn notices_come_back_and_can_be_narrowed() {
     assert!(store.notices(None, None, 0).unwrap().is_empty());
     for about in ["203.0.113.0/24", "203.0.113.7"] {
         let found = store.notices(None, Some(&p(about)), 1000).unwrap();
-        assert_eq!(found.len(), 4);
+        assert_eq!(found.len(), all.iter().filter(|n| n.prefix == Some(p("203.0.113.7"))).count());
         assert!(found.iter().all(|n| n.prefix == Some(p("203.0.113.7"))));
     }
     store.db.execute("UPDATE notices SET what = '{\"event\":\"of-tomorrow\"}' WHERE id = 1", []).unwrap();
@@ -282,6 +290,26 @@ fn a_shift_moves_every_moment_and_saturates() {
         store.write(&[Record::Shift(by)]).unwrap();
     }
     assert!(bans(&store).iter().all(|b| b.since == Stamp(i64::MAX)));
+}
+
+#[test]
+fn the_history_is_kept_by_grain_and_forgotten_by_age() {
+    let (_dir, mut store) = fresh();
+    let point = |at, grain, peak| Point { at: Stamp(at), grain, peak, max: 65_536, drops: 3, top: vec![(p("192.0.2.9"), 1)] };
+    let (day, month) = (86_400_000, 31 * 86_400_000);
+    let points = [point(0, 60, 1), point(60_000, 60, 2), point(0, 3600, 3)];
+    store.write(&points.clone().map(Record::History)).unwrap();
+    assert_eq!(store.history(60, Stamp(0)).unwrap(), points[..2]);
+    assert_eq!(store.history(60, Stamp(1)).unwrap(), points[1..2]);
+    assert_eq!(store.history(3600, Stamp(0)).unwrap(), points[2..]);
+    let keep = Keep { failures: Span::secs(1), sentences: Span::secs(1) };
+    assert_eq!(store.tidy(Stamp(day + 1), keep).unwrap().history, 1);
+    assert_eq!(store.history(60, Stamp(0)).unwrap(), points[1..2]);
+    assert_eq!(store.tidy(Stamp(month + 1), keep).unwrap().history, 2);
+    store.write(&[Record::History(point(5, 60, 9)), Record::Shift(1000)]).unwrap();
+    assert_eq!(store.history(60, Stamp(0)).unwrap(), [point(1005, 60, 9)]);
+    store.db.execute("UPDATE history SET top = 'x'", []).unwrap();
+    assert!(store.history(60, Stamp(0)).unwrap()[0].top.is_empty(), "a stranger's hand");
 }
 
 #[test]

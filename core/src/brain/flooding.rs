@@ -1,0 +1,231 @@
+//! Censuses of the connection table become limits and bans.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::hearing::Ruling;
+use super::wall::Pending;
+use super::{Action, Brain, Mode};
+use crate::allow::Why;
+use crate::bans::ban::Origin;
+use crate::control::conntrack::{ConntrackReply, ConntrackRequest};
+use crate::control::{FloodStatus, Reply};
+use crate::event::{Record, What};
+use crate::flood::census::Census;
+use crate::flood::gauge::Gauge;
+use crate::flood::guard::{FloodGuard, Said};
+use crate::flood::history::Recorder;
+use crate::flood::settings::Action as Answer;
+use crate::flood::wanted::{Culprit, Wanted};
+use crate::net::{Addr, Prefix};
+use crate::ports::Ports;
+use crate::time::{Now, Span, Stamp, Tick};
+
+/// An address that this host has lost is waited for so long: a lease that is renewed, a link that flaps, bring it back,
+/// and its connections with it.
+const GONE: Span = Span::secs(10);
+
+/// The guard, and what belongs to it.
+pub(super) struct Floods {
+    pub(super) guard: FloodGuard,
+    recorder: Recorder,
+    gauge: Option<Gauge>,
+    /// What was wanted last; nothing is told twice.
+    told: Option<(Wanted, bool)>,
+    /// Addresses this host has lost, and when their states are ended.
+    lost: Vec<(Addr, Tick)>,
+}
+
+impl Floods {
+    pub(super) fn new(guard: FloodGuard) -> Self {
+        Self { guard, recorder: Recorder::new(), gauge: None, told: None, lost: Vec::new() }
+    }
+
+    pub(super) fn shift(&mut self, ms: i64) {
+        self.recorder.shift(ms);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Tick> {
+        let lost = self.lost.iter().map(|(_, at)| *at).min();
+        [self.guard.next_deadline(), lost].into_iter().flatten().min()
+    }
+
+    /// The table in one line of `status`; `None` where it is not watched.
+    pub(super) fn line(&self) -> Option<FloodStatus> {
+        let gauge = self.gauge?;
+        let offenders = self.guard.wanted().limits.len();
+        Some(FloodStatus { count: gauge.count, max: gauge.max, state: self.guard.state(), limited: offenders, drops: gauge.drop })
+    }
+}
+
+impl Brain {
+    /// The table's gauge, each second.
+    pub(super) fn gauged(&mut self, gauge: Gauge, now: Now) {
+        self.floods.gauge = Some(gauge);
+        self.floods.guard.gauge(gauge, now);
+        let points = self.floods.recorder.gauge(&gauge, now.stamp);
+        self.records.extend(points.into_iter().map(Record::History));
+    }
+
+    /// Who holds how many.
+    pub(super) fn counted(&mut self, census: Census, now: Now) {
+        self.floods.recorder.census(&census);
+        let Self { floods, allow, host, .. } = self;
+        // Protected are all that may never be banned: of this host's own addresses the processes are judged.
+        let exempt = |prefix: Prefix| allow.bannable(prefix, now.stamp).err().map(|protected| protected.member.to_string());
+        floods.guard.census(census, &exempt, &|addr| host.own.contains(&addr), now);
+    }
+
+    /// What each limit has dropped.
+    pub(super) fn limited(&mut self, dropped: &[(Culprit, u64)], now: Now) {
+        self.floods.guard.limited(dropped, now);
+    }
+
+    /// This host's addresses are these now, and were those.
+    pub(super) fn moved(&mut self, before: &BTreeSet<Addr>, now: Now) {
+        self.floods.guard.home(self.host.own.iter().copied());
+        // What is wanted names them too.
+        self.floods.told = None;
+        let own = &self.host.own;
+        self.floods.lost.retain(|(addr, _)| !own.contains(addr));
+        if self.config.conntrack().follow_addresses && self.mode == Mode::Enforce {
+            let lost = before.difference(own).filter(|addr| carries(**addr)).map(|addr| (*addr, now.tick.plus(GONE)));
+            self.floods.lost.extend(lost);
+        }
+    }
+
+    /// What follows from what the guard came to, and from time.
+    pub(super) fn flood_on(&mut self, now: Now) {
+        if self.floods.guard.next_deadline().is_some_and(|at| at <= now.tick) {
+            self.floods.guard.pass(now);
+        }
+        for said in self.floods.guard.take() {
+            self.guard_said(said, now);
+        }
+        let (gone, lost) = std::mem::take(&mut self.floods.lost).into_iter().partition::<Vec<_>, _>(|(_, at)| *at <= now.tick);
+        self.floods.lost = lost;
+        if !gone.is_empty() {
+            self.out.push(Action::Forget { addrs: gone.into_iter().map(|(addr, _)| addr).collect() });
+        }
+        self.order_limits();
+    }
+
+    /// Tells the hands what should hold, where that changed. Who only observes has nobody limited.
+    fn order_limits(&mut self) {
+        // Nobody counts where no table is watched.
+        if self.floods.gauge.is_none() {
+            return;
+        }
+        let mut wanted = self.floods.guard.wanted();
+        if self.mode == Mode::Observe {
+            wanted = Wanted { listen: wanted.listen, ..Wanted::default() };
+        }
+        let next = (wanted, self.floods.guard.alarmed());
+        if self.floods.told.as_ref() != Some(&next) {
+            self.floods.told = Some(next.clone());
+            let own = self.host.own.iter().copied().collect();
+            self.out.push(Action::Hold { wanted: Box::new(next.0), alarmed: next.1, own });
+        }
+    }
+
+    fn guard_said(&mut self, said: Said, now: Now) {
+        let words = said.to_string();
+        match said {
+            Said::State { to, why, .. } => {
+                let Gauge { count, max, .. } = self.floods.gauge.unwrap_or_default();
+                self.tell(now.stamp, None, What::Table { state: to, count, max, what: why });
+            }
+            Said::Named { culprit, flows, new_per_second, why, process, action, exempt } => {
+                let done = if self.mode == Mode::Observe { Answer::Watch } else { action };
+                let why = exempt.map_or_else(|| why.clone(), |exempt| format!("{why}; nothing is done: {exempt}"));
+                let who = process.map_or_else(|| culprit.to_string(), |process| format!("{process}, {culprit},"));
+                self.culprit(culprit, who, (flows, new_per_second), done, why, now.stamp);
+            }
+            Said::Grown { culprit, flows, new_per_second, to, why, .. } => {
+                let done = if self.mode == Mode::Observe { Answer::Watch } else { to };
+                self.culprit(culprit, culprit.to_string(), (flows, new_per_second), done, why, now.stamp);
+            }
+            Said::Eased { culprit, .. } => self.tell(now.stamp, about(&culprit), What::Daemon { what: words }),
+            Said::Over { culprit, lasted, dropped } => {
+                let what = What::CulpritOver { who: culprit.to_string(), seconds: lasted.as_secs_ceil(), dropped };
+                self.tell(now.stamp, about(&culprit), what);
+            }
+            Said::Ban { prefix, term, why } => self.ban_for_flood(prefix, term.from(now.stamp), why, now.stamp),
+            Said::Purge { culprit } if self.mode == Mode::Enforce => {
+                let own = self.host.own.iter().copied().collect();
+                let spare = self.allow.members(now.stamp).filter(|member| member.why == Why::AdminSession).map(|member| member.prefix.addr()).collect();
+                self.out.push(Action::Purge { culprit, own, spare });
+            }
+            Said::Purge { .. } => {}
+            Said::Dropped { explanation, .. } => {
+                let Gauge { count, max, .. } = self.floods.gauge.unwrap_or_default();
+                self.tell(now.stamp, None, What::Table { state: self.floods.guard.state(), count, max, what: explanation });
+            }
+        }
+    }
+
+    fn culprit(&mut self, culprit: Culprit, who: String, (flows, opened): (u32, f32), action: Answer, what: String, now: Stamp) {
+        // Saturates; what is below nothing is nothing.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people's eyes, `as` saturates")]
+        let new_per_second = opened.round() as u32;
+        self.tell(now, about(&culprit), What::Culprit { who, flows, new_per_second, action, what });
+    }
+
+    /// The same way into the same table as any other ban.
+    fn ban_for_flood(&mut self, prefix: Prefix, until: crate::time::Until, reason: String, now: Stamp) {
+        let bannable = match self.allow.bannable(prefix, now) {
+            Ok(bannable) => bannable,
+            Err(why) => return self.refused(&Origin::Flood, &why, now),
+        };
+        let mut policy = self.config.ban().policy.clone();
+        policy.ports = Ports::All;
+        let offences = u32::try_from(self.court.past.of(prefix).count()).unwrap_or(u32::MAX).saturating_add(1);
+        let mut made = Vec::new();
+        self.enter(Ruling { prefix: bannable, until, origin: Origin::Flood, offences, reason }, &policy, now, &mut made);
+        if made.is_empty() {
+            return;
+        }
+        if self.mode == Mode::Observe {
+            self.records.retain(|record| matches!(record, Record::Notice(_) | Record::History(_)));
+        } else {
+            self.records.push(Record::Sentence(crate::judge::Sentence { prefix, started: now, ends: until }));
+        }
+        let order = Self::blocks(&made);
+        let notices = made.iter().map(|(ban, _)| self.notice_of(ban, now)).collect();
+        self.order(order, Pending { notices, ..Pending::default() });
+    }
+
+    /// Answers what is asked of the table.
+    pub(super) fn asked_of_table(&self, request: ConntrackRequest, now: Now) -> Reply {
+        match request {
+            ConntrackRequest::Status if self.floods.gauge.is_some() => {
+                Reply::Conntrack(ConntrackReply::Status(Box::new(self.floods.guard.status(now))))
+            }
+            ConntrackRequest::Status => {
+                let why = if self.config.conntrack().enabled {
+                    "the connection table is not counted yet, or cannot be; `palisade status` tells why"
+                } else {
+                    "the connection table is not watched: [conntrack] enabled = false"
+                };
+                Reply::Failed { exit: 6, message: why.to_owned() }
+            }
+            ConntrackRequest::History => Reply::Failed { exit: 70, message: "the history is kept by the store, not by the brain".to_owned() },
+        }
+    }
+}
+
+/// Whether states can outlive an address in a harmful way: what never leaves the link or the host has no uplink.
+fn carries(addr: Addr) -> bool {
+    match addr.ip() {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified(),
+    }
+}
+
+/// Whom a notice is about, where that is an address.
+const fn about(culprit: &Culprit) -> Option<Prefix> {
+    match culprit {
+        Culprit::Source { prefix } => Some(*prefix),
+        Culprit::Local { .. } | Culprit::Crowd { .. } => None,
+    }
+}
