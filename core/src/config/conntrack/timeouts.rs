@@ -11,7 +11,7 @@ use crate::time::Span;
 
 /// The kernel's switches that are timeouts of flows, by their short names: `nf_conntrack_tcp_timeout_established` is
 /// `tcp_established` (Documentation/networking/nf_conntrack-sysctl.rst; net/netfilter/nf_conntrack_standalone.c). `sctp_heartbeat_acked` was
-/// there up to Linux 6.2, those of DCCP up to 6.15.
+/// there up to Linux 6.1, those of DCCP up to 6.15.
 pub(in super::super) const TIMEOUTS: &[&str] = &[
     "generic",
     "icmp",
@@ -96,6 +96,10 @@ impl Reading<'_> {
 fn meant<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
     let typed = typed.to_ascii_lowercase().replace(['.', '/', '-'], "_");
     let typed = typed.strip_prefix("net_netfilter_").unwrap_or(&typed);
+    // `nf_conntrack_tcp_max_retrans` is a count, and `nf_conntrack_tcp_loose` a flag.
+    if typed.starts_with("nf_conntrack_") && !typed.contains("_timeout") {
+        return None;
+    }
     let plain = typed.strip_prefix("nf_conntrack_").unwrap_or(typed).replace("_timeout", "");
     let same = |name: &&&str| **name == plain || ["tcp_", "udp_"].iter().any(|protocol| name.strip_prefix(protocol) == Some(&plain));
     let found = known.iter().find(same).or_else(|| {
@@ -133,7 +137,9 @@ mod tests {
             ("nf_conntrack_tcp_timeout_established", Some("tcp_established")),
             ("net.netfilter.nf_conntrack_udp_timeout", Some("udp")),
             ("net/netfilter/nf_conntrack_gre_timeout_stream", Some("gre_stream")),
-            ("nf_conntrack_tcp_max_retrans", Some("tcp_max_retrans")),
+            ("nf_conntrack_tcp_timeout_max_retrans", Some("tcp_max_retrans")),
+            ("nf_conntrack_tcp_max_retrans", None),
+            ("nf_conntrack_tcp_loose", None),
             ("tcp_timeout_syn_sent", Some("tcp_syn_sent")),
             ("SYN_SENT", Some("tcp_syn_sent")),
             ("replied", Some("udp_stream")),
