@@ -64,7 +64,7 @@ pub(super) const JAILS: [BuiltIn; 5] = [
 
 /// Ports by the names of `/etc/services` (IANA), as far as log readers guard such services. A
 /// table of our own: what a name means must not depend on the host it is read on.
-pub(super) const SERVICES: [(&str, &[u16]); 32] = [
+pub(super) const SERVICES: [(&str, &[u16]); 33] = [
     ("ftp", &[21]),
     ("ftp-data", &[20]),
     ("ftps", &[990]),
@@ -75,6 +75,7 @@ pub(super) const SERVICES: [(&str, &[u16]); 32] = [
     ("submission", &[587]),
     ("submissions", &[465]),
     ("domain", &[53]),
+    ("dns", &[53]),
     ("http", &[80]),
     ("https", &[443]),
     ("pop3", &[110]),

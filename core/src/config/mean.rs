@@ -41,8 +41,9 @@ pub(super) fn config(raw: Raw, errors: &mut Gather) -> Config {
         errors.tell(raw.ban.backend.map_or_else(Place::default, |typed| typed.at), Problem::Missing(message), Some(hint));
     }
     let feeds = super::feeds::mean(raw.feeds, errors);
+    let conntrack = super::conntrack::mean(raw.conntrack, errors);
     let routing = super::routing::mean(raw.routing, true, errors);
-    Config { ban, backends, allow, limits, jails, feeds, routing }
+    Config { ban, backends, allow, limits, jails, feeds, conntrack, routing }
 }
 
 fn or<T: Copy>(typed: &Option<At<T>>, default: T) -> T {

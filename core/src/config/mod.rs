@@ -8,10 +8,12 @@
 //! | `mean` | `raw` and the built-in defaults to [`Config`]: what can only be checked together |
 //! | `backends` | all of `[backend]`: what single firewalls are told |
 //! | `feeds` | all of `[feed.NAME]`: block lists that are followed |
+//! | `conntrack` | all of `[conntrack]`: the flood guard |
 //! | `routing` | uplinks, rules, policies, tunnels and budgets |
 //! | `show` | [`Config`] back to TOML |
 
 mod backends;
+mod conntrack;
 mod defaults;
 mod error;
 mod feeds;
@@ -41,6 +43,7 @@ pub use show::{show, show_routing};
 use crate::attack::JailName;
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
+use crate::flood::settings::Settings;
 use crate::judge::policy::Policy;
 use crate::net::Prefix;
 use crate::route::Spec;
@@ -56,6 +59,7 @@ pub struct Config {
     limits: LimitsSection,
     jails: BTreeMap<JailName, Jail>,
     feeds: BTreeMap<Arc<str>, Feed>,
+    conntrack: Settings,
     routing: routing::Routing,
 }
 
@@ -153,6 +157,11 @@ impl Config {
     /// The feed of that name, if it is followed.
     pub fn feed(&self, name: &str) -> Option<&Feed> {
         self.feeds.get(name).filter(|feed| feed.enabled)
+    }
+
+    /// `[conntrack]`.
+    pub const fn conntrack(&self) -> &Settings {
+        &self.conntrack
     }
 
     /// For a firewall that knows no ports: a ban of any jail shuts out of all of them. Whether that

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::AutoAllow;
 use super::backends::Setting;
+use super::conntrack::RawConntrack;
 use super::error::{At, Place};
 use super::feeds::RawFeed;
 use super::routing::RawRouting;
@@ -15,9 +16,7 @@ use crate::time::{Span, Term};
 
 /// The tables of this build.
 pub(super) const TABLES: &[&str] =
-    &["ban", "backend", "allow", "limits", "jail", "feed", "routing", "uplink", "rule", "policy", "tunnel", "budget"];
-/// Tables that are still to come.
-pub(super) const LATER_TABLES: &[&str] = &["conntrack"];
+    &["ban", "backend", "allow", "limits", "jail", "feed", "conntrack", "routing", "uplink", "rule", "policy", "tunnel", "budget"];
 /// Keys of `[ban]` that each jail may override.
 pub(super) const POLICY_KEYS: &[&str] =
     &["ban_time", "find_time", "max_retry", "escalate", "ipv4_prefix", "ipv6_prefix", "spread", "kill_states"];
@@ -50,6 +49,7 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     pub(super) jails: BTreeMap<String, RawJail>,
     pub(super) feeds: BTreeMap<String, RawFeed>,
+    pub(super) conntrack: RawConntrack,
     pub(super) routing: RawRouting,
 }
 
@@ -128,6 +128,7 @@ impl Raw {
         for (name, feed) in later.feeds {
             self.feeds.entry(name).or_default().merge(feed);
         }
+        self.conntrack.merge(later.conntrack);
         self.routing.merge(later.routing);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::raw::AUTO_WORDS;
-use super::{AutoAllow, Config, Jail, backends, feeds, routing};
+use super::{AutoAllow, Config, Jail, backends, conntrack, feeds, routing};
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Policy, Spread};
@@ -41,6 +41,7 @@ pub fn show(config: &Config) -> String {
         jail(&mut out, one);
     }
     feeds::show(&mut out, config.feeds());
+    conntrack::show(&mut out, config.conntrack());
     routing::show(&mut out, config.routing());
     routing::show_tunnels(&mut out, &config.routing);
     out

@@ -1,3 +1,4 @@
+mod flood;
 mod routing;
 
 use proptest::prelude::*;
@@ -78,8 +79,7 @@ fn each_kind_of_error_has_its_place_and_hint() {
         ("[allow]\nprefix = []\n", "2:1 unknown key `prefix` in [allow] [did you mean `prefixes`?]"),
         ("[limits]\nban = 1\n", "2:1 unknown key `ban` in [limits] [did you mean `bans`?]"),
         ("[jail]\nenabled = true\n", "2:1 unknown key `enabled` in [jail] [it belongs in [jail.NAME]]"),
-        // Later.
-        ("[conntrack]\n", "1:2 [conntrack] is not in this build yet"),
+        // Single firewalls.
         (
             "[ban]\nbackend = \"command\"\n",
             "2:11 `backend = \"command\"` needs a program to tell the bans to [write `run = [\"/usr/libexec/sshguard/sshg-fw-nft-sets\"]` in [backend.command]]",
@@ -230,7 +230,7 @@ fn ranges_are_told_with_their_reason() {
 
 #[test]
 fn all_errors_are_told_in_order_up_to_fifty() {
-    let told_all = told("[limits]\nx = 1\nline = 0\n[ban]\nzzz = 1\nmax_retry = 0\n[conntrack]\n");
+    let told_all = told("[limits]\nx = 1\nline = 0\n[ban]\nzzz = 1\nmax_retry = 0\n[conntrak]\n");
     let lines: Vec<&str> = told_all.iter().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(lines, ["2:1", "3:8", "5:1", "6:13", "7:2"]);
 
@@ -447,10 +447,14 @@ fn the_example_holds_every_key_with_its_default() {
             r::LOCKOUT_KEYS,
         ];
         let routing = routing.concat();
+        use conntrack as c;
+        let flood = [c::CONNTRACK_KEYS, c::LIMIT_KEYS, c::SERVICE_KEYS, c::TCP_STATES, c::UDP_STATES, c::TIMEOUTS].concat();
         for key in keys
             .concat()
             .iter()
             .chain(&routing)
+            .chain(&flood)
+            .chain(c::ACTIONS.iter().map(|(word, _)| word))
             .chain(backends)
             .chain(feeds)
             .chain(raw::AUTO_WORDS)
@@ -493,6 +497,11 @@ fn every_listed_key_is_taken() {
         ("backend.nginx", backends::NGINX_KEYS.to_vec()),
         ("backend.command", backends::COMMAND_KEYS.to_vec()),
         ("feed.a", feeds::FEED_KEYS.to_vec()),
+        ("conntrack", conntrack::CONNTRACK_KEYS.to_vec()),
+        ("conntrack.limit", conntrack::LIMIT_KEYS.to_vec()),
+        ("conntrack.timeouts", conntrack::TIMEOUTS.to_vec()),
+        ("conntrack.service.a", conntrack::SERVICE_KEYS.to_vec()),
+        ("conntrack.service.a.timeouts", [conntrack::TCP_STATES, conntrack::UDP_STATES].concat()),
         ("routing", super::routing::SETTINGS_KEYS.to_vec()),
         ("uplink.a", super::routing::UPLINK_KEYS.to_vec()),
         ("uplink.a.table", super::routing::TABLE_KEYS.to_vec()),
@@ -597,9 +606,10 @@ fn config_text() -> impl Strategy<Value = String> {
         });
     let backend = prop::sample::select(raw::BACKENDS.to_vec());
     let named = (prop::option::of(jail), prop::option::of(feed));
-    (policy, backends, allow, limits, named, backend).prop_map(|(policy, backends, allow, limits, (jail, feed), backend)| {
-        let (jail, feed) = (jail.unwrap_or_default(), feed.unwrap_or_default());
-        format!("[ban]\nbackend = \"{backend}\"\n{policy}{backends}{allow}{limits}{jail}{feed}")
+    let flood = prop::option::of(flood::section());
+    (policy, backends, allow, limits, named, backend, flood).prop_map(|(policy, backends, allow, limits, (jail, feed), backend, flood)| {
+        let (jail, feed, flood) = (jail.unwrap_or_default(), feed.unwrap_or_default(), flood.unwrap_or_default());
+        format!("[ban]\nbackend = \"{backend}\"\n{policy}{backends}{allow}{limits}{jail}{feed}{flood}")
     })
 }
 
@@ -626,6 +636,7 @@ proptest! {
     fn toml_like_text_is_read_or_refused(parts in prop::collection::vec(prop::sample::select(vec![
         "[", "]", "[[", "]]", "{", "}", "=", "\n", "\"", "'", ",", ".", "#", "\\", " ", "jail", "ban", "allow", "limits", "sshd", "escalate",
         "steps", "within", "factor", "spread", "ipv4", "hosts", "files", "ports", "1", "-1", "0x", "1e9", "inf", "true", "\"22-\"", "\"\"", "ä",
+        "conntrack", "engage", "release", "limit", "rate", "service", "timeouts", "tcp_established", "\"70%\"", "\"5/second\"",
     ]), 0..60)) {
         if let Err(errors) = read(&parts.concat()) {
             let _ = (errors.to_string(), errors.to_json());

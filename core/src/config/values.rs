@@ -62,7 +62,7 @@ impl Reading<'_> {
         None
     }
 
-    fn wrong_value<T>(&mut self, value: &Value<'_>, (message, hint): Wrong) -> Option<T> {
+    pub(super) fn wrong_value<T>(&mut self, value: &Value<'_>, (message, hint): Wrong) -> Option<T> {
         self.tell(&value.span(), Problem::Value(message), hint);
         None
     }
@@ -73,7 +73,7 @@ impl Reading<'_> {
         read(text).map_or_else(|wrong| self.wrong_value(value, wrong), Some)
     }
 
-    fn at<T>(&self, value: &Value<'_>, typed: T) -> At<T> {
+    pub(super) fn at<T>(&self, value: &Value<'_>, typed: T) -> At<T> {
         At { value: typed, at: self.place(&value.span()) }
     }
 

@@ -5,12 +5,13 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable};
 
 use super::AutoAllow;
+use super::conntrack::{CONNTRACK_KEYS, SERVICE_KEYS};
 use super::error::{At, Gather, Place, Problem};
 use super::feeds::FEED_KEYS;
 use super::nearest::{hint, key_hint, shown};
 use super::raw::{
-    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_JAIL_KEYS, LATER_TABLES, LIMITS_KEYS, POLICY_KEYS,
-    Raw, RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
+    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_JAIL_KEYS, LIMITS_KEYS, POLICY_KEYS, Raw,
+    RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
 };
 use super::routing::{self, BUDGET_KEYS, RULE_KEYS, SETTINGS_KEYS, TUNNEL_KEYS, UPLINK_KEYS};
 use super::values::{Bounds, Reading, TimeBounds, Value};
@@ -40,7 +41,7 @@ const DAY: u64 = 86_400;
 const YEAR: Span = Span::secs(365 * DAY);
 const CENTURY: Span = Span::secs(36_500 * DAY);
 
-const BAN: TimeBounds =
+pub(super) const BAN: TimeBounds =
     TimeBounds { low: Span::secs(1), high: CENTURY, permanent: true, why: "the wall's timer counts seconds, and longer is `permanent`" };
 const FIND_TIME: TimeBounds = TimeBounds {
     low: Span::secs(1),
@@ -63,7 +64,7 @@ const LINE: Bounds = Bounds { low: 256, high: 1024 * 1024, why: "log lines fit i
 const HOSTS_DEFAULT: u32 = 4;
 
 /// Where keys belong that were written elsewhere.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("[ban]", POLICY_KEYS),
     ("[ban]", BAN_KEYS),
     ("[allow]", ALLOW_KEYS),
@@ -76,6 +77,8 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("[tunnel.NAME]", TUNNEL_KEYS),
     ("[budget.NAME]", BUDGET_KEYS),
     ("[[rule]]", RULE_KEYS),
+    ("[conntrack]", CONNTRACK_KEYS),
+    ("[conntrack.service.NAME]", SERVICE_KEYS),
 ];
 
 pub(super) type Key<'t> = Spanned<DeString<'t>>;
@@ -123,8 +126,8 @@ impl Reading<'_> {
                 "limits" => raw.limits = self.section(key, value).map(|table| self.limits(table)).unwrap_or_default(),
                 "jail" => self.jails(value, &mut raw),
                 "feed" => self.feeds(value, &mut raw),
+                "conntrack" => raw.conntrack = self.section(key, value).map(|table| self.conntrack(table)).unwrap_or_default(),
                 _ if self.routing(key, value, &mut raw) => {}
-                later if LATER_TABLES.contains(&later) => self.tell(&key.span(), Problem::Later(format!("[{later}]")), None),
                 _ => self.unknown_at_top(key, value),
             }
         }
@@ -139,8 +142,7 @@ impl Reading<'_> {
     fn unknown_at_top(&mut self, key: &Key<'_>, value: &Value<'_>) {
         let name = key.get_ref();
         if value.get_ref().is_table() || value.get_ref().is_array() {
-            let tables: Vec<&str> = TABLES.iter().chain(LATER_TABLES).copied().collect();
-            let hint = super::nearest::nearest(name, &tables).map(|table| format!("did you mean [{table}]?"));
+            let hint = super::nearest::nearest(name, TABLES).map(|table| format!("did you mean [{table}]?"));
             self.tell(&key.span(), Problem::UnknownTable(shown(name)), hint);
         } else {
             self.unknown(key, "outside any table", TABLES);

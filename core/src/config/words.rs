@@ -19,8 +19,16 @@ const LABEL_MAX: usize = 63;
 /// A jail's name is at most this long, see [`crate::attack::JailName`].
 const JAIL_MAX: usize = 64;
 
+/// What to do about more ports than a jail may name.
+const ALL_PORTS: &str = ": leave `ports` out to mean all of them";
+
 /// `ssh`, `22`, `6000-6007`.
 pub(super) fn ports(text: &str) -> Result<Vec<u16>, Wrong> {
+    ports_or(text, ALL_PORTS)
+}
+
+/// The same, where something else is to be done about too many.
+pub(super) fn ports_or(text: &str, too_many: &str) -> Result<Vec<u16>, Wrong> {
     if let Some((_, ports)) = SERVICES.iter().find(|(name, _)| *name == text) {
         return Ok(ports.to_vec());
     }
@@ -35,7 +43,7 @@ pub(super) fn ports(text: &str) -> Result<Vec<u16>, Wrong> {
             if usize::from(last - first) < Ports::MOST {
                 Ok((first..=last).collect())
             } else {
-                Err((format!("`{text}` is more than {} ports: leave `ports` out to mean all of them", Ports::MOST), None))
+                Err((format!("`{text}` is more than {} ports{too_many}", Ports::MOST), None))
             }
         }
         (Some(first), Some(last)) => {
