@@ -117,8 +117,10 @@ pub(super) struct Usual {
     pub slow: f64,
     /// How many it usually opens a second.
     pub rate: f64,
-    /// How many more it has each second.
+    /// How many more it has each second, and went on to have: a jump alone is none.
     pub growth: f64,
+    /// How many more each second since the census before.
+    pub gained: f64,
     /// For how long, and in how many censuses, it opened [`FAST`] or more.
     pub fast: (Span, u32),
 }
@@ -129,6 +131,9 @@ struct Habit {
     slow: Envelope,
     rate: Envelope,
     growth: f64,
+    /// The same since the census before alone, and whether there was none before.
+    gained: f64,
+    fresh: bool,
     held: u32,
     seen: Tick,
     /// Met in the first census: what it held then, and when that was.
@@ -166,12 +171,15 @@ impl Habits {
             return habit.usual(season.now);
         }
         // Where it was not there before, all it has came since.
-        let growth = season.elapsed.map_or(0.0, |elapsed| f64::from(measure.flows) / seconds(elapsed).max(1.0));
+        let elapsed = season.elapsed.map_or(0.0, seconds);
+        let gained = if elapsed > 0.0 { f64::from(measure.flows) / elapsed.max(1.0) } else { 0.0 };
         let mut habit = Habit {
             flows: Envelope(season.typical.min(f64::from(season.per_source) / 4.0)),
             slow: Envelope(0.0),
             rate: Envelope(0.0),
-            growth,
+            growth: gained * averaged(elapsed),
+            gained,
+            fresh: true,
             held: measure.flows,
             seen: season.now,
             trust: None,
@@ -226,13 +234,18 @@ impl Habits {
     }
 }
 
+/// How much what was so for `elapsed` seconds weighs in the average.
+fn averaged(elapsed: f64) -> f64 {
+    1.0 - (-elapsed / GROWTH).exp()
+}
+
 impl Habit {
     fn see(&mut self, measure: Measure, opens: f64, season: &Season) {
         let elapsed = seconds(season.now.since(self.seen));
         if elapsed > 0.0 {
-            let growth = (f64::from(measure.flows) - f64::from(self.held)) / elapsed;
-            let weight = 1.0 - (-elapsed / GROWTH).exp();
-            self.growth += (growth - self.growth) * weight;
+            self.gained = (f64::from(measure.flows) - f64::from(self.held)) / elapsed;
+            self.growth += (self.gained - self.growth) * averaged(elapsed);
+            self.fresh = false;
         }
         (self.held, self.seen) = (measure.flows, season.now);
         self.fast = (opens >= FAST).then(|| self.fast.map_or((season.now, 1), |(from, times)| (from, times.saturating_add(1))));
@@ -258,7 +271,8 @@ impl Habit {
             flows: self.flows.0,
             slow: self.slow.0,
             rate: self.rate.0.max(self.flows.0 / LIFE).max(SLOWEST),
-            growth: self.growth,
+            growth: if self.fresh { 0.0 } else { self.growth.min(self.gained) },
+            gained: self.gained,
             fast: self.fast.map_or((Span::ZERO, 0), |(from, times)| (now.since(from), times)),
         }
     }

@@ -50,8 +50,9 @@ pub(super) struct Sighting {
     pub culprit: Culprit,
     pub flows: u32,
     pub opened: Option<f32>,
-    /// Flows more each second.
+    /// Flows more each second, lately and just now.
     pub growth: f64,
+    pub gained: f64,
     pub usual: f64,
     pub process: Option<Process>,
     /// It crosses the line, and why.
@@ -67,6 +68,7 @@ pub(super) struct Offender {
     pub flows: u32,
     pub opened: Option<f32>,
     pub growth: f64,
+    pub gained: f64,
     pub usual: f64,
     pub process: Option<Process>,
     pub why: String,
@@ -102,6 +104,7 @@ impl Offender {
             flows: seen.flows,
             opened: seen.opened,
             growth: seen.growth,
+            gained: seen.gained,
             usual: seen.usual,
             process: seen.process,
             why: seen.over.unwrap_or_default(),
@@ -134,7 +137,8 @@ impl Offender {
         if let Some(why) = seen.over {
             self.why = why;
         }
-        (self.flows, self.opened, self.growth, self.usual) = (seen.flows, seen.opened, seen.growth, seen.usual);
+        (self.flows, self.opened, self.usual) = (seen.flows, seen.opened, seen.usual);
+        (self.growth, self.gained) = (seen.growth, seen.gained);
         self.process = seen.process.or_else(|| self.process.take());
         self.peak = self.peak.max(self.flows);
         self.fastest = self.fastest.max(self.opened.unwrap_or(0.0));
@@ -143,7 +147,8 @@ impl Offender {
 
     /// It is in none any more, or too small to be named.
     pub(super) fn gone(&mut self, now: Tick) {
-        (self.over, self.flows, self.opened, self.growth, self.checked) = (false, 0, None, 0.0, now);
+        (self.over, self.flows, self.opened) = (false, 0, None);
+        (self.growth, self.gained, self.checked) = (0.0, 0.0, now);
     }
 
     /// It may be there: this census did not look.
@@ -156,7 +161,7 @@ impl Offender {
     /// How many it opens a second: heard, or at least by its growth.
     #[expect(clippy::cast_possible_truncation, reason = "a number for people: a float that is too large becomes infinite")]
     pub(super) fn new_per_second(&self) -> f32 {
-        self.opened.unwrap_or(self.growth.max(0.0) as f32)
+        self.opened.unwrap_or(self.gained.max(0.0) as f32)
     }
 
     /// Asks whether it would have been named by these settings.

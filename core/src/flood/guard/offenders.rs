@@ -136,7 +136,9 @@ impl Offenders {
             let mut all: Vec<(Span, Culprit)> = self.gone.iter().map(|(culprit, (at, _))| (now.since(*at), *culprit)).collect();
             all.sort_unstable();
             all.drain(..GONE);
-            all.iter().for_each(|(_, culprit)| drop(self.gone.remove(culprit)));
+            for (_, culprit) in all {
+                self.gone.remove(&culprit);
+            }
         }
     }
 

@@ -137,7 +137,7 @@ fn of_row(row: &Row) -> Suspect {
     Suspect {
         culprit: Culprit::Source { prefix: row.prefix },
         measure: Measure { flows: row.flows, opened: row.opened.filter(|opened| opened.is_finite()) },
-        usual: Usual { flows: 0.0, slow: 0.0, rate: 0.0, growth: 0.0, fast: (Span::ZERO, 0) },
+        usual: Usual { flows: 0.0, slow: 0.0, rate: 0.0, growth: 0.0, gained: 0.0, fast: (Span::ZERO, 0) },
         top: row.top,
         unreplied: Some(row.unreplied),
         process: None,
