@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::flood::guard::status::Status;
+pub use crate::flood::guard::Status;
 use crate::flood::history::Point;
 
 /// `palisade conntrack`, as far as the daemon knows more than the kernel tells.
