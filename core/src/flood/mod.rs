@@ -7,6 +7,7 @@
 //! | [`flow`] | one tracked flow, as far as it is counted |
 //! | [`census`] | flows folded to who holds how many: [`census::Census`] |
 //! | [`gauge`] | the table as a whole at one instant |
+//! | [`leases`] | names of hosts, as DHCP servers keep them |
 //! | [`owner`] | who is behind an address: process, neighbour, lease |
 //! | [`guard`] | [`guard::FloodGuard`]: calm, pressure or flood; whose fault; what to do |
 //! | [`settings`] | what the config sets |
@@ -19,6 +20,7 @@ pub mod flow;
 pub mod gauge;
 pub mod guard;
 pub mod history;
+pub mod leases;
 pub mod owner;
 pub mod settings;
 pub mod timeouts;
