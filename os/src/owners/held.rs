@@ -16,6 +16,7 @@ use super::{MOST, containers, units};
 use crate::links::route;
 use crate::netlink::sock_diag::{self, Protocol, Sock};
 use crate::netlink::socket::{ROUTE, SOCK_DIAG, Socket};
+use crate::privileges::{self, Cap};
 
 /// Most sockets of one address that are looked at.
 const MOST_SOCKETS: usize = 65_536;
@@ -244,7 +245,9 @@ pub(super) fn talkers(addr: Addr) -> io::Result<Behind> {
     }
     behind.processes.extend(here);
     behind.processes.truncate(MOST);
-    behind.hidden = barred.then(|| "processes of other users are not seen: run this as root (CAP_SYS_PTRACE)".to_owned());
+    // Who has the right and is refused all the same (a security module, a namespace around us) cannot do more.
+    let lacking = barred && !privileges::have(Cap::SysPtrace);
+    behind.hidden = lacking.then(|| "processes of other users are not seen: run this as root (CAP_SYS_PTRACE)".to_owned());
     Ok(behind)
 }
 
