@@ -11,6 +11,7 @@
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
+//! | [`owners`] | who is behind an address: processes, containers, neighbours, leases |
 //! | [`routes`] | rules and routes: read, changed, watched, asked; Linux: connection marks, switches of the kernel |
 //! | [`tunnels`] | Linux: 6in4 and GRE interfaces; WireGuard's handshakes |
 //! | [`wake`] | the only ways a thread may block |
@@ -42,6 +43,7 @@ pub mod logs;
 pub mod netlink;
 #[cfg(target_os = "linux")]
 pub mod netns;
+pub mod owners;
 pub mod privileges;
 #[cfg(target_os = "linux")]
 pub mod probe;

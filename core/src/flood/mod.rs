@@ -8,6 +8,7 @@
 //! | [`census`] | flows folded to who holds how many: [`census::Census`] |
 //! | [`gauge`] | the table as a whole at one instant |
 //! | [`pace`] | when flows are counted next |
+//! | [`leases`] | names of hosts, as DHCP servers keep them |
 //! | [`owner`] | who is behind an address: process, neighbour, lease |
 //! | [`guard`] | [`guard::FloodGuard`]: calm, pressure or flood; whose fault; what to do |
 //! | [`settings`] | what the config sets |
@@ -21,6 +22,7 @@ pub mod flow;
 pub mod gauge;
 pub mod guard;
 pub mod history;
+pub mod leases;
 pub mod owner;
 pub mod pace;
 pub mod settings;

@@ -81,7 +81,7 @@ pub struct Listing {
 
 /// With up to so many states one plain listing is cheaper than four filtered ones: each walks the hash
 /// table (about 7 ms at 262,144 buckets), and a state listed costs 1.4 us.
-const FEW_STATES: u32 = 16_384;
+pub(super) const FEW_STATES: u32 = 16_384;
 
 impl Linux {
     /// Opens its sockets in the calling thread's network namespace.
@@ -254,7 +254,7 @@ fn find(diag: &mut Socket, family: Family, protocol: Protocol, targets: &Targets
 }
 
 /// Hands every state of the targets to `take`, some perhaps more than once.
-fn each_state(list: &mut Socket, targets: &Targets, few: u32, mut take: impl FnMut(&Entry<'_>) -> Next) -> io::Result<()> {
+pub(super) fn each_state(list: &mut Socket, targets: &Targets, few: u32, mut take: impl FnMut(&Entry<'_>) -> Next) -> io::Result<()> {
     let mut take = |entry: &Entry<'_>| {
         if targets.take_tuple(&entry.orig) || targets.take_tuple(&entry.reply) { take(entry) } else { Next::More }
     };

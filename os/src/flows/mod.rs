@@ -12,6 +12,7 @@ pub mod pf;
 pub mod purge;
 mod targets;
 mod tcpdrop;
+pub mod tracked;
 
 use palisade_core::bans::backend::Backend;
 use palisade_core::bans::wall::Ports;

@@ -62,7 +62,7 @@ fn list(socket: &mut Socket, kind: u16, head: &[u8], mut take: impl FnMut(Messag
 }
 
 /// The addresses of all interfaces.
-pub(super) fn addresses(socket: &mut Socket) -> io::Result<BTreeSet<Addr>> {
+pub(crate) fn addresses(socket: &mut Socket) -> io::Result<BTreeSet<Addr>> {
     let mut own = BTreeSet::new();
     list(socket, GETADDR, &[0; IFADDRMSG], |message| own.extend(own_address(&message)))?;
     Ok(own)

@@ -4,6 +4,7 @@
 //!  type 20 SOCK_DIAG_BY_FAMILY, 21 SOCK_DESTROY
 //!  request  inet_diag_req_v2  u8 family  u8 protocol  u8 ext  u8 pad  u32 states (bit 1 << state)  sockid
 //!  answer   inet_diag_msg     u8 family  u8 state  u8 timer  u8 retrans  sockid  u32 expires rqueue wqueue uid inode
+//!           attributes: 21 INET_DIAG_CGROUP_ID u64, of its own accord since Linux 5.9
 //!  sockid   be16 sport  be16 dport  16 bytes src  16 bytes dst  u32 if  u32 cookie[2]      (48 bytes; IPv4 in the first 4 of 16)
 //! ```
 //! Source: linux/inet_diag.h, sock_diag(7). Except for ports and addresses all is in host order.
@@ -24,6 +25,7 @@ const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;
 const SOCKID: usize = 48;
 const ANSWER: usize = 4 + SOCKID + 20;
+const CGROUP_ID: u16 = 21;
 
 /// States of sockets (net/tcp_states.h); a connected UDP socket is `ESTABLISHED` too.
 pub mod state {
@@ -86,6 +88,8 @@ pub struct Sock {
     pub uid: u32,
     /// What `/proc/PID/fd` shows as `socket:[inode]`; 0 where no process holds it.
     pub inode: u32,
+    /// The control group (version 2) of whoever made it: the inode of its folder. `None` before Linux 5.9, and of what waits for late packets.
+    pub cgroup: Option<u64>,
     id: [u8; SOCKID],
 }
 
@@ -113,6 +117,7 @@ impl Sock {
             remote: Addr::from_octets(&id[20..20 + len])?,
             uid: u32_at(4 + SOCKID + 12),
             inode: u32_at(4 + SOCKID + 16),
+            cgroup: message.attrs(ANSWER).find(CGROUP_ID).and_then(|attr| Some(u64::from_ne_bytes(attr.payload.try_into().ok()?))),
             id: *id,
         })
     }
@@ -208,11 +213,13 @@ mod tests {
     #[test]
     fn a_mapped_peer_is_the_ipv4_peer_in_the_ipv6_listing() {
         let mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, last];
-        let built = answer(10, state::ESTABLISHED, mapped(1), mapped(2));
+        let mut built = answer(10, state::ESTABLISHED, mapped(1), mapped(2));
+        built.attr(CGROUP_ID, &4242u64.to_ne_bytes());
         let sock = Sock::parse(&Messages(built.bytes()).next().unwrap(), Protocol::Tcp).unwrap();
         assert_eq!((sock.family, sock.local, sock.remote), (Family::V6, "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()));
         assert_eq!((sock.local_port, sock.remote_port, sock.uid, sock.inode), (22, 0x1234, 33, 44));
         assert!(sock.has_peer());
+        assert_eq!(sock.cgroup, Some(4242));
     }
 
     #[test]

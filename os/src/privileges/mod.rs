@@ -40,6 +40,8 @@ pub enum Cap {
     NetAdmin = 12,
     /// CAP_NET_RAW: raw sockets, by which iptables speaks to its tables.
     NetRaw = 13,
+    /// CAP_SYS_PTRACE: see what the processes of others hold open.
+    SysPtrace = 19,
 }
 
 /// What the programs that are run from here on may.

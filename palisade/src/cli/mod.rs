@@ -12,6 +12,7 @@ pub mod docs;
 pub mod doctor;
 pub mod events;
 pub mod export;
+mod facts;
 pub mod feed;
 pub mod import;
 pub mod list;

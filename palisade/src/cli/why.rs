@@ -10,6 +10,7 @@ use palisade_os::clock;
 use serde_json::{Value, json};
 
 use super::ask::{ask, unexpected};
+use super::facts::Facts;
 use super::list::ban_json;
 use super::print::{self, Painted};
 use super::{Exit, Global};
@@ -31,16 +32,20 @@ impl WhyArgs {
             Reply::Why(why) => why,
             other => return Err(unexpected(&other)),
         };
+        let facts = Facts::of(self.prefix);
         if global.json {
-            print::json(&document(self.prefix, &why))?;
+            let mut document = document(self.prefix, &why);
+            facts.add_to(&mut document);
+            print::json(&document)?;
         } else {
-            show(self.prefix, &why)?;
+            show(self.prefix, &why, &facts)?;
         }
         let known = !why.bans.is_empty()
             || !why.windows.is_empty()
             || !why.lines.is_empty()
             || why.protected_by.is_some()
-            || !why.notices.is_empty();
+            || !why.notices.is_empty()
+            || facts.any();
         Ok(if known { Exit::Done } else { Exit::No })
     }
 }
@@ -73,11 +78,10 @@ fn document(prefix: Prefix, why: &Why) -> Value {
         "protected_by": why.protected_by,
         "lines": why.lines,
         "events": why.notices,
-        "flows": why.flows,
     })
 }
 
-fn show(prefix: Prefix, why: &Why) -> Result<()> {
+fn show(prefix: Prefix, why: &Why, facts: &Facts) -> Result<()> {
     let now = clock::now().stamp;
     if why.bans.is_empty() {
         print::line(format_args!("{prefix}  {}", Painted(32, "not banned")))?;
@@ -102,6 +106,7 @@ fn show(prefix: Prefix, why: &Why) -> Result<()> {
     for notice in &why.notices {
         rows.push(vec!["  event".to_owned(), describe(notice)]);
     }
+    facts.rows(&mut rows);
     print::table(&rows)
 }
 

@@ -1,0 +1,295 @@
+//! Processes by their sockets.
+//!
+//! A flow belongs to the socket with its addresses and ports; a flow of UDP else to the unconnected one of its source port, rather one
+//! bound to its source than one bound to none.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+
+use palisade_core::flood::census::Held;
+use palisade_core::flood::flow::{self, Endpoint, Flow};
+use palisade_core::flood::owner::{Behind, Process};
+use palisade_core::net::{Addr, Family};
+
+use super::processes::{self, Names};
+use super::{MOST, containers, units};
+use crate::links::route;
+use crate::netlink::sock_diag::{self, Protocol, Sock};
+use crate::netlink::socket::{ROUTE, SOCK_DIAG, Socket};
+use crate::privileges::{self, Cap};
+
+/// Most sockets of one address that are looked at.
+const MOST_SOCKETS: usize = 65_536;
+
+/// Of a socket what tells whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    inode: u32,
+    uid: u32,
+    cgroup: Option<u64>,
+}
+
+/// Who holds it, as far as it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Who {
+    Process(u32),
+    /// User and control group.
+    Group(u32, Option<u64>),
+}
+
+/// See [`super::holders`].
+pub(super) fn holders(sample: &[Flow], seen: u64) -> io::Result<Vec<Held>> {
+    if sample.is_empty() {
+        return Ok(Vec::new());
+    }
+    let own = route::addresses(&mut Socket::open(ROUTE)?)?;
+    let local: Vec<&Flow> = sample.iter().filter(|flow| own.contains(&flow.source) || flow.source.ip().is_loopback()).collect();
+    let mut wanted = Wanted::new(&local);
+    if !wanted.is_empty() {
+        each_socket(Family::V4, |sock| wanted.offer(sock))?;
+    }
+    let owned = wanted.found;
+    let told = identify(owned.iter().flatten().copied())?;
+    let mut who: Vec<Option<Who>> = owned.iter().map(|holder| holder.map(|holder| told.who(&holder))).collect();
+    adopt(&local, &mut who);
+    Ok(rows(&local, &who, &told, &|count| scaled(count, seen, sample.len())))
+}
+
+/// Flows that look for their sockets.
+struct Wanted<'a> {
+    flows: &'a [&'a Flow],
+    exact: HashMap<(u8, Addr, u16, Addr, u16), usize>,
+    by_port: HashMap<u16, Vec<usize>>,
+    found: Vec<Option<Holder>>,
+    rank: Vec<u8>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(flows: &'a [&'a Flow]) -> Self {
+        let (mut exact, mut by_port) = (HashMap::new(), HashMap::<u16, Vec<usize>>::new());
+        for (i, flow) in flows.iter().enumerate() {
+            if matches!(flow.protocol, flow::TCP | flow::UDP) {
+                exact.insert((flow.protocol, flow.source, flow.source_port, flow.destination, flow.port), i);
+            }
+            if flow.protocol == flow::UDP {
+                by_port.entry(flow.source_port).or_default().push(i);
+            }
+        }
+        Self { flows, exact, by_port, found: vec![None; flows.len()], rank: vec![0; flows.len()] }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty()
+    }
+
+    /// Whether this socket is one of theirs.
+    fn offer(&mut self, sock: &Sock) {
+        let holder = Holder { inode: sock.inode, uid: sock.uid, cgroup: sock.cgroup };
+        if let Some(i) = self.exact.get(&(sock.protocol.number(), sock.local, sock.local_port, sock.remote, sock.remote_port)) {
+            (self.found[*i], self.rank[*i]) = (Some(holder), u8::MAX);
+        }
+        if sock.protocol != Protocol::Udp || sock.remote_port != 0 {
+            return;
+        }
+        for i in self.by_port.get(&sock.local_port).into_iter().flatten() {
+            let source = self.flows[*i].source;
+            let rank = match sock.local.ip().is_unspecified() {
+                false if sock.local == source => 3,
+                false => continue,
+                true if sock.family == source.family() => 2,
+                // A socket of IPv6 sends over IPv4 too; one of IPv4 does not over IPv6.
+                true if source.family() == Family::V4 => 1,
+                true => continue,
+            };
+            if rank > self.rank[*i] {
+                (self.found[*i], self.rank[*i]) = (Some(holder), rank);
+            }
+        }
+    }
+}
+
+/// Offers every socket that somebody holds, of both protocols, of this family and those above it: IPv4 is also in the listings of IPv6.
+fn each_socket(least: Family, mut take: impl FnMut(&Sock)) -> io::Result<()> {
+    let mut socket = Socket::open(SOCK_DIAG)?;
+    for family in [Family::V4, Family::V6].into_iter().filter(|family| *family >= least) {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let listed = sock_diag::list(&mut socket, family, protocol, u32::MAX, |sock| {
+                if sock.inode != 0 {
+                    take(sock);
+                }
+                false
+            });
+            match listed {
+                // A kernel without IPv6 or without a module to list these has none to tell of.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                other => _ = other?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was found out of holders.
+#[derive(Debug, Default)]
+struct Told {
+    found: processes::Found,
+    groups: HashMap<u64, units::Group>,
+    users: HashMap<Who, u32>,
+}
+
+impl Told {
+    fn who(&self, holder: &Holder) -> Who {
+        let by_group = || holder.cgroup.and_then(|id| self.groups.get(&id)?.only);
+        self.found.pids.get(&holder.inode).copied().or_else(by_group).map_or(Who::Group(holder.uid, holder.cgroup), Who::Process)
+    }
+
+    fn describe(&self, who: Who, names: &mut Names) -> Process {
+        match who {
+            Who::Process(pid) => names.process(pid, self.users.get(&who).copied().unwrap_or_default()),
+            Who::Group(uid, group) => names.stranger(uid, group.and_then(|id| self.groups.get(&id)?.unit.clone())),
+        }
+    }
+}
+
+/// Looks for the processes of these sockets, and for the control groups of those whose process may not be seen.
+fn identify(holders: impl Iterator<Item = Holder>) -> io::Result<Told> {
+    let holders: Vec<Holder> = holders.collect();
+    if holders.is_empty() {
+        return Ok(Told::default());
+    }
+    let wanted: HashMap<u32, u32> = holders.iter().map(|holder| (holder.inode, holder.uid)).collect();
+    let mut told = Told { found: processes::holding(&wanted, processes::all()?), ..Told::default() };
+    let missing: HashSet<u64> =
+        holders.iter().filter(|holder| !told.found.pids.contains_key(&holder.inode)).filter_map(|holder| holder.cgroup).collect();
+    if !missing.is_empty() {
+        told.groups = units::find(&missing);
+    }
+    for holder in &holders {
+        let who = told.who(holder);
+        told.users.entry(who).or_insert(holder.uid);
+    }
+    Ok(told)
+}
+
+/// Gives the flows whose socket is gone to whoever holds most to the same endpoint.
+fn adopt(flows: &[&Flow], who: &mut [Option<Who>]) {
+    let mut to = HashMap::<Endpoint, BTreeMap<Who, u32>>::new();
+    for (flow, who) in flows.iter().zip(who.iter()) {
+        if let Some(who) = who {
+            *to.entry(endpoint(flow)).or_default().entry(*who).or_default() += 1;
+        }
+    }
+    for (flow, who) in flows.iter().zip(who).filter(|(flow, who)| who.is_none() && matches!(flow.protocol, flow::TCP | flow::UDP)) {
+        *who = to.get(&endpoint(flow)).and_then(|holders| holders.iter().max_by_key(|(_, count)| **count)).map(|(who, _)| *who);
+    }
+}
+
+const fn endpoint(flow: &Flow) -> Endpoint {
+    Endpoint { addr: flow.destination, port: flow.port, protocol: flow.protocol }
+}
+
+fn rows(flows: &[&Flow], who: &[Option<Who>], told: &Told, scale: &dyn Fn(u32) -> u32) -> Vec<Held> {
+    let mut counts = BTreeMap::<Who, (u32, HashMap<Endpoint, u32>)>::new();
+    for (flow, who) in flows.iter().zip(who) {
+        if let Some(who) = who {
+            let (flows, to) = counts.entry(*who).or_default();
+            *flows += 1;
+            *to.entry(endpoint(flow)).or_default() += 1;
+        }
+    }
+    let mut names = Names::default();
+    let mut rows: Vec<Held> = counts
+        .into_iter()
+        .map(|(who, (flows, to))| {
+            let top = to.into_iter().max_by_key(|(endpoint, count)| (*count, *endpoint)).map(|(endpoint, count)| (endpoint, scale(count)));
+            Held { process: told.describe(who, &mut names), flows: scale(flows), opened: None, top }
+        })
+        .collect();
+    rows.sort_by(|a, b| b.flows.cmp(&a.flows).then_with(|| a.process.cmp(&b.process)));
+    rows
+}
+
+/// What `count` of a sample of `len` stands for, where there are `seen`.
+fn scaled(count: u32, seen: u64, len: usize) -> u32 {
+    let len = u128::try_from(len).unwrap_or(1).max(1);
+    let seen = u128::from(seen).max(len);
+    u32::try_from((u128::from(count) * seen + len / 2) / len).unwrap_or(u32::MAX)
+}
+
+/// The processes that hold sockets from or to an address, those of a container that has it first.
+pub(super) fn talkers(addr: Addr) -> io::Result<Behind> {
+    let own = route::addresses(&mut Socket::open(ROUTE)?)?;
+    let mut holders = Vec::new();
+    each_socket(addr.family(), |sock| {
+        if (sock.local == addr || sock.remote == addr) && holders.len() < MOST_SOCKETS {
+            holders.push(Holder { inode: sock.inode, uid: sock.uid, cgroup: sock.cgroup });
+        }
+    })?;
+    // A listing that changed while it was read was read again.
+    holders.sort_unstable_by_key(|holder| holder.inode);
+    holders.dedup_by_key(|holder| holder.inode);
+    let told = identify(holders.iter().copied())?;
+    let mut counts = BTreeMap::<Who, u32>::new();
+    for holder in &holders {
+        *counts.entry(told.who(holder)).or_default() += 1;
+    }
+    let mut names = Names::default();
+    let mut here: Vec<(Process, u32)> = counts.into_iter().map(|(who, count)| (told.describe(who, &mut names), count)).collect();
+    here.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let mut behind = Behind::default();
+    let mut barred = told.found.barred && told.found.pids.len() < holders.len();
+    if !own.contains(&addr) && !addr.ip().is_loopback() {
+        let (processes, shut) = containers::processes(addr, &mut names)?;
+        behind.processes = processes;
+        barred |= shut;
+    }
+    behind.processes.extend(here);
+    behind.processes.truncate(MOST);
+    // Who has the right and is refused all the same (a security module, a namespace around us) cannot do more.
+    let lacking = barred && !privileges::have(Cap::SysPtrace);
+    behind.hidden = lacking.then(|| "processes of other users are not seen: run this as root (CAP_SYS_PTRACE)".to_owned());
+    Ok(behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_core::time::Span;
+
+    use super::*;
+
+    fn flow(source_port: u16, to: &str, port: u16) -> Flow {
+        Flow {
+            source: "192.0.2.1".parse().unwrap(),
+            destination: to.parse().unwrap(),
+            protocol: flow::TCP,
+            source_port,
+            port,
+            tcp: None,
+            replied: false,
+            assured: false,
+            source_nat: false,
+            destination_nat: false,
+            left: Span::secs(1),
+        }
+    }
+
+    #[test]
+    fn what_is_gone_counts_for_who_holds_most_to_the_same_endpoint() {
+        let flows =
+            [(1, "198.51.100.1", 80), (2, "198.51.100.1", 80), (3, "198.51.100.1", 80), (4, "198.51.100.1", 80), (5, "198.51.100.2", 80)]
+                .map(|(from, to, port)| flow(from, to, port));
+        let flows: Vec<&Flow> = flows.iter().collect();
+        let (one, two) = (Who::Process(1), Who::Group(7, None));
+        let mut who = [Some(one), Some(two), Some(two), None, None];
+        adopt(&flows, &mut who);
+        assert_eq!(who, [Some(one), Some(two), Some(two), Some(two), None]);
+        let rows = rows(&flows, &who, &Told::default(), &|count| scaled(count, 50, 5));
+        assert_eq!(rows.iter().map(|row| (row.process.uid, row.flows, row.top.unwrap().1)).collect::<Vec<_>>(), [(7, 30, 30), (0, 10, 10)]);
+    }
+
+    #[test]
+    fn a_sample_stands_for_all() {
+        assert_eq!((scaled(1, 3, 2), scaled(5, 5, 5), scaled(5, 0, 5)), (2, 5, 5));
+        assert_eq!(scaled(u32::MAX, u64::MAX, 1), u32::MAX);
+    }
+}
