@@ -25,8 +25,8 @@ const BEFORE: Span = Span::secs(70);
 /// One gauge a second for as long as the longest window, and as many again where they come faster.
 const SAMPLES: usize = 602;
 
-/// A slope of fewer samples is none.
-const FEWEST: usize = 5;
+/// A slope of fewer samples is none, nor is one of less than half a window.
+const FEWEST: usize = 6;
 
 /// A window is believed for so many times what it saw.
 const BELIEVED: f64 = 10.0;
@@ -92,6 +92,9 @@ impl Forecast {
             return None;
         }
         let seen = last.0 - first.0;
+        if seen < seconds(*back) / 2.0 {
+            return None;
+        }
         let growth = slope(&points, *rising).filter(|growth| *growth > 0.0 && max > 0.0)?;
         let gained = growth * seen / max;
         if gained < GAINED && (count < FILLED * max || gained < STIRRED) {

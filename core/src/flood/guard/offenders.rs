@@ -46,12 +46,19 @@ impl Offenders {
     /// Takes what a census says of everybody `of` whom it can say something; who is not in it holds nothing worth naming.
     pub(super) fn see(&mut self, seen: Vec<Sighting>, of: impl Fn(&Culprit) -> bool, settings: &Settings, now: Now, said: &mut Queue) {
         let mut there = HashSet::new();
+        let (mut seen, mut full) = (seen, false);
+        seen.sort_by_key(|one| std::cmp::Reverse(one.flows));
         for sighting in seen {
             let culprit = sighting.culprit;
             if let Some(offender) = self.standing.get_mut(&culprit) {
                 there.insert(culprit);
                 offender.see(sighting, now.tick);
-            } else if sighting.over.is_some() && self.room_for(sighting.flows, now.tick, said) {
+            } else if sighting.over.is_some() && !full {
+                // Where there is no room for one, there is none for those with less.
+                if !self.room_for(sighting.flows, now.tick, said) {
+                    full = true;
+                    continue;
+                }
                 there.insert(culprit);
                 let strikes = self.strikes(&culprit, settings, now.tick);
                 self.standing.insert(culprit, Offender::new(sighting, strikes, now));

@@ -29,8 +29,11 @@ fn states(counts: impl IntoIterator<Item = f64>) -> Vec<(usize, State, State)> {
 
 /// Noise that is the same each time: -1 to 1.
 fn noise(second: u32) -> f64 {
-    let mixed = second.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9e37_79b9);
-    f64::from(mixed) / f64::from(u32::MAX) * 2.0 - 1.0
+    // The finalizer of splitmix64.
+    let mut mixed = (u64::from(second) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) >> 11) as f64 / 2f64.powi(52) - 1.0
 }
 
 #[test]
