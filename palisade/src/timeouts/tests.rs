@@ -7,10 +7,11 @@ use std::rc::Rc;
 use palisade_core::flood::settings::Settings;
 use palisade_core::flood::timeouts::{Facts, Profile, Values, persist};
 use palisade_core::time::Span;
+use palisade_os::netns::Netns;
 use proptest::prelude::*;
 
 use super::disk::Which;
-use super::switches::Switches;
+use super::switches::{Proc, Switches};
 use super::{Applied, Desk, Hold};
 
 /// A kernel that refuses some switches, rounds buckets as Linux does, and may see its caller killed.
@@ -303,6 +304,29 @@ fn another_namespace_and_a_damaged_journal_are_told() {
         assert!(fake.hold(dir.path(), Profile::Calm).unwrap().contains("is damaged"), "{bad}");
         assert!(!Which::Profile.path(dir.path()).exists(), "it is kept beside");
     }
+}
+
+#[test]
+fn a_real_kernel_gets_back_what_a_dead_daemon_shortened() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = || {
+        let mut before = Proc.list().unwrap();
+        before.remove("nf_conntrack_count");
+        let settings = Settings::default();
+        let told = Hold::open(dir.path()).set(Profile::Attack, &settings).unwrap().unwrap();
+        assert!(told.contains("attack"), "{told}");
+        let tight = Proc.list().unwrap();
+        assert_eq!(tight["nf_conntrack_tcp_timeout_syn_sent"], "8");
+        assert_eq!(tight["nf_conntrack_udp_timeout_stream"], "30");
+        assert_eq!(tight["nf_conntrack_max"], before["nf_conntrack_max"]);
+        // That daemon is dead; the next one starts.
+        Hold::open(dir.path()).set(Profile::Calm, &settings).unwrap().unwrap();
+        let mut after = Proc.list().unwrap();
+        after.remove("nf_conntrack_count");
+        assert_eq!(after, before);
+        assert!(clean(dir.path()));
+    };
+    Netns::new().unwrap().within(work).unwrap();
 }
 
 #[derive(Clone, Copy, Debug)]
