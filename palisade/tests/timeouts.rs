@@ -113,6 +113,28 @@ fn from_a_namespace_that_nothing_boots_in_the_machines_file_is_not_written() {
 }
 
 #[test]
+fn nobody_but_root_changes_anything_and_everybody_may_look() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "[ban]\nbackend = \"memory\"");
+    lab.victim.sh(&format!("chmod 755 {}", lab.dir.path().display()));
+    let (config, state) = (house.config.display(), house.state.display());
+    // The program itself may lie where only root goes.
+    let copy = lab.path("palisade");
+    fs::copy(env!("CARGO_BIN_EXE_palisade"), &copy).unwrap();
+    let run = |verb: &str| {
+        let command = format!("setpriv --reuid=65534 --regid=65534 --clear-groups {}", copy.display());
+        lab.victim.try_sh(&format!("{command} --config {config} --state-dir {state} conntrack timeouts {verb}"))
+    };
+    for verb in ["apply", "revert"] {
+        let output = run(verb);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("run this as root"), "{output:?}");
+    }
+    assert_eq!(run("show").status.code(), Some(0));
+    assert_eq!(run("plan").status.code(), Some(1), "there is something to change");
+}
+
+#[test]
 fn it_works_beside_the_daemon() {
     let Some(lab) = Lab::new() else { return };
     let mut house = House::new(&lab, "[ban]\nbackend = \"memory\"");

@@ -14,7 +14,7 @@ pub const FILE: &str = "60-palisade-conntrack.conf";
 const HEAD: &str = "\
 # Written by `palisade conntrack timeouts apply`, and written anew by each.
 # `palisade conntrack timeouts revert` puts the former values back and takes this file away.
-# What `palisade conntrack timeouts plan` says of a timeout is here the line above it.
+# The line above each value says why.
 ";
 
 /// The text that sets these, each with a line that says why.

@@ -135,7 +135,7 @@ fn sizes(found: &Values, facts: &Facts) -> Vec<Change> {
     let most = facts.ram / 2 / ENTRY;
     let mebi = |flows: u64| flows.saturating_mul(ENTRY) >> 20;
     let (to, why) = if now < room {
-        (room, format!("when full it takes {} MiB, a twentieth of the memory at most; full, it drops packets", mebi(room)))
+        (room, format!("a full table drops packets; this one takes {} MiB of {} when full", mebi(room), facts.ram >> 20))
     // One that would be full at once drops packets now, to save memory that may never be asked for.
     } else if now > most && room < now && count < room / 2 {
         (room, format!("a full table would take {} MiB, more than half of the memory", mebi(now)))

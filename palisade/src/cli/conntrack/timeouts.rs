@@ -7,8 +7,10 @@ use clap::{Args, Subcommand};
 use palisade_core::flood::settings::Settings;
 use palisade_core::flood::timeouts::catalogue::{PREFIX, Scope, switch};
 use palisade_core::flood::timeouts::plan::{Change, settable, told};
+use palisade_os::privileges;
 use serde_json::{Value, json};
 
+use crate::cli::ask::Refused;
 use crate::cli::print::{self, Painted};
 use crate::cli::{Exit, Global};
 use crate::timeouts::{Applied, Desk, Shown};
@@ -16,7 +18,7 @@ use crate::timeouts::{Applied, Desk, Shown};
 /// The kernel's timeouts and sizes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade conntrack timeouts show          every switch: what it holds, the kernel's own value, what is proposed, what it is for\n  palisade conntrack timeouts plan          what would change, and why\n  palisade conntrack timeouts apply         change it, now and for each boot (/etc/sysctl.d/60-palisade-conntrack.conf)\n  palisade conntrack timeouts revert        put every former value back, and take the file away\n\nTimeouts that are to hold whatever is proposed are written in the config, as timeouts of [conntrack]. All of it works with\nand without the daemon. Exit codes: `plan` 0 nothing to change, 1 something; `apply` and `revert` 6 where not all could be\nset; what only the initial network namespace may set is told, and the rest is done."
+    after_help = "Examples:\n  palisade conntrack timeouts show          every switch: what it holds, the kernel's own value, what is proposed, what it is for\n  palisade conntrack timeouts plan          what would change, and why\n  palisade conntrack timeouts apply         change it, now and for each boot (/etc/sysctl.d/60-palisade-conntrack.conf)\n  palisade conntrack timeouts revert        put every former value back, and take the file away\n\nTimeouts that are to hold whatever is proposed are written in the config, as timeouts of [conntrack]. All of it works with and without the daemon. Exit codes: `plan` 0 nothing to change, 1 something; `apply` and `revert` 6 where not all could be set; what only the initial network namespace may set is told, and the rest is done."
 )]
 pub(super) struct TimeoutsArgs {
     #[command(subcommand)]
@@ -42,6 +44,10 @@ enum Verb {
 impl TimeoutsArgs {
     /// Does it.
     pub(super) fn run(self, global: &Global) -> Result<Exit> {
+        if matches!(self.verb, Verb::Apply { .. } | Verb::Revert) && !privileges::is_root() && !privileges::have_net_admin() {
+            let message = "palisade: whoever changes the kernel's timeouts must be root: run this as root".to_owned();
+            return Err(anyhow::Error::new(Refused { exit: Exit::No, message }));
+        }
         let dir = if let Verb::Apply { sysctl_dir } = &self.verb { sysctl_dir.clone() } else { None };
         let mut desk = Desk::open(&global.places().state, settings(global)?, dir.as_deref());
         match self.verb {
