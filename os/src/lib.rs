@@ -12,11 +12,13 @@
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
 //! | [`owners`] | who is behind an address: processes, containers, neighbours, leases |
-//! | [`routes`] | rules and routes: read, changed, watched, asked; Linux: connection marks, switches of the kernel |
+//! | [`routes`] | rules and routes: read, changed, watched, asked; Linux: connection marks |
+//! | [`sysctl`] | Linux: switches below /proc/sys/net |
 //! | [`tunnels`] | Linux: 6in4 and GRE interfaces; WireGuard's handshakes |
 //! | [`wake`] | the only ways a thread may block |
 //! | [`clock`] | both clocks at once |
 //! | [`files`] | files in folders of others, opened and replaced |
+//! | [`ram`] | Linux: how much memory there is |
 //! | [`errors`] | an error with its causes, on one line |
 //! | [`privileges`] | who we are, what we may, who else is there |
 //! | [`probe`] | Linux: echo requests from an uplink's own source |
@@ -48,6 +50,10 @@ pub mod privileges;
 #[cfg(target_os = "linux")]
 pub mod probe;
 pub mod process;
+#[cfg(target_os = "linux")]
+pub mod ram;
 pub mod routes;
+#[cfg(target_os = "linux")]
+pub mod sysctl;
 pub mod tunnels;
 pub mod wake;

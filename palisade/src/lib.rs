@@ -3,7 +3,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 door | [`cli`]: one file a verb, one table of verbs |
-//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; `feeds`: block lists followed; `routing`: the steering and its hands; [`tunnels`]: clients and connect budgets; [`store`]; [`settings`]; [`fail2ban`]: its database |
+//! | 5 house | [`serve`]: start order and threads; [`direct`]: the same without a daemon; `feeds`: block lists followed; `routing`: the steering and its hands; [`tunnels`]: clients and connect budgets; `timeouts`: switches of connection tracking; [`store`]; [`settings`]; [`fail2ban`]: its database |
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -16,4 +16,6 @@ pub mod serve;
 pub mod settings;
 pub mod store;
 mod tell;
+#[cfg(target_os = "linux")]
+pub mod timeouts;
 pub mod tunnels;

@@ -153,6 +153,18 @@ impl Netns {
         File::open("/proc/thread-self/ns/net").map(Self)
     }
 
+    /// Which one it is, as the kernel writes it: `net:[4026531833]`. Told apart from all others that are there at the
+    /// same time; the number of one that is gone may be given again.
+    pub fn id() -> io::Result<String> {
+        fs::read_link("/proc/thread-self/ns/net").map(|link| link.to_string_lossy().into_owned())
+    }
+
+    /// Whether process 1 lives in the calling thread's: the one that is set up at boot, of the machine or of the
+    /// container. `false` where that cannot be seen.
+    pub fn is_booted() -> bool {
+        fs::read_link("/proc/1/ns/net").is_ok_and(|first| Self::id().is_ok_and(|ours| first.as_os_str() == ours.as_str()))
+    }
+
     /// Another hold on the same one.
     pub fn share(&self) -> Result<Self, NetnsError> {
         self.0.try_clone().map(Self).map_err(failed("holding a network namespace"))
@@ -259,6 +271,8 @@ mod tests {
         let inside = other.within(|| fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
         assert_ne!(inside, before);
         assert_eq!(fs::read_link("/proc/thread-self/ns/net").unwrap(), before);
+        assert_eq!(Netns::id().unwrap(), before.to_string_lossy());
+        assert!(!other.within(Netns::is_booted).unwrap(), "nothing boots in a namespace made just now");
     }
 
     #[test]

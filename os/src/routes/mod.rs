@@ -6,7 +6,6 @@
 //! | `linux` | rtnetlink: the router, with a file each for the bytes of links, rules and routes |
 //! | [`memory`] | the same without a kernel, for tests |
 //! | `marks` | Linux: connection marks and leak counters, in a table of nftables of our own |
-//! | `sysctl` | Linux: switches below /proc/sys/net |
 //! | [`names`] | what `ip` calls our tables and our protocol |
 //! | `udp` | Linux: servers that answer from whatever address the route says, connections that wait for an answer |
 //! | `freebsd` | that it is not there, and what is |
@@ -20,8 +19,6 @@ pub mod marks;
 pub mod memory;
 pub mod names;
 pub mod places;
-#[cfg(target_os = "linux")]
-pub mod sysctl;
 #[cfg(target_os = "linux")]
 pub mod udp;
 

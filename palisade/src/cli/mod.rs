@@ -7,6 +7,8 @@ pub mod ask;
 pub mod ban;
 pub mod config;
 #[cfg(target_os = "linux")]
+pub mod conntrack;
+#[cfg(target_os = "linux")]
 pub mod demo;
 pub mod docs;
 pub mod doctor;
@@ -183,6 +185,9 @@ pub enum Verb {
     Import(import::ImportArgs),
     /// The bans as a table for another tool, to standard output
     Export(export::ExportArgs),
+    /// The table of tracked connections: timeouts and sizes of the kernel
+    #[cfg(target_os = "linux")]
+    Conntrack(conntrack::ConntrackArgs),
     /// Which uplink packets leave by: plan it, apply it, prove it, take it back
     #[cfg(target_os = "linux")]
     Route(route::RouteArgs),
@@ -228,6 +233,8 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Flush(args) => args.run(global),
         Verb::Import(args) => args.run(global),
         Verb::Export(args) => args.run(global),
+        #[cfg(target_os = "linux")]
+        Verb::Conntrack(args) => args.run(global),
         #[cfg(target_os = "linux")]
         Verb::Route(args) => args.run(global),
         #[cfg(target_os = "linux")]

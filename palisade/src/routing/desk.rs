@@ -11,8 +11,8 @@ use palisade_core::route::lookup::Answer;
 use palisade_core::route::{Names, Protocol, Table};
 use palisade_core::steering::{Action, Answered, Changes, Event, Steering};
 use palisade_core::time::Tick;
-use palisade_os::routes::{self, Own, Read, Router, marks, names, sysctl};
-use palisade_os::{clock, errors, flows};
+use palisade_os::routes::{self, Own, Read, Router, marks, names};
+use palisade_os::{clock, errors, flows, sysctl};
 
 use super::disk;
 use super::probes::Probes;

@@ -50,7 +50,8 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> RouteError {
 
 /// Opens the router of the calling thread's network namespace.
 pub fn open() -> Result<Box<dyn Router>, RouteError> {
-    let linux = Linux::open()?.with(Box::new(super::marks::set), Box::new(super::sysctl::set));
+    let linux =
+        Linux::open()?.with(Box::new(super::marks::set), Box::new(|wanted: &Sysctl| crate::sysctl::set(&wanted.path, &wanted.value)));
     Ok(Box::new(linux))
 }
 

@@ -23,7 +23,8 @@ use palisade_core::route::{Spec, World};
 use palisade_core::time::Tick;
 use palisade_os::clock;
 use palisade_os::probe::Prober;
-use palisade_os::routes::{self, Read, Router, marks, sysctl, udp};
+use palisade_os::routes::{self, Read, Router, marks, udp};
+use palisade_os::sysctl;
 use palisade_os::wake::poll;
 use serde_json::json;
 
