@@ -32,6 +32,8 @@ pub struct Pass {
     /// The kernel says that the listing changed while it was read: some flows may be missing from it, or be in it
     /// twice. On a table that changes all the time that is no reason to read it again.
     pub interrupted: bool,
+    /// There are more flows than were asked for.
+    pub cut: bool,
 }
 
 impl Table {
@@ -57,10 +59,29 @@ impl Table {
     ///
     /// # Errors
     /// As [`Table::gauge`].
-    pub fn each(&mut self, mut take: impl FnMut(&Flow)) -> io::Result<Pass> {
+    pub fn each(&mut self, take: impl FnMut(&Flow)) -> io::Result<Pass> {
+        self.first(u64::MAX, take)
+    }
+
+    /// Hands the first `most` flows to `take`: a fair sample. The kernel lists its hash table from the beginning, and
+    /// where in it a flow lies is decided by a hash of its addresses and ports with a secret (`hash_conntrack_raw`,
+    /// net/netfilter/nf_conntrack_core.c), so nobody's flows are more likely among the first than another's. Costs only
+    /// what is read. How many each stands for: [`Gauge::count`] by [`Pass::flows`]. Later samples meet the same part of
+    /// the table again.
+    ///
+    /// What ends a listing early is that its socket is closed: where flows are left out, the next one is opened in
+    /// the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As [`Table::gauge`].
+    pub fn first(&mut self, most: u64, mut take: impl FnMut(&Flow)) -> io::Result<Pass> {
         let mut pass = Pass::default();
         let Some(socket) = self.socket()? else { return Ok(pass) };
         let listed = conntrack::dump_messages(socket, None, |message| {
+            if pass.flows >= most {
+                pass.cut = true;
+                return Next::Leave;
+            }
             match brief::flow(&message) {
                 Some(flow) => {
                     pass.flows += 1;
@@ -70,6 +91,10 @@ impl Table {
             }
             Next::More
         });
+        if pass.cut || listed.is_err() {
+            // Some of the listing is still to come on it.
+            self.socket = None;
+        }
         pass.interrupted = if_tracked(listed, "listing the connection table")?;
         Ok(pass)
     }

@@ -153,6 +153,27 @@ fn a_table_is_gauged_without_being_read() {
 }
 
 #[test]
+fn the_first_flows_are_a_fair_sample() {
+    let ns = Netns::new().unwrap();
+    ns.within(|| {
+        let seeds = |host: &str, flows| {
+            let ends = (addr(host), addr(HERE));
+            (1..=flows).map(move |port| Seed::new(UDP, (ends.0, port), (ends.1, 53)))
+        };
+        plant(&mut Socket::open(NETFILTER).unwrap(), seeds("203.0.113.7", 3000).chain(seeds("203.0.113.8", 9000))).unwrap();
+        let mut table = Table::open().unwrap();
+        let mut his = 0;
+        let pass = table.first(4000, |flow| his += u32::from(flow.source == addr("203.0.113.7"))).unwrap();
+        assert_eq!((pass.flows, pass.cut), (4000, true));
+        // 1,000 are expected, with a deviation of 22; fourteen of them on either side.
+        assert!((692..=1308).contains(&his), "{his}");
+        assert_eq!(table.gauge().unwrap().count, 12_000);
+        assert_eq!(table.first(12_000, |_| {}).unwrap(), Pass { flows: 12_000, ..Pass::default() });
+    })
+    .unwrap();
+}
+
+#[test]
 fn what_is_planted_is_told_as_it_was_planted() {
     let ns = Netns::new().unwrap();
     ns.within(|| {
