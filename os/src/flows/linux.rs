@@ -5,8 +5,9 @@
 //! own network's connections to it (SNAT) the other way round. One listing serves all targets; the
 //! kernel's filter is used only where it pays and is right (see [`crate::netlink::conntrack`]).
 
+pub(super) mod states;
+
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 
 use palisade_core::net::{Addr, Family, Prefix};
@@ -15,21 +16,16 @@ use serde::Serialize;
 
 use super::targets::Targets;
 use super::{FlowError, Flows, Killed, Target};
-use crate::netlink::conntrack::{self, Entry, Filter, Place, Tuple};
-use crate::netlink::pipeline::Pipeline;
+use crate::netlink::conntrack::{Entry, Tuple};
 use crate::netlink::sock_diag::{self, Protocol, Sock, state};
-use crate::netlink::socket::{NETFILTER, Next, SOCK_DIAG, Socket};
+use crate::netlink::socket::{Next, SOCK_DIAG, Socket};
 
-/// Up to so many single IPv4 addresses the kernel filters, four listings each. At 500,000 states a
-/// filtered listing takes a tenth of a plain one (0.07 to 0.11 s against 0.75 s): two addresses still gain.
-const FILTERED: usize = 2;
+pub(super) use states::{Deletion, tracking};
+use states::{FEW_STATES, States};
 
 /// How often sockets are listed again after some were ended: a handshake that completed in between
 /// is a new socket. The block stands, so nothing new can begin and twice is nearly always enough.
 const PASSES: usize = 4;
-
-/// There while connections are tracked in this network namespace.
-const TRACKING: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// The connections of the network namespace it was opened in.
 #[derive(Debug)]
@@ -38,13 +34,6 @@ pub struct Linux {
     /// `None`: a kernel without netfilter, so without states.
     states: Option<States>,
     few: u32,
-}
-
-/// Two sockets: one lists while the other deletes, so that nothing has to be kept in memory.
-#[derive(Debug)]
-struct States {
-    list: Socket,
-    delete: Socket,
 }
 
 /// One connection, to be shown.
@@ -79,17 +68,12 @@ pub struct Listing {
     pub flows: Vec<Flow>,
 }
 
-/// With up to so many states one plain listing is cheaper than four filtered ones: each walks the hash
-/// table (about 7 ms at 262,144 buckets), and a state listed costs 1.4 us.
-pub(super) const FEW_STATES: u32 = 16_384;
-
 impl Linux {
     /// Opens its sockets in the calling thread's network namespace.
     pub fn open() -> Result<Self, FlowError> {
         let fail = |what: &str, source| FlowError { what: what.to_owned(), killed: Killed::default(), source };
         let diag = Socket::open(SOCK_DIAG).map_err(|e| fail("cannot list local sockets: the kernel needs CONFIG_INET_DIAG", e))?;
-        let states = Socket::open(NETFILTER).and_then(|list| Ok(States { list, delete: Socket::open(NETFILTER)? }));
-        let states = match states {
+        let states = match States::open() {
             Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) && !tracking() => None,
             other => Some(other.map_err(|e| fail("cannot open netlink to connection tracking", e))?),
         };
@@ -120,7 +104,7 @@ impl Linux {
             }
         }
         if let Some(states) = &mut self.states {
-            let result = each_state(&mut states.list, &targets, self.few, |entry| {
+            let result = states.each(&targets, self.few, |entry| {
                 listing.states += 1;
                 if listing.flows.len() < most {
                     listing.flows.push(state_flow(entry));
@@ -164,14 +148,12 @@ impl Linux {
 
     fn kill_states(&mut self, targets: &Targets, killed: &mut Killed, failure: &mut Failure) {
         let Some(states) = &mut self.states else { return };
-        let mut deletion = Deletion::new(&mut states.delete);
-        let listed = each_state(&mut states.list, targets, self.few, |entry| deletion.add(entry));
-        deletion.flush();
-        killed.states += deletion.deleted;
-        if let Some(error) = deletion.error {
+        let deleted = states.delete(targets, self.few);
+        killed.states += deleted.states;
+        if let Some(error) = deleted.refused {
             failure.add("could not delete connection-tracking states (CAP_NET_ADMIN is needed)", error);
         }
-        if let Err(error) = listed {
+        if let Err(error) = deleted.listed {
             failure.tracking(error);
         }
     }
@@ -187,49 +169,6 @@ impl Flows for Linux {
             self.kill_states(&targets, &mut killed, &mut failure);
         }
         failure.or(killed)
-    }
-}
-
-/// Deletions on their way.
-pub(super) struct Deletion<'s> {
-    pipeline: Pipeline<'s>,
-    pub(super) deleted: u64,
-    pub(super) error: Option<io::Error>,
-    /// The socket does not work any more.
-    broken: bool,
-}
-
-impl<'s> Deletion<'s> {
-    pub(super) const fn new(socket: &'s mut Socket) -> Self {
-        Self { pipeline: Pipeline::new(socket), deleted: 0, error: None, broken: false }
-    }
-
-    /// Deletes this state, some time until the last [`Deletion::flush`].
-    pub(super) fn add(&mut self, entry: &Entry<'_>) -> Next {
-        if self.broken {
-            return Next::Enough;
-        }
-        entry.delete(&mut self.pipeline);
-        if self.pipeline.full() { self.flush() } else { Next::More }
-    }
-
-    /// One state that cannot be deleted does not stop the rest; a broken socket does.
-    pub(super) fn flush(&mut self) -> Next {
-        let (deleted, error) = (&mut self.deleted, &mut self.error);
-        let result = self.pipeline.flush(|errno| match errno {
-            0 => *deleted += 1,
-            // It ended by itself, or was deleted when it was listed before.
-            libc::ENOENT => {}
-            errno => *error = Some(io::Error::from_raw_os_error(errno)),
-        });
-        match result {
-            Ok(()) => Next::More,
-            Err(broken) => {
-                self.error = Some(broken);
-                self.broken = true;
-                Next::Enough
-            }
-        }
     }
 }
 
@@ -251,53 +190,6 @@ fn find(diag: &mut Socket, family: Family, protocol: Protocol, targets: &Targets
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) && family == Family::V6 && !ipv6() => Ok(Vec::new()),
         other => other,
     }
-}
-
-/// Hands every state of the targets to `take`, some perhaps more than once.
-pub(super) fn each_state(list: &mut Socket, targets: &Targets, few: u32, mut take: impl FnMut(&Entry<'_>) -> Next) -> io::Result<()> {
-    let mut take = |entry: &Entry<'_>| {
-        if targets.take_tuple(&entry.orig) || targets.take_tuple(&entry.reply) { take(entry) } else { Next::More }
-    };
-    let plain = |list: &mut Socket, take: &mut dyn FnMut(&Entry<'_>) -> Next| conntrack::dump(list, targets.family(), None, take);
-    // A count that cannot be had decides nothing.
-    let count = conntrack::count(list).unwrap_or(u32::MAX);
-    if count == 0 {
-        return Ok(());
-    }
-    let result = match single_ipv4(targets).filter(|_| count > few) {
-        None => plain(list, &mut take),
-        Some(filters) => filters.iter().enumerate().try_for_each(|(i, filter)| {
-            // A state is in up to four listings and counts in the first. A kernel that ignores the filter lists all in each.
-            let first = |entry: &Entry<'_>| filter.matches(entry) && !filters[..i].iter().any(|earlier| earlier.matches(entry));
-            conntrack::dump(list, None, Some(*filter), |entry| if first(entry) { take(entry) } else { Next::More })
-        }),
-    };
-    let result = match result {
-        // A kernel that does not know the filter and says so.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => plain(list, &mut take),
-        other => other,
-    };
-    match result {
-        // The kernel knows the messages only with connection tracking; without it there are no states.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) && !tracking() => Ok(()),
-        other => other,
-    }
-}
-
-/// The filters that together find all states of the targets, where they are few single IPv4 addresses.
-fn single_ipv4(targets: &Targets) -> Option<Vec<Filter>> {
-    let mut filters = Vec::new();
-    for prefix in targets.few(FILTERED)? {
-        match prefix.addr().ip() {
-            IpAddr::V4(addr) if prefix.is_host() => filters.extend(Place::ALL.map(|place| Filter { place, addr })),
-            _ => return None,
-        }
-    }
-    Some(filters)
-}
-
-pub(super) fn tracking() -> bool {
-    Path::new(TRACKING).exists()
 }
 
 fn ipv6() -> bool {
@@ -401,21 +293,5 @@ mod tests {
         assert_eq!((error.killed.sockets, error.source.raw_os_error()), (3, Some(libc::EOPNOTSUPP)));
         assert_eq!(error.to_string().matches("CONFIG_INET_DIAG_DESTROY").count(), 1);
         assert!(error.to_string().contains("nf_conntrack_netlink") && error.to_string().contains("3 sockets, 4 states"));
-    }
-
-    #[test]
-    fn the_kernel_filters_only_few_single_ipv4_addresses() {
-        let filters = |prefixes: &[&str]| {
-            let all: Vec<_> =
-                prefixes.iter().map(|p| Target { prefix: p.parse().unwrap(), ports: palisade_core::bans::wall::Ports::All }).collect();
-            single_ipv4(&Targets::new(&all)).map(|filters| filters.len())
-        };
-        assert_eq!(filters(&["192.0.2.1/32"]), Some(4));
-        assert_eq!(filters(&["192.0.2.1/32", "192.0.2.2/32"]), Some(8));
-        for plain in
-            [&["192.0.2.0/31"][..], &["2001:db8::1/128"], &["192.0.2.1/32", "2001:db8::1/128"], &["192.0.2.1", "192.0.2.2", "192.0.2.3"]]
-        {
-            assert_eq!(filters(plain), None, "{plain:?}");
-        }
     }
 }

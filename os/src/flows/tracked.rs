@@ -45,16 +45,16 @@ mod linux {
 
     use super::*;
     use crate::flows::Target;
-    use crate::flows::linux::{FEW_STATES, each_state};
+    use crate::flows::linux::states::{FEW_STATES, States};
     use crate::flows::targets::Targets;
     use crate::netlink::conntrack::{Entry, status};
-    use crate::netlink::socket::{NETFILTER, Next, Socket};
+    use crate::netlink::socket::Next;
 
     /// Most endpoints told apart. Of those that come later than so many others none is counted.
     const MOST_ENDPOINTS: usize = 65_536;
 
     pub(super) fn tracked(prefix: Prefix) -> io::Result<Tracked> {
-        let mut socket = match Socket::open(NETFILTER) {
+        let mut states = match States::open() {
             // A kernel without netfilter tracks nothing.
             Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(Tracked::default()),
             other => other?,
@@ -62,7 +62,7 @@ mod linux {
         let targets = Targets::new(&[Target { prefix, ports: Ports::All }]);
         let mut tracked = Tracked::default();
         let mut ends = [HashMap::<Endpoint, u64>::new(), HashMap::new()];
-        each_state(&mut socket, &targets, FEW_STATES, |entry| {
+        states.each(&targets, FEW_STATES, |entry| {
             let began = prefix.contains(entry.orig.source);
             tracked.flows += 1;
             tracked.began += u64::from(began);
