@@ -8,6 +8,7 @@
 //!                          4 be16 ICMP id  5 u8 type  6 u8 code    7, 8, 9: the same for ICMPv6
 //!       3 CTA_TUPLE_ZONE   be16, where the zone holds for this direction only
 //!   3 CTA_STATUS be32   7 CTA_TIMEOUT be32 seconds   12 CTA_ID be32   18 CTA_ZONE be16, absent for zone 0
+//!   4 CTA_PROTOINFO      1 CTA_PROTOINFO_TCP: 1 CTA_PROTOINFO_TCP_STATE u8
 //!   8 CTA_MARK be32, absent for 0;   in a request to list, with 21 CTA_MARK_MASK be32: only states so marked
 //!  25 CTA_FILTER        1 flags of the original, 2 of the reply tuple: u32 in *host* order; 1 source, 2 destination
 //! ```
@@ -24,6 +25,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use palisade_core::flood::flow::TcpState;
 use palisade_core::net::{Addr, Family};
 use palisade_core::time::Span;
 
@@ -40,6 +42,9 @@ const HEAD: usize = 4;
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const PROTOINFO: u16 = 4;
+const PROTOINFO_TCP: u16 = 1;
+const PROTOINFO_TCP_STATE: u16 = 1;
 const TIMEOUT: u16 = 7;
 const MARK: u16 = 8;
 const ID: u16 = 12;
@@ -61,6 +66,10 @@ pub mod status {
     pub const SRC_NAT: u32 = 1 << 4;
     /// `IPS_DST_NAT`: the destination is translated.
     pub const DST_NAT: u32 = 1 << 5;
+    /// `IPS_FIXED_TIMEOUT`: packets do not make it last longer.
+    pub const FIXED_TIMEOUT: u32 = 1 << 10;
+    /// `IPS_OFFLOAD`, `IPS_HW_OFFLOAD`: its packets go by a flow table, and its timeout tells nothing of them.
+    pub const OFFLOADED: u32 = 1 << 14 | 1 << 15;
 }
 
 /// What of the transport tells flows apart.
@@ -128,6 +137,8 @@ pub struct Entry<'a> {
     pub mark: u32,
     /// How long it lasts without another packet.
     pub timeout: Option<Span>,
+    /// The TCP state; `None` for other protocols.
+    pub tcp: Option<TcpState>,
     /// `CTA_TUPLE_ORIG` and `CTA_ZONE` as they came: what a deletion must say.
     tuple_bytes: &'a [u8],
     zone_bytes: Option<&'a [u8]>,
@@ -146,8 +157,10 @@ impl<'a> Entry<'a> {
         };
         let (mut orig, mut reply) = (None, None);
         let (mut id, mut status, mut mark, mut timeout, mut zone_bytes) = (None, 0, 0, None, None);
+        let mut tcp = None;
         for attr in message.attrs(HEAD) {
             match attr.kind {
+                PROTOINFO => tcp = tcp_state(attr.nested()),
                 TUPLE_ORIG => orig = Some(attr),
                 TUPLE_REPLY => reply = Some(attr),
                 STATUS => status = attr.be32()?,
@@ -170,6 +183,7 @@ impl<'a> Entry<'a> {
             status,
             mark,
             timeout,
+            tcp,
             tuple_bytes: orig.payload,
             zone_bytes,
         })
@@ -191,6 +205,11 @@ impl<'a> Entry<'a> {
 
 /// `NLA_F_NESTED`: the kernel asks for it on nests since 5.2.
 const NESTED: u16 = 1 << 15;
+
+fn tcp_state(protoinfo: Attrs<'_>) -> Option<TcpState> {
+    let state = protoinfo.find(PROTOINFO_TCP)?.nested().find(PROTOINFO_TCP_STATE)?;
+    TcpState::of(*state.payload.first()?)
+}
 
 fn tuple(attrs: Attrs<'_>) -> Option<Tuple> {
     let ip = attrs.find(TUPLE_IP)?.nested();
