@@ -8,6 +8,7 @@
 //! | `bsd` | FreeBSD: kqueue and sysctl |
 //! | [`block`] | `trait Blocker`, one file a firewall |
 //! | [`flows`] | ending a prefix's connections; Linux: a census of all |
+//! | [`limits`] | Linux: limits of who floods and timeouts of services, in a table of nftables of our own |
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
@@ -39,6 +40,8 @@ pub mod clock;
 pub mod errors;
 pub mod files;
 pub mod flows;
+#[cfg(target_os = "linux")]
+pub mod limits;
 pub mod links;
 pub mod logs;
 #[cfg(target_os = "linux")]

@@ -1,7 +1,12 @@
-//! Forgetting the connections of one uplink, and of no other: states of connection tracking, by mark and by address.
+//! Forgetting connections of one uplink, or those of one culprit that are of no use, and of no other: states of
+//! connection tracking, by mark and by address.
 //!
 //! When an uplink is left, a state goes on translating to its address, and the next provider drops what comes with
 //! it. Without the state, the next packet of the connection is answered with a reset or begins a new one.
+
+mod idle;
+
+pub use idle::{idle, idle_since};
 
 use std::io;
 
@@ -29,17 +34,27 @@ pub fn purge(mark: Option<(Mark, Mask)>, addrs: &[Prefix]) -> io::Result<u64> {
     if mark.is_none() && addrs.is_empty() {
         return Ok(0);
     }
+    end(
+        |entry| matches(entry, mark, addrs),
+        |list, take| match mark {
+            Some((Mark(mark), Mask(mask))) if addrs.is_empty() => conntrack::dump_marked(list, mark, mask, take),
+            _ => conntrack::dump(list, None, None, take),
+        },
+    )
+}
+
+/// Ends the states of a listing that match. How many were ended.
+fn end(
+    matches: impl Fn(&Entry<'_>) -> bool,
+    list_all: impl FnOnce(&mut Socket, &mut dyn FnMut(&Entry<'_>) -> Next) -> io::Result<()>,
+) -> io::Result<u64> {
     let sockets = Socket::open(NETFILTER).and_then(|list| Ok((list, Socket::open(NETFILTER)?)));
     let (mut list, mut delete) = match sockets {
         Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) && !tracking() => return Ok(0),
         other => other.map_err(|error| told("opening netlink to connection tracking", &error))?,
     };
     let mut deletion = Deletion::new(&mut delete);
-    let take = |entry: &Entry<'_>| if matches(entry, mark, addrs) { deletion.add(entry) } else { Next::More };
-    let listed = match mark {
-        Some((Mark(mark), Mask(mask))) if addrs.is_empty() => conntrack::dump_marked(&mut list, mark, mask, take),
-        _ => conntrack::dump(&mut list, None, None, take),
-    };
+    let listed = list_all(&mut list, &mut |entry| if matches(entry) { deletion.add(entry) } else { Next::More });
     deletion.flush();
     match listed {
         // The kernel knows the messages only with connection tracking; without it there are no states.

@@ -6,19 +6,22 @@
 //!  batch     BATCH_BEGIN(0x10)  operation...  BATCH_END(0x11), res_id = subsystem, all in one send
 //! ```
 //! Source: linux/netfilter/nfnetlink.h and nf_tables.h. What is written and what is read back are
-//! the same types ([`Chain`], [`Rule`], [`Set`]), so that "is it still as we made it" is `==`.
+//! the same types ([`Chain`], [`Rule`], [`Set`], [`Object`]), so that "is it still as we made it" is `==`.
 //! The parsers are total: whatever the bytes, they answer with what was whole in them.
 
 pub mod batch;
 pub mod expr;
+pub mod object;
 pub(crate) mod port;
 mod reply;
 pub mod survey;
+pub(crate) mod whole;
 
 pub use batch::{Batch, Element};
 pub use expr::{Expr, Verdict};
-pub use reply::{ElementList, Elements, Generation, Object, StoredElement, Table};
-pub use reply::{named_table, parse_chain, parse_elements, parse_generation, parse_object, parse_rule, parse_set, parse_table, table_of};
+pub use object::{Held, Object, Policy, Rate, parse_object};
+pub use reply::{ElementList, Elements, Generation, StoredElement, Table};
+pub use reply::{named_table, parse_chain, parse_elements, parse_generation, parse_rule, parse_set, parse_table, table_of};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub const SUBSYSTEM: u16 = 10;
@@ -122,9 +125,6 @@ pub(crate) mod nfta {
 
     pub(crate) const GEN_ID: u16 = 1;
 }
-
-/// `NFT_OBJECT_COUNTER`: a counter with a name, which stands beside the rules that count in it.
-pub const OBJECT_COUNTER: u32 = 1;
 
 /// Flags of a set (`enum nft_set_flags`).
 pub mod set_flag {

@@ -21,6 +21,10 @@ pub mod status {
     pub const SRC_NAT: u32 = 1 << 4;
     /// `IPS_DST_NAT`: the destination is translated.
     pub const DST_NAT: u32 = 1 << 5;
+    /// `IPS_FIXED_TIMEOUT`: packets do not make it last longer.
+    pub const FIXED_TIMEOUT: u32 = 1 << 10;
+    /// `IPS_OFFLOAD`, `IPS_HW_OFFLOAD`: its packets go by a flow table, and its timeout tells nothing of them.
+    pub const OFFLOADED: u32 = 1 << 14 | 1 << 15;
 }
 
 /// What of the transport tells flows apart.

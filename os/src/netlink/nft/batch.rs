@@ -7,7 +7,7 @@ use super::nfta::{
     EXPR_NAME, HOOK_NUM, HOOK_PRIORITY, LIST_ELEM, OBJECT_DATA, OBJECT_NAME, OBJECT_TYPE, RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC,
     SET_DESC_SIZE, SET_EXPR, SET_FLAGS, SET_ID, SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TIMEOUT, TABLE, TABLE_FLAGS,
 };
-use super::{Chain, INET, OBJECT_COUNTER, Rule, SUBSYSTEM, Set, kind, nfgenmsg, op};
+use super::{Chain, INET, Object, Rule, SUBSYSTEM, Set, kind, nfgenmsg, op};
 use crate::netlink::wire::{Builder, flag};
 
 /// `NFNL_MSG_BATCH_BEGIN`.
@@ -159,16 +159,17 @@ impl Batch {
         self
     }
 
-    /// Makes a counter with a name. One that exists goes on counting.
-    pub fn add_counter(&mut self, name: &str) -> &mut Self {
+    /// Makes an object with a name. One of its name and kind that exists stays as it is: a counter goes on counting.
+    pub fn add_object(&mut self, object: &Object) -> &mut Self {
         let b = self.operation(op::NEW_OBJECT, flag::CREATE);
-        b.attr_str(OBJECT_NAME, name).attr_be32(OBJECT_TYPE, OBJECT_COUNTER);
-        let empty = b.nest(OBJECT_DATA);
-        b.end(empty);
+        b.attr_str(OBJECT_NAME, &object.name).attr_be32(OBJECT_TYPE, object.kind());
+        let data = b.nest(OBJECT_DATA);
+        object.held.write(b);
+        b.end(data);
         self
     }
 
-    /// Deletes an object that no rule uses: a counter, or another kind somebody put into the table.
+    /// Deletes an object that no rule uses, of whatever kind: somebody else may have put it into the table.
     pub fn delete_object(&mut self, kind: u32, name: &str) -> &mut Self {
         self.operation(op::DEL_OBJECT, 0).attr_str(OBJECT_NAME, name).attr_be32(OBJECT_TYPE, kind);
         self

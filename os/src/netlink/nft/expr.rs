@@ -9,14 +9,18 @@
 //!  cmp          SREG=1  OP=2 (0: ==, 1: !=)  DATA=3{VALUE}
 //!  lookup       SET=1  SREG=2  FLAGS=5 (1: not in)
 //!  immediate    DREG=1 (0: the verdict)  DATA=2{VERDICT=2{CODE=1, CHAIN=2}}
-//!  objref       TYPE=1 (1: counter)  NAME=2
+//!  objref       TYPE=1 (1: counter, 4: limit, 7: timeouts)  NAME=2
 //!  reject       TYPE=1 (1: TCP reset, 2: ICMP of the packet's family)  ICMP_CODE=2 (u8)
 //! ```
 //! Source: linux/netfilter/nf_tables.h. One register is enough: each rule loads, masks and asks
 //! in turn.
 
-use super::OBJECT_COUNTER;
+mod keys;
+
+pub use keys::{Ct, Header, Meta, ct_state, ct_status};
+
 use super::nfta::{DATA_VALUE, DATA_VERDICT, EXPR_DATA, EXPR_NAME, LIST_ELEM};
+use super::object::{OBJECT_COUNTER, OBJECT_LIMIT, OBJECT_TIMEOUTS};
 use crate::netlink::wire::{Attr, Attrs, Builder};
 
 /// `NFT_REG_1`: 16 bytes, an IPv6 address fits.
@@ -32,53 +36,6 @@ const REJECT_TCP_RESET: u32 = 1;
 const REJECT_ICMPX: u32 = 2;
 /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`: ICMP 3/13, ICMPv6 1/1.
 const ADMIN_PROHIBITED: u8 = 3;
-
-/// What is known of a packet beside its bytes (`enum nft_meta_keys`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meta {
-    /// Index of the device it came in by; 4 bytes, host order.
-    InDevice,
-    /// Index of the device it leaves by; 4 bytes, host order.
-    OutDevice,
-    /// Name of the device it came in by; 16 bytes, filled up with zeros.
-    InName,
-    /// Name of the device it leaves by; 16 bytes, filled up with zeros.
-    OutName,
-    /// Its mark; 4 bytes, host order.
-    Mark,
-    /// `NFPROTO_IPV4` or `NFPROTO_IPV6`; 1 byte.
-    Family,
-    /// Transport protocol; 1 byte.
-    Transport,
-}
-
-/// What is known of the connection a packet belongs to (`enum nft_ct_keys`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ct {
-    /// Bits of [`ct_state`]; 4 bytes, host order.
-    State,
-    /// Its mark; 4 bytes, host order.
-    Mark,
-}
-
-/// How a packet stands to its connection (`NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h).
-pub mod ct_state {
-    /// Both directions were seen, or this is the answer.
-    pub const ESTABLISHED: u32 = 1 << 1;
-    /// A connection that another one led to; an ICMP error about one.
-    pub const RELATED: u32 = 1 << 2;
-    /// The first direction only, so far.
-    pub const NEW: u32 = 1 << 3;
-}
-
-/// Which header an offset counts from (`enum nft_payload_bases`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header {
-    /// IPv4 or IPv6.
-    Network,
-    /// TCP, UDP, ICMP.
-    Transport,
-}
 
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +89,10 @@ pub enum Expr {
     In(String),
     /// Counts it in the table's counter of this name.
     Count(String),
+    /// Goes on only if it is more than the table's limit of this name lets through.
+    Over(String),
+    /// Gives its connection the table's timeouts of this name: for good, and only with its first packet.
+    Timeouts(String),
     /// Ends the rule.
     Verdict(Verdict),
     /// Answers with a TCP reset.
@@ -140,48 +101,6 @@ pub enum Expr {
     RejectProhibited,
     /// Anything else: its name. Never written.
     Other(String),
-}
-
-impl Meta {
-    const ALL: [(Self, u32); 7] = [
-        (Self::Mark, 3),
-        (Self::InDevice, 4),
-        (Self::OutDevice, 5),
-        (Self::InName, 6),
-        (Self::OutName, 7),
-        (Self::Family, 15),
-        (Self::Transport, 16),
-    ];
-
-    fn number(self) -> u32 {
-        Self::ALL.iter().find(|(meta, _)| *meta == self).map_or(0, |(_, number)| *number)
-    }
-
-    fn of(number: u32) -> Option<Self> {
-        Some(Self::ALL.iter().find(|(_, known)| *known == number)?.0)
-    }
-}
-
-impl Ct {
-    const fn number(self) -> u32 {
-        match self {
-            Self::State => 0,
-            Self::Mark => 3,
-        }
-    }
-
-    fn of(number: u32) -> Option<Self> {
-        [Self::State, Self::Mark].into_iter().find(|known| known.number() == number)
-    }
-}
-
-impl Header {
-    const fn number(self) -> u32 {
-        match self {
-            Self::Network => 1,
-            Self::Transport => 2,
-        }
-    }
 }
 
 impl Verdict {
@@ -215,6 +134,10 @@ fn compare(b: &mut Builder, operation: u32, value: &[u8]) {
     data(b, 3, value);
 }
 
+fn refer(b: &mut Builder, kind: u32, name: &str) {
+    b.attr_be32(1, kind).attr_str(2, name);
+}
+
 impl Expr {
     /// The kernel's name of it.
     fn name(&self) -> &str {
@@ -224,7 +147,7 @@ impl Expr {
             Self::Payload { .. } => "payload",
             Self::Mask(_) | Self::Bits { .. } => "bitwise",
             Self::Equal(_) | Self::Differs(_) => "cmp",
-            Self::Count(_) => "objref",
+            Self::Count(_) | Self::Over(_) | Self::Timeouts(_) => "objref",
             Self::In(_) => "lookup",
             Self::Verdict(_) => "immediate",
             Self::RejectReset | Self::RejectProhibited => "reject",
@@ -257,9 +180,9 @@ impl Expr {
             Self::Bits { mask, xor } => bitwise(b, mask, xor),
             Self::Equal(value) => compare(b, EQUAL, value),
             Self::Differs(value) => compare(b, DIFFERS, value),
-            Self::Count(counter) => {
-                b.attr_be32(1, OBJECT_COUNTER).attr_str(2, counter);
-            }
+            Self::Count(name) => refer(b, OBJECT_COUNTER, name),
+            Self::Over(name) => refer(b, OBJECT_LIMIT, name),
+            Self::Timeouts(name) => refer(b, OBJECT_TIMEOUTS, name),
             Self::In(set) => {
                 b.attr_str(1, set).attr_be32(2, REGISTER);
             }
@@ -335,8 +258,13 @@ impl Expr {
                 }
             }
             "objref" => {
-                is(1, OBJECT_COUNTER)?;
-                Self::Count(body.find(2)?.str()?.to_owned())
+                let object = body.find(2)?.str()?.to_owned();
+                match number(1)? {
+                    OBJECT_COUNTER => Self::Count(object),
+                    OBJECT_LIMIT => Self::Over(object),
+                    OBJECT_TIMEOUTS => Self::Timeouts(object),
+                    _ => return None,
+                }
             }
             "lookup" => {
                 is(2, REGISTER)?;
@@ -374,7 +302,7 @@ mod tests {
         prop_oneof![
             meta().prop_map(Expr::Meta),
             meta().prop_map(Expr::SetMeta),
-            prop_oneof![Just(Ct::State), Just(Ct::Mark)].prop_map(Expr::Ct),
+            proptest::sample::select(Ct::ALL.to_vec()).prop_map(Expr::Ct),
             prop_oneof![Just(Ct::State), Just(Ct::Mark)].prop_map(Expr::SetCt),
             (prop_oneof![Just(Header::Network), Just(Header::Transport)], 0u32..60, 1u32..17)
                 .prop_map(|(header, offset, len)| Expr::Payload { header, offset, len }),
@@ -383,6 +311,8 @@ mod tests {
             bytes().prop_map(Expr::Equal),
             bytes().prop_map(Expr::Differs),
             name().prop_map(Expr::Count),
+            name().prop_map(Expr::Over),
+            name().prop_map(Expr::Timeouts),
             name().prop_map(Expr::In),
             prop_oneof![
                 Just(Verdict::Drop),

@@ -6,8 +6,8 @@
 use super::nfta::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TYPE, COUNTER_BYTES, COUNTER_PACKETS, DATA_VALUE, ELEM_EXPIRATION, ELEM_EXPR,
     ELEM_EXPRESSIONS, ELEM_KEY, ELEM_TIMEOUT, ELEMS_LIST, ELEMS_SET, EXPR_DATA, EXPR_NAME, GEN_ID, HOOK_NUM, HOOK_PRIORITY, LIST_ELEM,
-    OBJECT_DATA, OBJECT_NAME, OBJECT_TYPE, RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_EXPRESSIONS, SET_FLAGS,
-    SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TIMEOUT, TABLE, TABLE_FLAGS,
+    RULE_CHAIN, RULE_EXPRESSIONS, SET_DESC, SET_DESC_SIZE, SET_EXPR, SET_EXPRESSIONS, SET_FLAGS, SET_KEY_LEN, SET_KEY_TYPE, SET_NAME,
+    SET_TIMEOUT, TABLE, TABLE_FLAGS,
 };
 use super::{ANY_SIZE, Base, Chain, Expr, INET, Rule, Set};
 use crate::netlink::wire::{Attr, Attrs};
@@ -15,11 +15,11 @@ use crate::netlink::wire::{Attr, Attrs};
 /// `struct nfgenmsg`.
 const NFGENMSG: usize = 4;
 
-fn attrs(payload: &[u8]) -> Attrs<'_> {
+pub(super) fn attrs(payload: &[u8]) -> Attrs<'_> {
     Attrs(payload.get(NFGENMSG..).unwrap_or_default())
 }
 
-fn text(attrs: Attrs<'_>, kind: u16) -> Option<&str> {
+pub(super) fn text(attrs: Attrs<'_>, kind: u16) -> Option<&str> {
     attrs.find(kind)?.str()
 }
 
@@ -85,32 +85,6 @@ pub fn parse_set(payload: &[u8]) -> Option<Set> {
         counter: one.or(first).is_some_and(|expr| text(expr.nested(), EXPR_NAME) == Some("counter")),
         size: attrs.find(SET_DESC).and_then(|desc| desc.nested().find(SET_DESC_SIZE)?.be32()).filter(|size| ![0, ANY_SIZE].contains(size)),
         timeout: attrs.find(SET_TIMEOUT).and_then(|a| a.be64()).filter(|timeout| *timeout > 0),
-    })
-}
-
-/// An object with a name that rules use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
-    /// Its name.
-    pub name: String,
-    /// `NFT_OBJECT_*`: 1 counter.
-    pub kind: u32,
-    /// Packets a counter has seen.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-/// Reads `NEWOBJ`.
-pub fn parse_object(payload: &[u8]) -> Option<Object> {
-    let attrs = attrs(payload);
-    let data = attrs.find(OBJECT_DATA).map_or(Attrs(&[]), |a| a.nested());
-    let count = |kind| data.find(kind).and_then(|a| a.be64()).unwrap_or(0);
-    Some(Object {
-        name: text(attrs, OBJECT_NAME)?.to_owned(),
-        kind: attrs.find(OBJECT_TYPE)?.be32()?,
-        packets: count(COUNTER_PACKETS),
-        bytes: count(COUNTER_BYTES),
     })
 }
 
@@ -183,7 +157,7 @@ mod tests {
     proptest! {
         #[test]
         fn reading_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (parse_table(&bytes), parse_chain(&bytes), parse_rule(&bytes), parse_set(&bytes), parse_generation(&bytes), table_of(&bytes), parse_object(&bytes));
+            let _ = (parse_table(&bytes), parse_chain(&bytes), parse_rule(&bytes), parse_set(&bytes), parse_generation(&bytes), table_of(&bytes));
             if let Some(list) = parse_elements(&bytes) {
                 prop_assert!(list.elements.count() <= bytes.len());
             }

@@ -1,9 +1,9 @@
-//! Everybody's tables and chains, by name: whom we share the namespace with.
+//! Everybody's tables, chains and timeouts: whom we share the namespace with.
 
 use std::io;
 
 use super::batch::list_all;
-use super::{Chain, named_table, op, parse_chain};
+use super::{Chain, Held, Policy, named_table, op, parse_chain, parse_object};
 use crate::netlink::socket::{NETFILTER, Next, Socket};
 
 /// How many chains are taken in: a host of many containers has some thousands.
@@ -47,6 +47,14 @@ pub fn chains() -> io::Result<Vec<Placed>> {
 /// Every table, as family and name.
 pub fn tables() -> io::Result<Vec<(u8, String)>> {
     survey(op::GET_TABLE, |payload| named_table(payload).map(|(family, table)| (family, table.to_owned())))
+}
+
+/// Every table's timeouts of connections.
+pub fn policies() -> io::Result<Vec<Policy>> {
+    survey(op::GET_OBJECT, |payload| match parse_object(payload)?.held {
+        Held::Timeouts(policy) => Some(policy),
+        _ => None,
+    })
 }
 
 fn survey<T>(operation: u16, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Vec<T>> {

@@ -41,7 +41,8 @@ use palisade_core::route::wanted::{Marked, Marks};
 use palisade_core::route::words::{Mark, Mask};
 
 use crate::netlink::nft::expr::{Ct, Header, Meta, ct_state};
-use crate::netlink::nft::{Base, Chain, Expr, Rule, Verdict};
+use crate::netlink::nft::whole::Whole;
+use crate::netlink::nft::{Base, Chain, Expr, Object, Rule, Verdict};
 
 /// `NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_OUT`, `NF_INET_POST_ROUTING`, `NF_ACCEPT` (linux/netfilter.h).
 const PREROUTING: u32 = 0;
@@ -105,6 +106,11 @@ impl Layout {
         rules.extend(leaks);
         let counters: BTreeSet<String> = guarded().map(|uplink| counter(&uplink.name)).collect();
         Ok(Self { chains, rules, counters: counters.into_iter().collect() })
+    }
+
+    /// As it is put up.
+    pub(super) fn whole(self) -> Whole {
+        Whole { chains: self.chains, rules: self.rules, objects: self.counters.into_iter().map(Object::counter).collect() }
     }
 }
 
