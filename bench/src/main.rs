@@ -3,13 +3,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `main` | the command line; its own world, gone with it |
-//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls`, `feed`, `routes` | a measurement each |
+//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls`, `feed`, `routes`, `conntrack` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
 //! | `lab`, `process`, `bans` | namespaces, other programs, many bans |
 //! | `stats`, `report` | samples into tables, tables into the document |
 #![forbid(unsafe_code)]
 
 mod bans;
+mod conntrack;
 mod feed;
 mod footprint;
 mod guards;
@@ -74,7 +75,7 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 11] = [
+const ALL: [(&str, Measurement); 13] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
@@ -86,6 +87,8 @@ const ALL: [(&str, Measurement); 11] = [
     ("feed", feed::run),
     ("routes", routes::apply),
     ("heal", routes::heal),
+    ("census", conntrack::census),
+    ("kill", conntrack::kill),
 ];
 
 const DOCUMENT: &str = "docs/benchmarks.md";

@@ -9,6 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     for message in Messages(bytes) {
         let _ = message.errno();
         let _ = conntrack::Entry::parse(&message);
+        let _ = conntrack::brief::flow(&message);
         let _ = sock_diag::Sock::parse(&message, sock_diag::Protocol::Tcp);
     }
     let _ = nft::parse_table(bytes);

@@ -7,7 +7,7 @@
 //! | [`netlink`] | Linux: one socket, one codec; nf_tables, conntrack, sock_diag and rtnetlink on top |
 //! | `bsd` | FreeBSD: kqueue and sysctl |
 //! | [`block`] | `trait Blocker`, one file a firewall |
-//! | [`flows`] | ending a prefix's connections |
+//! | [`flows`] | ending a prefix's connections; Linux: a census of all |
 //! | [`links`] | own addresses, gateways, resolvers, admin sessions |
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |

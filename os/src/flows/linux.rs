@@ -260,7 +260,7 @@ pub(super) fn each_state(list: &mut Socket, targets: &Targets, few: u32, mut tak
     };
     let plain = |list: &mut Socket, take: &mut dyn FnMut(&Entry<'_>) -> Next| conntrack::dump(list, targets.family(), None, take);
     // A count that cannot be had decides nothing.
-    let count = conntrack::count(list).unwrap_or(u32::MAX);
+    let count = conntrack::stats::count(list).unwrap_or(u32::MAX);
     if count == 0 {
         return Ok(());
     }

@@ -3,6 +3,8 @@
 //! Called only once the block stands: states ended without a block in both directions come back
 //! with the next packet.
 
+#[cfg(target_os = "linux")]
+pub mod census;
 pub mod ipfw;
 #[cfg(target_os = "linux")]
 pub mod linux;

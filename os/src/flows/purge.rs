@@ -57,7 +57,7 @@ fn matches(entry: &Entry<'_>, mark: Option<(Mark, Mask)>, addrs: &[Prefix]) -> b
         || addrs.iter().any(|prefix| prefix.contains(entry.reply.destination))
 }
 
-fn told(doing: &str, error: &io::Error) -> io::Error {
+pub(super) fn told(doing: &str, error: &io::Error) -> io::Error {
     let hint = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "; run as root or give the process CAP_NET_ADMIN",
         Some(libc::EINVAL | libc::EOPNOTSUPP) => "; load the kernel module nf_conntrack_netlink",

@@ -116,6 +116,15 @@ impl Socket {
         self.option(libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, &1i32)
     }
 
+    /// Has the kernel ask this classic BPF program about each message before it is put in our queue: the program returns
+    /// how many of its bytes to keep, 0 for none of it.
+    pub fn filter(&self, program: &mut [libc::sock_filter]) -> io::Result<()> {
+        let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // The kernel copies the program during the call and checks it whole; the pointer outlives the call only in `program`,
+        // which is not used by it any more.
+        self.option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &libc::sock_fprog { len, filter: program.as_mut_ptr() })
+    }
+
     /// Our port id: notifications of what we did ourselves carry it.
     pub const fn port(&self) -> u32 {
         self.port
