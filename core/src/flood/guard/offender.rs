@@ -1,0 +1,282 @@
+//! One culprit, from the census in which it crosses the line until it is let go.
+
+use super::State;
+use super::forecast::seconds;
+use super::habit::LIFE;
+use super::said::{Queue, Said};
+use super::suspects::SHARE;
+use crate::flood::gauge::Gauge;
+use crate::flood::owner::Process;
+use crate::flood::settings::{Action, Settings};
+use crate::flood::timeouts::Timeouts;
+use crate::flood::wanted::{Culprit, Limit};
+use crate::time::{Now, Span, Term, Tick};
+
+/// Idle flows of one culprit are ended at most so often: each time the whole table is gone through.
+const PURGE_PAUSE: Span = Span::secs(30);
+
+/// What a limit drops is averaged over about so long, in seconds: a page that opens thirty connections at once is no flood.
+const PRESSING: f64 = 30.0;
+
+/// A hold is doubled so many times at most.
+const DOUBLED: u32 = 3;
+
+/// Port of DNS: without it a host hears of nothing any more, so what a local process asks is limited last.
+const DNS: u16 = 53;
+
+/// Timeouts in seconds of what one who floods still opens: those of the attack profile, and ten minutes for what it
+/// really talks over.
+const SHORT: [(&str, u64); 12] = [
+    ("tcp_syn_sent", 8),
+    ("tcp_syn_recv", 8),
+    ("tcp_established", 600),
+    ("tcp_fin_wait", 10),
+    ("tcp_close_wait", 10),
+    ("tcp_last_ack", 10),
+    ("tcp_time_wait", 5),
+    ("tcp_close", 5),
+    ("tcp_max_retrans", 30),
+    ("tcp_unacknowledged", 30),
+    ("udp", 10),
+    ("udp_stream", 30),
+];
+
+/// Of a crowd's: only what is not answered in full ends soon, for there may be somebody real in it.
+const SHORT_CROWD: [(&str, u64); 3] = [("tcp_syn_sent", 8), ("tcp_syn_recv", 8), ("udp", 10)];
+
+/// What the last census says of one.
+#[derive(Clone, Debug)]
+pub(super) struct Sighting {
+    pub culprit: Culprit,
+    pub flows: u32,
+    pub opened: Option<f32>,
+    /// Flows more each second, lately and just now.
+    pub growth: f64,
+    pub gained: f64,
+    pub usual: f64,
+    pub process: Option<Process>,
+    /// It crosses the line, and why.
+    pub over: Option<String>,
+    /// Too much to be let go.
+    pub stays: bool,
+}
+
+/// One culprit.
+#[derive(Clone, Debug)]
+pub(super) struct Offender {
+    pub culprit: Culprit,
+    pub flows: u32,
+    pub opened: Option<f32>,
+    pub growth: f64,
+    pub gained: f64,
+    pub usual: f64,
+    pub process: Option<Process>,
+    pub why: String,
+    pub exempt: Option<String>,
+    pub action: Action,
+    pub since: Now,
+    /// The most it held.
+    pub peak: u32,
+    /// Packets its limit dropped.
+    pub dropped: u64,
+    /// How often it came back soon after it was let go.
+    pub strikes: u32,
+    /// As the last census had it.
+    pub over: bool,
+    /// By the settings of now it would never have been named.
+    pub excused: bool,
+    /// The most it opened a second.
+    fastest: f32,
+    last_over: Tick,
+    checked: Tick,
+    told: bool,
+    counter: u64,
+    pressing: f64,
+    counted: Option<Tick>,
+    purged: Option<Tick>,
+    banned: Option<(Tick, Term)>,
+}
+
+impl Offender {
+    pub(super) fn new(seen: Sighting, strikes: u32, now: Now) -> Self {
+        Self {
+            culprit: seen.culprit,
+            flows: seen.flows,
+            opened: seen.opened,
+            growth: seen.growth,
+            gained: seen.gained,
+            usual: seen.usual,
+            process: seen.process,
+            why: seen.over.unwrap_or_default(),
+            exempt: None,
+            action: Action::Watch,
+            since: now,
+            peak: seen.flows,
+            dropped: 0,
+            strikes: strikes.min(DOUBLED),
+            over: true,
+            excused: false,
+            fastest: seen.opened.unwrap_or(0.0),
+            last_over: now.tick,
+            checked: now.tick,
+            told: false,
+            counter: 0,
+            pressing: 0.0,
+            counted: None,
+            purged: None,
+            banned: None,
+        }
+    }
+
+    /// It is in another census.
+    pub(super) fn see(&mut self, seen: Sighting, now: Tick) {
+        self.over = seen.over.is_some() || seen.stays;
+        if self.over {
+            self.last_over = now;
+        }
+        if let Some(why) = seen.over {
+            self.why = why;
+        }
+        (self.flows, self.opened, self.usual) = (seen.flows, seen.opened, seen.usual);
+        (self.growth, self.gained) = (seen.growth, seen.gained);
+        self.process = seen.process.or_else(|| self.process.take());
+        self.peak = self.peak.max(self.flows);
+        self.fastest = self.fastest.max(self.opened.unwrap_or(0.0));
+        self.checked = now;
+    }
+
+    /// It is in none any more, or too small to be named.
+    pub(super) fn gone(&mut self, now: Tick) {
+        (self.over, self.flows, self.opened) = (false, 0, None);
+        (self.growth, self.gained, self.checked) = (0.0, 0.0, now);
+    }
+
+    /// It may be there: this census did not look.
+    pub(super) const fn unseen(&mut self, now: Tick) {
+        if self.over {
+            self.last_over = now;
+        }
+    }
+
+    /// How many it opens a second: heard, or at least by its growth.
+    #[expect(clippy::cast_possible_truncation, reason = "a number for people: a float that is too large becomes infinite")]
+    pub(super) fn new_per_second(&self) -> f32 {
+        self.opened.unwrap_or(self.gained.max(0.0) as f32)
+    }
+
+    /// Asks whether it would have been named by these settings.
+    pub(super) fn reconsider(&mut self, settings: &Settings) {
+        let least = settings.per_source;
+        let crowd = matches!(self.culprit, Culprit::Crowd { .. });
+        self.excused = !crowd && self.peak < least && f64::from(self.fastest) * LIFE < f64::from(least);
+    }
+
+    /// Its limit has dropped `total` packets so far, or since it was made anew.
+    pub(super) fn count(&mut self, total: u64, rate: u32, now: Tick) {
+        let more = total.checked_sub(self.counter).unwrap_or(total);
+        let elapsed = self.counted.map_or(1.0, |counted| seconds(now.since(counted)).max(0.001));
+        (self.counter, self.counted) = (total, Some(now));
+        self.dropped = self.dropped.saturating_add(more);
+        let speed = more as f64 / elapsed;
+        self.pressing += (speed - self.pressing) * (1.0 - (-elapsed / PRESSING).exp());
+        if speed >= f64::from(rate) && self.pressing >= f64::from(rate) {
+            self.last_over = now;
+        }
+    }
+
+    /// When it is let go, if nothing happens.
+    pub(super) fn ends(&self, settings: &Settings) -> Option<Tick> {
+        if self.excused {
+            return Some(Tick::default());
+        }
+        (!self.over).then(|| self.last_over.plus(Span::millis(settings.limit_time.as_millis().saturating_mul(1 << self.strikes))))
+    }
+
+    /// Looks at what is to be done and says what is new of it.
+    pub(super) fn act(&mut self, settings: &Settings, state: State, gauge: &Gauge, now: Tick, said: &mut Queue) {
+        let due = self.due(settings, state, gauge);
+        let from = std::mem::replace(&mut self.action, due);
+        let (culprit, to, why) = (self.culprit, self.action, self.why.clone());
+        let (flows, new_per_second) = (self.flows, self.new_per_second());
+        if !self.told {
+            self.told = true;
+            let (process, exempt) = (self.process.clone(), self.exempt.clone());
+            said.push(Said::Named { culprit, flows, new_per_second, why, process, action: to, exempt });
+        } else if to > from {
+            said.push(Said::Grown { culprit, flows, new_per_second, from, to, why });
+        } else if to < from {
+            let why = self.exempt.clone().unwrap_or_else(|| "the config says so, or the table can bear it".to_owned());
+            said.push(Said::Eased { culprit, from, to, why });
+        }
+        self.once(settings, state, now, said);
+    }
+
+    /// What should be done about it now.
+    fn due(&self, settings: &Settings, state: State, gauge: &Gauge) -> Action {
+        let local = !matches!(self.culprit, Culprit::Source { .. });
+        let most = if local { settings.action.min(Action::Limit) } else { settings.action };
+        let asks = matches!(self.culprit, Culprit::Local { port: DNS, .. });
+        if self.exempt.is_some() || (asks && state != State::Flood) {
+            Action::Watch
+        } else if self.over && self.endangers(settings, state, gauge) {
+            most
+        } else {
+            self.action.min(most)
+        }
+    }
+
+    /// Whether the table is in danger because of it.
+    fn endangers(&self, settings: &Settings, state: State, gauge: &Gauge) -> bool {
+        let (max, flows) = (f64::from(gauge.max), f64::from(self.flows));
+        let left = f64::from(gauge.max.saturating_sub(gauge.count));
+        let within = seconds(settings.horizon);
+        state >= State::Pressure || (max > 0.0 && (flows >= SHARE * max || (self.growth > 0.0 && left <= self.growth * within)))
+    }
+
+    /// What is done once, and again after a while.
+    fn once(&mut self, settings: &Settings, state: State, now: Tick, said: &mut Queue) {
+        let pressed = state >= State::Pressure;
+        let again = self.purged.is_none_or(|purged| now.since(purged) >= PURGE_PAUSE && self.checked > purged);
+        if self.action == Action::Limit && settings.purge && pressed && self.over && again {
+            self.purged = Some(now);
+            said.push(Said::Purge { culprit: self.culprit });
+        }
+        let Culprit::Source { prefix } = self.culprit else { return };
+        let stands = match self.banned {
+            None => false,
+            Some((_, Term::Forever)) => true,
+            Some((at, Term::For(span))) => now.since(at) < span,
+        };
+        if self.action == Action::Ban && self.over && !stands {
+            self.banned = Some((now, settings.ban_time));
+            said.push(Said::Ban { prefix, term: settings.ban_time, why: self.why.clone() });
+        }
+    }
+
+    /// It is let go.
+    pub(super) fn farewell(&self, now: Tick) -> Said {
+        Said::Over { culprit: self.culprit, lasted: now.since(self.since.tick), dropped: self.dropped }
+    }
+
+    /// The limit it has; `None`: it has none.
+    pub(super) fn limit(&self, settings: &Settings, gauge: &Gauge) -> Option<Limit> {
+        let stands = self.action == Action::Limit && settings.action >= Action::Limit && self.exempt.is_none() && !self.excused;
+        stands.then(|| {
+            let (rate, burst) = self.rate(settings, gauge.max);
+            Limit { whose: self.culprit, rate, burst, timeouts: self.timeouts() }
+        })
+    }
+
+    /// How many it may open, a second and at once.
+    pub(super) fn rate(&self, settings: &Settings, max: u32) -> (u32, u32) {
+        match self.culprit {
+            Culprit::Crowd { .. } => (super::crowd::rate(max), super::crowd::rate(max)),
+            _ => settings.limit,
+        }
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        let short: &[(&str, u64)] = if matches!(self.culprit, Culprit::Crowd { .. }) { &SHORT_CROWD } else { &SHORT };
+        short.iter().map(|(name, time)| ((*name).to_owned(), Span::secs(*time))).collect()
+    }
+}

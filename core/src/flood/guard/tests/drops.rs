@@ -1,0 +1,80 @@
+//! What the kernel lost is counted whole and told now and then.
+
+use crate::flood::gauge::Gauge;
+use crate::flood::guard::{Cause, FloodGuard, Said};
+use crate::flood::settings::Settings;
+use crate::time::{Now, Stamp, Tick};
+
+const FULL: Gauge =
+    Gauge { count: 1000, max: 1000, drop: 0, early_drop: 0, insert_failed: 0, invalid: 0, search_restart: 0, chain_too_long: 0 };
+
+fn at(second: u64) -> Now {
+    Now { stamp: Stamp(0), tick: Tick(second * 1000) }
+}
+
+/// The drops told since the last look.
+fn told(guard: &mut FloodGuard) -> Vec<(Cause, u64, String)> {
+    let dropped = guard.take().into_iter().filter_map(|said| match said {
+        Said::Dropped { cause, count, explanation, .. } => Some((cause, count, explanation)),
+        _ => None,
+    });
+    dropped.collect()
+}
+
+fn total(guard: &FloodGuard, cause: Cause) -> u64 {
+    guard.status(at(0)).drops.iter().find(|lost| lost.cause == cause).map_or(0, |lost| lost.total)
+}
+
+#[test]
+fn each_cause_is_told_at_once_then_once_a_minute_and_nothing_is_lost() {
+    let mut guard = FloodGuard::new(Settings::default());
+    guard.gauge(Gauge { drop: 5000, ..FULL }, at(0));
+    assert_eq!(told(&mut guard), [], "what was before it began is not its");
+    for second in 1..=150 {
+        guard.gauge(Gauge { drop: 5000 + second * 10, ..FULL }, at(second));
+    }
+    let all = told(&mut guard);
+    assert_eq!(
+        all.iter().map(|(cause, count, _)| (*cause, *count)).collect::<Vec<_>>(),
+        [(Cause::TableFull, 10), (Cause::TableFull, 600), (Cause::TableFull, 600)]
+    );
+    assert!(all[1].2.starts_with("600: packets of new flows were dropped because the table is full"), "{}", all[1].2);
+    assert_eq!(total(&guard, Cause::TableFull), 1500);
+    // What is left is told when its minute is over, by time alone.
+    let due = guard.next_deadline().expect("290 are not told yet");
+    assert_eq!(due, Tick(181_000));
+    guard.pass(at(181));
+    assert_eq!(told(&mut guard).iter().map(|(_, count, _)| *count).collect::<Vec<_>>(), [290]);
+}
+
+#[test]
+fn causes_are_told_apart() {
+    let roomy = Gauge { count: 10, ..FULL };
+    let cases = [
+        (Gauge { drop: 3, ..roomy }, Cause::NoMemory, 3),
+        (Gauge { drop: 3, ..FULL }, Cause::TableFull, 3),
+        (Gauge { early_drop: 4, ..FULL }, Cause::EarlyDrop, 4),
+        (Gauge { insert_failed: 5, ..roomy }, Cause::Clash, 5),
+        (Gauge { insert_failed: 5, chain_too_long: 5, ..roomy }, Cause::ChainTooLong, 5),
+    ];
+    for (gauge, cause, count) in cases {
+        let mut guard = FloodGuard::new(Settings::default());
+        guard.gauge(Gauge { count: gauge.count, ..FULL }, at(0));
+        guard.gauge(gauge, at(1));
+        let all = told(&mut guard);
+        assert_eq!(all.iter().map(|(cause, count, _)| (*cause, *count)).collect::<Vec<_>>(), [(cause, count)]);
+    }
+}
+
+#[test]
+fn counters_that_go_back_begin_again() {
+    let mut guard = FloodGuard::new(Settings::default());
+    for (second, drop) in [(0, 100), (1, 3), (2, 5)] {
+        guard.gauge(Gauge { drop, ..FULL }, at(second));
+    }
+    assert_eq!(total(&guard, Cause::TableFull), 2);
+    guard.gauge(Gauge { drop: u64::MAX, ..FULL }, at(3));
+    guard.gauge(Gauge { drop: 0, ..FULL }, at(4));
+    guard.gauge(Gauge { drop: u64::MAX, ..FULL }, at(5));
+    assert_eq!(total(&guard, Cause::TableFull), u64::MAX);
+}
