@@ -4,6 +4,7 @@
 //! bytes, and each answer one JSON object on one line; `events` with `follow` is a stream of
 //! [`crate::event::Notice`] lines. The same two types serve the verbs that work without a daemon.
 
+pub mod conntrack;
 pub mod route;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use crate::feeds::Report;
 use crate::net::{Addr, Prefix};
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
+use conntrack::{ConntrackReply, ConntrackRequest};
 use route::{RouteReply, RouteRequest};
 
 /// The longest request in bytes. Ten thousand prefixes fit; the command line cuts longer lists.
@@ -112,6 +114,8 @@ pub enum Request {
     },
     /// `palisade route`, `tunnel`, `budget`.
     Route(RouteRequest),
+    /// `palisade conntrack`.
+    Conntrack(ConntrackRequest),
     /// `palisade flush`: the wall is taken down, the store keeps the bans.
     Flush,
     /// `palisade restore` beside a daemon: the wall is put up anew.
@@ -206,6 +210,8 @@ pub enum Reply {
     },
     /// To `route`, `tunnel`, `budget`.
     Route(RouteReply),
+    /// To `conntrack`.
+    Conntrack(ConntrackReply),
     /// To `flush`.
     Flushed,
     /// To `restore`.
@@ -452,6 +458,7 @@ impl Request {
     pub const fn only_reads(&self) -> bool {
         match self {
             Self::Route(request) => request.only_reads(),
+            Self::Conntrack(request) => request.only_reads(),
             Self::Status | Self::List | Self::Check { .. } | Self::Why { .. } | Self::AllowList | Self::Feeds | Self::Events { .. } => true,
             _ => false,
         }
