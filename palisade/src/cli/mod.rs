@@ -7,6 +7,8 @@ pub mod ask;
 pub mod ban;
 pub mod config;
 #[cfg(target_os = "linux")]
+pub mod conntrack;
+#[cfg(target_os = "linux")]
 pub mod demo;
 pub mod docs;
 pub mod doctor;
@@ -192,6 +194,9 @@ pub enum Verb {
     /// What tunnel providers allow, and when the next connect is
     #[cfg(target_os = "linux")]
     Budget(tunnel::BudgetArgs),
+    /// The connection table: who fills it, how full it is, ending flows
+    #[cfg(target_os = "linux")]
+    Conntrack(conntrack::ConntrackArgs),
     /// Hold lines against signatures and see which match
     Test(test::Test),
     /// Attack signatures that ship, with their examples
@@ -234,6 +239,8 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Tunnel(args) => args.run(global),
         #[cfg(target_os = "linux")]
         Verb::Budget(args) => args.run(global),
+        #[cfg(target_os = "linux")]
+        Verb::Conntrack(args) => args.run(global),
         Verb::Test(args) => args.run(global),
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),
