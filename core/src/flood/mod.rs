@@ -7,8 +7,8 @@
 //! | [`flow`] | one tracked flow, as far as it is counted |
 //! | [`census`] | flows folded to who holds how many: [`census::Census`] |
 //! | [`gauge`] | the table as a whole at one instant |
-//! | [`pace`] | when flows are counted next |
 //! | [`leases`] | names of hosts, as DHCP servers keep them |
+//! | [`pace`] | when flows are counted next |
 //! | [`owner`] | who is behind an address: process, neighbour, lease |
 //! | [`guard`] | [`guard::FloodGuard`]: calm, pressure or flood; whose fault; what to do |
 //! | [`settings`] | what the config sets |

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 use palisade_core::flood::census::Held;
 use palisade_core::flood::flow::Flow;
-use palisade_core::flood::owner::Behind;
+use palisade_core::flood::owner::{Behind, Process};
 use palisade_core::net::Addr;
 
 /// Most processes told of one address.
@@ -65,6 +65,16 @@ pub fn behind(addr: Addr, leases: &[PathBuf]) -> io::Result<Behind> {
     }
     leases::add(addr, leases, &mut behind);
     Ok(behind)
+}
+
+/// The processes of a container that has the address, those with most sockets first; empty where none has it. Unlike
+/// [`behind`] it names nobody of this host that merely talks to it.
+///
+/// # Errors
+/// As [`behind`].
+#[cfg(target_os = "linux")]
+pub fn contained(addr: Addr) -> io::Result<Vec<(Process, u32)>> {
+    containers::processes(addr, &mut processes::Names::default()).map(|(found, _)| found)
 }
 
 /// Not known on this system.

@@ -197,6 +197,9 @@ pub enum Verb {
     /// What tunnel providers allow, and when the next connect is
     #[cfg(target_os = "linux")]
     Budget(tunnel::BudgetArgs),
+    /// The connection table: who fills it, how full it is, ending flows
+    #[cfg(target_os = "linux")]
+    Conntrack(conntrack::ConntrackArgs),
     /// Hold lines against signatures and see which match
     Test(test::Test),
     /// Attack signatures that ship, with their examples
@@ -241,6 +244,8 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Tunnel(args) => args.run(global),
         #[cfg(target_os = "linux")]
         Verb::Budget(args) => args.run(global),
+        #[cfg(target_os = "linux")]
+        Verb::Conntrack(args) => args.run(global),
         Verb::Test(args) => args.run(global),
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),

@@ -30,12 +30,17 @@ pub fn choose_color(choice: ColorChoice) {
     COLOR.store(on, Ordering::Relaxed);
 }
 
+/// Whether answers are coloured.
+pub fn colored() -> bool {
+    COLOR.load(Ordering::Relaxed)
+}
+
 /// A piece of text in a colour (an SGR code: 1 bold, 2 dim, 31 red, 32 green, 33 yellow, 36 cyan).
 pub struct Painted<T>(pub u8, pub T);
 
 impl<T: Display> Display for Painted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if COLOR.load(Ordering::Relaxed) { write!(f, "\x1b[{}m{}\x1b[0m", self.0, self.1) } else { self.1.fmt(f) }
+        if colored() { write!(f, "\x1b[{}m{}\x1b[0m", self.0, self.1) } else { self.1.fmt(f) }
     }
 }
 
