@@ -117,7 +117,11 @@ fn a_process_of_the_gateway_is_named_by_name_pid_and_user_and_held() {
     let who = format!("user 65533 to port {ILL}/tcp");
     let culprit = held(&house, &who);
     let process = &culprit["process"];
-    assert_eq!((process["comm"].as_str(), process["uid"].as_u64(), process["pid"].as_u64()), (Some("bash"), Some(65533), Some(runs.0.id().into())), "{culprit}");
+    assert_eq!(
+        (process["comm"].as_str(), process["uid"].as_u64(), process["pid"].as_u64()),
+        (Some("bash"), Some(65533), Some(runs.0.id().into())),
+        "{culprit}"
+    );
     let then = lan.count();
     let good = neighbours.fared().0;
     until_within(MOST, "the others go on", || neighbours.fared().0 > good + 300);

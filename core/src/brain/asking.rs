@@ -60,9 +60,6 @@ impl Brain {
             Request::Route(_) => {
                 Reply::Failed { exit: 70, message: "uplinks and tunnels are not kept on this system; see palisade(1)".to_owned() }
             }
-            Request::Conntrack(_) => {
-                Reply::Failed { exit: 70, message: "the connection table is not watched on this system; see palisade(1)".to_owned() }
-            }
         };
         self.out.push(Action::Answer { id, reply });
     }

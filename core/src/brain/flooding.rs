@@ -76,6 +76,11 @@ impl Brain {
         floods.guard.census(census, &exempt, &|addr| host.own.contains(&addr), now);
     }
 
+    /// The daemon ends: the grains of the history that are open are kept as they stand.
+    pub fn close_history(&mut self) {
+        self.records.extend(self.floods.recorder.finish().into_iter().map(Record::History));
+    }
+
     /// What each limit has dropped.
     pub(super) fn limited(&mut self, dropped: &[(Culprit, u64)], now: Now) {
         self.floods.guard.limited(dropped, now);
@@ -153,7 +158,12 @@ impl Brain {
             Said::Ban { prefix, term, why } => self.ban_for_flood(prefix, term.from(now.stamp), why, now.stamp),
             Said::Purge { culprit } if self.mode == Mode::Enforce => {
                 let own = self.host.own.iter().copied().collect();
-                let spare = self.allow.members(now.stamp).filter(|member| member.why == Why::AdminSession).map(|member| member.prefix.addr()).collect();
+                let spare = self
+                    .allow
+                    .members(now.stamp)
+                    .filter(|member| member.why == Why::AdminSession)
+                    .map(|member| member.prefix.addr())
+                    .collect();
                 self.out.push(Action::Purge { culprit, own, spare });
             }
             Said::Purge { .. } => {}
@@ -209,7 +219,9 @@ impl Brain {
                 };
                 Reply::Failed { exit: 6, message: why.to_owned() }
             }
-            ConntrackRequest::History => Reply::Failed { exit: 70, message: "the history is kept by the store, not by the brain".to_owned() },
+            ConntrackRequest::History => {
+                Reply::Failed { exit: 70, message: "the history is kept by the store, not by the brain".to_owned() }
+            }
         }
     }
 }

@@ -288,7 +288,11 @@ impl Brain {
         }
         let moments = [self.table.next_deadline(), self.allow.next_deadline()];
         let by_wall = moments.into_iter().flatten().min().map(|at| now.tick.plus(at.since(now.stamp)));
-        [by_wall, self.orders.retry_at, self.floods.next_deadline(), Some(self.sweep_at)].into_iter().flatten().min().unwrap_or(self.sweep_at)
+        [by_wall, self.orders.retry_at, self.floods.next_deadline(), Some(self.sweep_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.sweep_at)
     }
 
     /// What time by itself does: bans and protections end, windows are forgotten, a failed wall is built again.

@@ -52,6 +52,11 @@ impl Pace {
         self.pressing |= alarmed || self.base.is_some_and(|base| moved(&base, gauge));
     }
 
+    /// New flows were missed by who listens: a census will tell.
+    pub const fn lost(&mut self) {
+        self.pressing = true;
+    }
+
     /// A census was taken, ended at `now` and took `took`.
     pub fn taken(&mut self, took: Span, now: Tick) {
         let began = Tick(now.0.saturating_sub(took.as_millis()));

@@ -110,7 +110,7 @@ mod tests {
         let switches: Vec<_> = STATES.iter().filter_map(State::path).collect();
         assert_eq!(switches.len(), 12);
         for path in switches {
-            let value = crate::routes::sysctl::get(&path).unwrap();
+            let value = crate::sysctl::get(&path).unwrap();
             assert!(value.is_some_and(|value| value.parse::<u32>().is_ok()), "{path}");
         }
     }

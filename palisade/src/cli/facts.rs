@@ -1,14 +1,24 @@
 //! What the machine knows of an address beside its bans: its tracked flows, and who is behind it. Looked up by whoever asks, who is
 //! root as a rule, and not by the daemon, which has few rights.
 
+use std::path::PathBuf;
+
 use palisade_core::flood::owner::Behind;
 use palisade_core::net::Prefix;
 use palisade_os::flows::tracked::{Tracked, tracked};
 use palisade_os::owners;
 use serde_json::{Value, json};
 
+use super::Global;
+
 /// Most processes shown to people; `--json` has them all.
 const SHOWN: usize = 8;
+
+/// Where leases are read: as the config says, or in the usual files. A config that cannot be read says nothing.
+pub(super) fn leases(global: &Global) -> Vec<PathBuf> {
+    let typed = global.places().config().ok().and_then(|config| config.conntrack().leases.clone());
+    typed.map_or_else(owners::usual_leases, |paths| paths.into_iter().map(PathBuf::from).collect())
+}
 
 /// Facts, and what could not be found out.
 #[derive(Debug, Default)]
@@ -20,14 +30,14 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Looks. Of a prefix that is no host only its flows.
-    pub(super) fn of(prefix: Prefix) -> Self {
+    pub(super) fn of(prefix: Prefix, leases: &[PathBuf]) -> Self {
         let mut facts = Self::default();
         match tracked(prefix) {
             Ok(tracked) => facts.tracked = Some(tracked),
             Err(error) => facts.hidden.push(format!("tracked flows cannot be listed ({error}): it takes root (CAP_NET_ADMIN)")),
         }
         if prefix.is_host() {
-            match owners::behind(prefix.addr(), &owners::usual_leases()) {
+            match owners::behind(prefix.addr(), leases) {
                 Ok(mut behind) => {
                     facts.hidden.extend(behind.hidden.take());
                     facts.behind = Some(behind);

@@ -185,9 +185,6 @@ pub enum Verb {
     Import(import::ImportArgs),
     /// The bans as a table for another tool, to standard output
     Export(export::ExportArgs),
-    /// The table of tracked connections: timeouts and sizes of the kernel
-    #[cfg(target_os = "linux")]
-    Conntrack(conntrack::ConntrackArgs),
     /// Which uplink packets leave by: plan it, apply it, prove it, take it back
     #[cfg(target_os = "linux")]
     Route(route::RouteArgs),
@@ -197,7 +194,7 @@ pub enum Verb {
     /// What tunnel providers allow, and when the next connect is
     #[cfg(target_os = "linux")]
     Budget(tunnel::BudgetArgs),
-    /// The connection table: who fills it, how full it is, ending flows
+    /// The connection table: who fills it, how full it is; ending flows; the kernel's timeouts
     #[cfg(target_os = "linux")]
     Conntrack(conntrack::ConntrackArgs),
     /// Hold lines against signatures and see which match
@@ -236,8 +233,6 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Flush(args) => args.run(global),
         Verb::Import(args) => args.run(global),
         Verb::Export(args) => args.run(global),
-        #[cfg(target_os = "linux")]
-        Verb::Conntrack(args) => args.run(global),
         #[cfg(target_os = "linux")]
         Verb::Route(args) => args.run(global),
         #[cfg(target_os = "linux")]

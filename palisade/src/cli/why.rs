@@ -10,7 +10,7 @@ use palisade_os::clock;
 use serde_json::{Value, json};
 
 use super::ask::{ask, unexpected};
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use super::list::ban_json;
 use super::print::{self, Painted};
 use super::{Exit, Global};
@@ -32,7 +32,7 @@ impl WhyArgs {
             Reply::Why(why) => why,
             other => return Err(unexpected(&other)),
         };
-        let facts = Facts::of(self.prefix);
+        let facts = Facts::of(self.prefix, &facts::leases(global));
         if global.json {
             let mut document = document(self.prefix, &why);
             facts.add_to(&mut document);

@@ -26,7 +26,7 @@ use palisade_os::{clock, limits, owners};
 
 use super::Input;
 use super::errors::chain;
-use crate::timeouts::Hold;
+use crate::timeouts::{Desk, Hold};
 
 /// How many sources have a row of their own: a LAN, a busy server's clients. About 100 bytes each.
 const ROOM: usize = 65_536;
@@ -96,6 +96,7 @@ impl Post {
 /// Runs until told to stop.
 pub(super) fn run(settings: Settings, state: &Path, mode: Mode, inbox: &Mailbox<Post>, brain: &SyncSender<Input>) -> io::Result<()> {
     let mut counter = Counter::new(settings, state, mode, brain);
+    counter.recover(state);
     loop {
         let wait = counter.next_deadline().since(clock::now().tick);
         let heard = {
@@ -171,6 +172,23 @@ impl<'a> Counter<'a> {
         }
     }
 
+    /// Puts back what a daemon that was killed has left shortened, and sets what was applied before this boot, where the
+    /// switches were not there yet when sysctl.d was read.
+    fn recover(&mut self, state: &Path) {
+        if !self.enforce {
+            return;
+        }
+        let back = self.timeouts.set(Profile::Calm, &self.settings);
+        let set = Desk::open(state, self.settings.clone(), None).booted();
+        for told in [back, set] {
+            match told {
+                Ok(Some(what)) => self.tell(Event::Noted(What::Daemon { what })),
+                Ok(None) => {}
+                Err(error) => self.trouble(TIMEOUTS, Some(format!("{error:#}"))),
+            }
+        }
+    }
+
     fn next_deadline(&self) -> Tick {
         if !self.settings.enabled {
             return clock::now().tick.plus(RETRY);
@@ -240,7 +258,7 @@ impl<'a> Counter<'a> {
         let Some(table) = &mut self.table else { return };
         let began = clock::now().tick;
         let mut fold = Fold::new(ROOM);
-        let mut sample = Sample::new(SAMPLE, began.0);
+        let mut sample = Sample::new(SAMPLE, clock::now().stamp.0.cast_unsigned());
         let own = &self.own;
         let counted = table.each(|flow| {
             fold.add(flow);
@@ -272,7 +290,7 @@ impl<'a> Counter<'a> {
         let opened = &mut self.opened;
         match listener.drain(|flow| opened.add(flow, weight)) {
             // What was lost is in the table: a census tells.
-            Ok(heard) if heard.lost => self.pace.lost(clock::now().tick),
+            Ok(heard) if heard.lost => self.pace.lost(),
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!("new flows are not listened to any more: {error}");
@@ -290,6 +308,7 @@ impl<'a> Counter<'a> {
         }
         if self.wanted.listen != self.listener.is_some() {
             self.opened = Opened::new(ROOM);
+            self.opened.settle(clock::now().tick);
             self.listener = if self.wanted.listen { listener() } else { None };
         }
         self.profile();
@@ -301,7 +320,10 @@ impl<'a> Counter<'a> {
         }
         let done = limits::set(&self.wanted);
         self.limited = !self.wanted.limits.is_empty();
-        self.trouble(LIMITS, done.err().map(|error| format!("{error}; culprits are named and not limited; it is tried again every {LOOK}")));
+        self.trouble(
+            LIMITS,
+            done.err().map(|error| format!("{error}; culprits are named and not limited; it is tried again every {LOOK}")),
+        );
     }
 
     /// Somebody else may have changed what is ours.

@@ -257,7 +257,13 @@ pub(crate) fn history(store: &Store, now: Stamp) -> Result<Vec<Point>, StoreErro
     let mut points = Vec::new();
     for (grain, keep) in [COARSE, FINE] {
         let seconds = u32::try_from(grain.as_secs_ceil()).unwrap_or(u32::MAX);
-        points.extend(store.history(seconds, now.minus(keep))?);
+        for point in store.history(seconds, now.minus(keep))? {
+            match points.last_mut().filter(|last: &&mut Point| (last.at, last.grain) == (point.at, point.grain)) {
+                // The daemon was restarted within the grain.
+                Some(last) => last.merge(&point),
+                None => points.push(point),
+            }
+        }
     }
     Ok(points)
 }

@@ -17,10 +17,10 @@ use palisade_os::clock;
 use palisade_os::wake::{Mailbox, Signals, Waker, poll};
 
 use super::open::Opened;
-#[cfg(target_os = "linux")]
-use super::{census, routing};
 use super::sources::Sources;
 use super::{FEEDS, House, INBOX, Input, Posts, control, feeds, former, host, keeper, killing, open, proof, rights, sources, wall};
+#[cfg(target_os = "linux")]
+use super::{census, routing};
 use crate::settings::Places;
 use crate::store::Store;
 

@@ -23,6 +23,7 @@ impl House {
         self.drain(|house| house.ended >= threads);
         let now = clock::now();
         let what = if self.mode == Mode::Enforce { "stopped; the wall stands" } else { "stopped; nothing was done" };
+        self.brain.close_history();
         self.brain.note(What::Daemon { what: what.to_owned() }, now, &mut self.actions);
         for action in std::mem::take(&mut self.actions) {
             self.act(action);

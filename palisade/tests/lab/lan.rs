@@ -147,7 +147,8 @@ impl Neighbours {
             let (net, stop, good, bad) = (space.net(), Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
             spawn(move || {
                 enter(&net);
-                let from: IpAddr = if ipv6 { format!("2001:db8:0:2::{n}").parse().unwrap() } else { Ipv4Addr::new(192, 0, 2, n as u8).into() };
+                let from: IpAddr =
+                    if ipv6 { format!("2001:db8:0:2::{n}").parse().unwrap() } else { Ipv4Addr::new(192, 0, 2, n as u8).into() };
                 let mut turn = 0;
                 while !stop.load(Ordering::Relaxed) {
                     turn += 1;

@@ -18,7 +18,7 @@ use super::{end, told};
 use crate::limits::policy::{self, STATES, TCP_CLOSE, TCP_RETRANS, TCP_UNACK, UDP_REPLIED, UDP_UNREPLIED};
 use crate::netlink::conntrack::{self, Entry, status};
 use crate::netlink::nft::{Policy, survey};
-use crate::routes::sysctl;
+use crate::sysctl;
 
 /// A flow is idle when nothing has passed for longer than so many seconds.
 const IDLE: u64 = 60;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 
 use palisade_core::flood::census::{Fold, Opened, Sample};
 use palisade_core::net::{Addr, Prefix};
@@ -39,7 +40,7 @@ impl Kernel {
     ///
     /// # Errors
     /// The table cannot be read. That nobody can listen is none: it is told with each look.
-    pub(super) fn open(one_in: u32, rows: usize, leases: Option<Vec<String>>) -> io::Result<Self> {
+    pub(super) fn open(one_in: u32, rows: usize, leases: Vec<PathBuf>) -> io::Result<Self> {
         let mut table = Table::open()?;
         table.gauge()?;
         let (listener, deaf) = match Listener::open(one_in) {

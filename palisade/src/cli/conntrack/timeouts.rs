@@ -61,8 +61,7 @@ impl TimeoutsArgs {
 
 /// What the config sets.
 fn settings(global: &Global) -> Result<Settings> {
-    let _config = global.places().config()?;
-    Ok(Settings::default())
+    Ok(global.places().config()?.conntrack().clone())
 }
 
 fn show(global: &Global, shown: &Shown) -> Result<Exit> {

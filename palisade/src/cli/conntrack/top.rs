@@ -21,6 +21,7 @@ use super::look::{Feed, Look};
 use super::rows::{self, Line, Sort, View, rate};
 use super::screen;
 use crate::cli::ask::{Refused, ask, asker};
+use crate::cli::facts::leases;
 use crate::cli::{Exit, Global, print};
 
 /// Who fills the connection table.
@@ -76,7 +77,7 @@ impl TopArgs {
     pub(super) fn run(self, global: &Global) -> Result<Exit> {
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let known = usize::from(self.rows.unwrap_or(0)).max(KNOWN);
-        let feed = Kernel::open(self.one_in, known, None).map_err(|error| no_table(&error))?;
+        let feed = Kernel::open(self.one_in, known, leases(global)).map_err(|error| no_table(&error))?;
         match (self.once, global.json, terminal) {
             (false, true, _) => self.stream(feed),
             (false, false, true) => self.live(global, feed),

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use palisade_core::flood::census::{Census, Held};
 use palisade_core::flood::flow::Flow;
-use palisade_core::flood::leases;
 use palisade_core::flood::owner::{Behind, Process};
 use palisade_core::net::{Addr, Prefix};
 use palisade_core::time::{Span, Tick};
@@ -27,9 +26,8 @@ pub(super) struct Who {
 
 impl Who {
     /// With these files of leases.
-    pub(super) fn new(leases: Option<Vec<String>>) -> Self {
-        let leases = leases.unwrap_or_else(|| leases::USUAL.iter().map(|path| (*path).to_owned()).collect());
-        Self { known: BTreeMap::new(), leases: leases.into_iter().map(PathBuf::from).collect() }
+    pub(super) const fn new(leases: Vec<PathBuf>) -> Self {
+        Self { known: BTreeMap::new(), leases }
     }
 
     /// Everything known of an address.

@@ -30,7 +30,9 @@ pub(super) fn flows(places: &Places, config: &Config) -> Vec<Finding> {
     }
     match Desk::open(&places.state, settings.clone(), None).show() {
         Ok(shown) => findings.extend(switches(&shown)),
-        Err(error) => findings.push(note(ABOUT, format!("its switches cannot be read: {error:#}"), "run doctor as root, outside a container")),
+        Err(error) => {
+            findings.push(note(ABOUT, format!("its switches cannot be read: {error:#}"), "run doctor as root, outside a container"))
+        }
     }
     findings
 }
@@ -38,13 +40,11 @@ pub(super) fn flows(places: &Places, config: &Config) -> Vec<Finding> {
 fn filled(gauge: &Gauge, engage: f64) -> Vec<Finding> {
     let Gauge { count, max, drop, early_drop, .. } = *gauge;
     let what = format!("{count} connections of {max} that can be tracked");
-    let mut findings = vec![if gauge.fill() >= engage {
-        bad(ABOUT, what, "palisade conntrack top shows who holds them")
-    } else {
-        ok(ABOUT, what)
-    }];
+    let mut findings =
+        vec![if gauge.fill() >= engage { bad(ABOUT, what, "palisade conntrack top shows who holds them") } else { ok(ABOUT, what) }];
     if drop + early_drop > 0 {
-        let what = format!("since the start {drop} packets were dropped and {early_drop} connections forgotten, most because the table was full");
+        let what =
+            format!("since the start {drop} packets were dropped and {early_drop} connections forgotten, most because the table was full");
         findings.push(note(ABOUT, what, "palisade conntrack status tells when and why; palisade conntrack timeouts plan"));
     }
     findings
@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_full_table_is_bad_and_losses_are_told() {
-        let grades = |count, drop| filled(&Gauge { count, max: 1000, drop, ..Gauge::default() }, 0.7).iter().map(|f| f.grade).collect::<Vec<_>>();
+        let grades =
+            |count, drop| filled(&Gauge { count, max: 1000, drop, ..Gauge::default() }, 0.7).iter().map(|f| f.grade).collect::<Vec<_>>();
         assert_eq!(grades(100, 0), [Grade::Ok]);
         assert_eq!(grades(700, 0), [Grade::Bad]);
         assert_eq!(grades(100, 3), [Grade::Ok, Grade::Note]);

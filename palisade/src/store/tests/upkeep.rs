@@ -43,7 +43,7 @@ fn what_is_over_goes_and_the_rest_stays() {
         ])
         .unwrap();
     let tidied = store.tidy(NOW, KEEP).unwrap();
-    assert_eq!(tidied, Tidied { failures: 1, notices: 1, sentences: 2, allowed: 1, bans: 1, more: false });
+    assert_eq!(tidied, Tidied { failures: 1, notices: 1, sentences: 2, allowed: 1, history: 0, bans: 1, more: false });
     let left: Vec<_> = bans(&store).iter().map(|b| b.key.prefix).collect();
     assert_eq!(left, [p("198.51.100.2"), p("203.0.113.9")]);
     assert_eq!((count(&store, "failures"), count(&store, "sentences"), count(&store, "notices"), count(&store, "allowed")), (1, 3, 1, 1));
