@@ -7,7 +7,9 @@ use palisade_core::time::{Span, Until};
 
 /// A notice on one line: when, about whom, what.
 pub(crate) fn describe(notice: &Notice) -> String {
-    let about = notice.prefix.map(|prefix| format!("{prefix} ")).unwrap_or_default();
+    // Who fills the table is in the words already.
+    let named = matches!(notice.what, What::Culprit { .. } | What::CulpritOver { .. });
+    let about = notice.prefix.filter(|_| !named).map(|prefix| format!("{prefix} ")).unwrap_or_default();
     format!("{} {about}{}", notice.at, printable(&sentence(&notice.what)))
 }
 

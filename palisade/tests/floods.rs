@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use lab::house::House;
-use lab::lan::{GAMER, GAMER6, Game, ILL, Lan, Neighbours, Opens};
+use lab::lan::{Forged, GAMER, GAMER6, Game, ILL, Lan, Neighbours, Opens};
 use lab::traffic::{Stream, listen};
 use lab::{Lab, until, until_within};
 use serde_json::Value;
@@ -234,6 +234,27 @@ fn states_of_an_address_that_left_are_ended() {
     until_within(MOST, "they are ended", || states() == 0);
     assert!(stays.echoes());
     until("and told", || house.ask(["events"]).out.contains("which this host has no longer"));
+}
+
+#[test]
+fn forged_sources_are_held_at_the_endpoint_they_flood_and_cost_no_memory() {
+    let Some(lan) = Lan::new() else { return };
+    let mut house = House::new(&lan.lab, &format!("{CONFIG}engage = [\"5%\", \"50%\"]\n"));
+    house.start();
+    let neighbours = Neighbours::start(&lan.lan, false);
+    until("the neighbours have habits", || neighbours.fared().0 > 100);
+    let server = listen(&lan.lan, "[2001:db8:0:2::10]:80");
+    let flood = Forged::start(&lan.lab.outside, "2001:db8:0:2::10", ILL, 5000);
+    let crowd = format!("many sources to [2001:db8:0:2::10]:{ILL}/tcp");
+    let _ = held(&house, &crowd);
+    let memory = house.daemon().memory();
+    let (sent, flows) = (flood.sent(), lan.count());
+    until_within(MOST, "it goes on", || flood.sent() > sent + 60_000);
+    // A fortieth of the table a second, for as long as the shortened timeouts last, and what was there.
+    assert!(lan.count() < flows.max(40_000) + 60_000, "{} tracked, {flows} when it was held", lan.count());
+    assert!(house.daemon().memory() < memory + 32 * 1024, "{} KiB, {memory} before", house.daemon().memory());
+    assert_eq!(neighbours.fared().1, 0);
+    drop(server);
 }
 
 #[test]

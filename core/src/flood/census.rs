@@ -89,6 +89,9 @@ pub struct Held {
     pub opened: Option<f32>,
     /// Where most of them go, and how many.
     pub top: Option<(Endpoint, u32)>,
+    /// The protocol and port most of them go to, whatever the address, and how many.
+    #[serde(default)]
+    pub port: Option<(u8, u16, u32)>,
 }
 
 impl Census {

@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn destinations_ports_and_processes() {
         let process = Process { pid: 7, comm: "curl".to_owned(), uid: 1000, ..Process::default() };
-        let held = |flows| Held { process: process.clone(), flows, opened: None, top: None };
+        let held = |flows| Held { process: process.clone(), flows, opened: None, top: None, port: None };
         let of = |to: u32, port: u32, held| Census {
             flows: 100,
             endpoints: vec![("198.51.100.1:443/tcp".parse().unwrap(), to)],

@@ -10,16 +10,23 @@ use palisade_core::flood::census::Held;
 use palisade_core::flood::flow::{self, Endpoint, Flow};
 use palisade_core::flood::owner::{Behind, Process};
 use palisade_core::net::{Addr, Family};
+use palisade_core::time::Span;
 
+use super::gone::{Newcomers, adopt, endpoint, has_sockets};
 use super::processes::{self, Names};
 use super::{MOST, containers, units};
 use crate::links::route;
 use crate::netlink::sock_diag::{self, Protocol, Sock};
 use crate::netlink::socket::{ROUTE, SOCK_DIAG, Socket};
 use crate::privileges::{self, Cap};
+use crate::wake::poll;
 
 /// Most sockets of one address that are looked at.
 const MOST_SOCKETS: usize = 65_536;
+
+/// How often it is looked who opens sockets, and how long apart: a loop that opens a hundred a second is seen at it.
+const LOOKS: usize = 4;
+const BETWEEN: Span = Span::millis(15);
 
 /// Of a socket what tells whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +52,38 @@ pub(super) fn holders(sample: &[Flow], seen: u64) -> io::Result<Vec<Held>> {
     let own = route::addresses(&mut Socket::open(ROUTE)?)?;
     let local: Vec<&Flow> = sample.iter().filter(|flow| own.contains(&flow.source) || flow.source.ip().is_loopback()).collect();
     let mut wanted = Wanted::new(&local);
+    let mut newcomers = Newcomers::to(&local);
     if !wanted.is_empty() {
-        each_socket(Family::V4, |sock| wanted.offer(sock))?;
+        each_socket(Family::V4, |sock| {
+            wanted.offer(sock);
+            newcomers.offer((sock.protocol.number(), sock.remote_port), sock.inode, holder(sock));
+        })?;
+        watch(&local, &wanted, &mut newcomers)?;
     }
     let owned = wanted.found;
-    let told = identify(owned.iter().flatten().copied())?;
+    let told = identify(owned.iter().flatten().chain(newcomers.seen.iter().map(|(_, holder)| holder)).copied())?;
     let mut who: Vec<Option<Who>> = owned.iter().map(|holder| holder.map(|holder| told.who(&holder))).collect();
-    adopt(&local, &mut who);
+    let opened: Vec<_> = newcomers.seen.iter().map(|(to, holder)| (*to, told.who(holder))).collect();
+    adopt(&local, &mut who, &opened);
     Ok(rows(&local, &who, &told, &|count| scaled(count, seen, sample.len())))
+}
+
+/// Where most flows have no socket any more, looks a few times who opens some now.
+fn watch(flows: &[&Flow], wanted: &Wanted<'_>, newcomers: &mut Newcomers<Holder>) -> io::Result<()> {
+    let gone = flows.iter().zip(&wanted.found).filter(|(flow, found)| found.is_none() && has_sockets(flow)).count();
+    if gone * 2 < flows.len() {
+        return Ok(());
+    }
+    newcomers.begin();
+    for _ in 0..LOOKS {
+        let _ = poll(&[], None, Some(BETWEEN))?;
+        each_socket(Family::V4, |sock| newcomers.offer((sock.protocol.number(), sock.remote_port), sock.inode, holder(sock)))?;
+    }
+    Ok(())
+}
+
+const fn holder(sock: &Sock) -> Holder {
+    Holder { inode: sock.inode, uid: sock.uid, cgroup: sock.cgroup }
 }
 
 /// Flows that look for their sockets.
@@ -84,7 +115,7 @@ impl<'a> Wanted<'a> {
 
     /// Whether this socket is one of theirs.
     fn offer(&mut self, sock: &Sock) {
-        let holder = Holder { inode: sock.inode, uid: sock.uid, cgroup: sock.cgroup };
+        let holder = holder(sock);
         if let Some(i) = self.exact.get(&(sock.protocol.number(), sock.local, sock.local_port, sock.remote, sock.remote_port)) {
             (self.found[*i], self.rank[*i]) = (Some(holder), u8::MAX);
         }
@@ -135,12 +166,24 @@ struct Told {
     found: processes::Found,
     groups: HashMap<u64, units::Group>,
     users: HashMap<Who, u32>,
+    /// Every process and whose it is.
+    all: HashMap<u32, u32>,
 }
 
 impl Told {
     fn who(&self, holder: &Holder) -> Who {
-        let by_group = || holder.cgroup.and_then(|id| self.groups.get(&id)?.only);
+        let by_group = || self.only(holder);
         self.found.pids.get(&holder.inode).copied().or_else(by_group).map_or(Who::Group(holder.uid, holder.cgroup), Who::Process)
+    }
+
+    /// The only process that it can be: alone in the socket's control group, or alone of its user in it.
+    fn only(&self, holder: &Holder) -> Option<u32> {
+        let group = self.groups.get(&holder.cgroup?)?;
+        if let [pid] = group.processes[..] {
+            return Some(pid);
+        }
+        let mut theirs = group.processes.iter().filter(|pid| self.all.get(pid) == Some(&holder.uid));
+        theirs.next().filter(|_| theirs.next().is_none()).copied()
     }
 
     fn describe(&self, who: Who, names: &mut Names) -> Process {
@@ -158,7 +201,9 @@ fn identify(holders: impl Iterator<Item = Holder>) -> io::Result<Told> {
         return Ok(Told::default());
     }
     let wanted: HashMap<u32, u32> = holders.iter().map(|holder| (holder.inode, holder.uid)).collect();
-    let mut told = Told { found: processes::holding(&wanted, processes::all()?), ..Told::default() };
+    let all = processes::all()?;
+    let users = all.iter().map(|entry| (entry.pid, entry.uid)).collect();
+    let mut told = Told { found: processes::holding(&wanted, all), all: users, ..Told::default() };
     let missing: HashSet<u64> =
         holders.iter().filter(|holder| !told.found.pids.contains_key(&holder.inode)).filter_map(|holder| holder.cgroup).collect();
     if !missing.is_empty() {
@@ -169,23 +214,6 @@ fn identify(holders: impl Iterator<Item = Holder>) -> io::Result<Told> {
         told.users.entry(who).or_insert(holder.uid);
     }
     Ok(told)
-}
-
-/// Gives the flows whose socket is gone to whoever holds most to the same endpoint.
-fn adopt(flows: &[&Flow], who: &mut [Option<Who>]) {
-    let mut to = HashMap::<Endpoint, BTreeMap<Who, u32>>::new();
-    for (flow, who) in flows.iter().zip(who.iter()) {
-        if let Some(who) = who {
-            *to.entry(endpoint(flow)).or_default().entry(*who).or_default() += 1;
-        }
-    }
-    for (flow, who) in flows.iter().zip(who).filter(|(flow, who)| who.is_none() && matches!(flow.protocol, flow::TCP | flow::UDP)) {
-        *who = to.get(&endpoint(flow)).and_then(|holders| holders.iter().max_by_key(|(_, count)| **count)).map(|(who, _)| *who);
-    }
-}
-
-const fn endpoint(flow: &Flow) -> Endpoint {
-    Endpoint { addr: flow.destination, port: flow.port, protocol: flow.protocol }
 }
 
 fn rows(flows: &[&Flow], who: &[Option<Who>], told: &Told, scale: &dyn Fn(u32) -> u32) -> Vec<Held> {
@@ -201,8 +229,14 @@ fn rows(flows: &[&Flow], who: &[Option<Who>], told: &Told, scale: &dyn Fn(u32) -
     let mut rows: Vec<Held> = counts
         .into_iter()
         .map(|(who, (flows, to))| {
+            let mut ports = HashMap::<(u8, u16), u32>::new();
+            to.iter().for_each(|(endpoint, count)| *ports.entry((endpoint.protocol, endpoint.port)).or_default() += count);
+            let port = ports
+                .into_iter()
+                .max_by_key(|(port, count)| (*count, *port))
+                .map(|((protocol, port), count)| (protocol, port, scale(count)));
             let top = to.into_iter().max_by_key(|(endpoint, count)| (*count, *endpoint)).map(|(endpoint, count)| (endpoint, scale(count)));
-            Held { process: told.describe(who, &mut names), flows: scale(flows), opened: None, top }
+            Held { process: told.describe(who, &mut names), flows: scale(flows), opened: None, top, port }
         })
         .collect();
     rows.sort_by(|a, b| b.flows.cmp(&a.flows).then_with(|| a.process.cmp(&b.process)));
@@ -222,7 +256,7 @@ pub(super) fn talkers(addr: Addr) -> io::Result<Behind> {
     let mut holders = Vec::new();
     each_socket(addr.family(), |sock| {
         if (sock.local == addr || sock.remote == addr) && holders.len() < MOST_SOCKETS {
-            holders.push(Holder { inode: sock.inode, uid: sock.uid, cgroup: sock.cgroup });
+            holders.push(holder(sock));
         }
     })?;
     // A listing that changed while it was read was read again.
@@ -274,15 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_counts_for_who_holds_most_to_the_same_endpoint() {
+    fn rows_are_by_process_the_most_first() {
         let flows =
             [(1, "198.51.100.1", 80), (2, "198.51.100.1", 80), (3, "198.51.100.1", 80), (4, "198.51.100.1", 80), (5, "198.51.100.2", 80)]
                 .map(|(from, to, port)| flow(from, to, port));
         let flows: Vec<&Flow> = flows.iter().collect();
         let (one, two) = (Who::Process(1), Who::Group(7, None));
-        let mut who = [Some(one), Some(two), Some(two), None, None];
-        adopt(&flows, &mut who);
-        assert_eq!(who, [Some(one), Some(two), Some(two), Some(two), None]);
+        let who = [Some(one), Some(two), Some(two), Some(two), None];
         let rows = rows(&flows, &who, &Told::default(), &|count| scaled(count, 50, 5));
         assert_eq!(rows.iter().map(|row| (row.process.uid, row.flows, row.top.unwrap().1)).collect::<Vec<_>>(), [(7, 30, 30), (0, 10, 10)]);
     }

@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `held` | Linux: the processes behind a sample of flows |
+//! | `gone` | Linux: the same where the sockets are closed already |
 //! | `processes` | Linux: `/proc`: who holds which socket, and what a process is |
 //! | `units` | Linux: control groups by their number |
 //! | `containers` | Linux: the network namespace that has an address, and its sockets |
@@ -14,6 +15,8 @@
 
 #[cfg(target_os = "linux")]
 mod containers;
+#[cfg(target_os = "linux")]
+mod gone;
 #[cfg(target_os = "linux")]
 mod held;
 mod leases;

@@ -26,7 +26,7 @@ const COMM: usize = 15;
 pub(super) struct Entry {
     pub(super) pid: u32,
     /// Its user; root for one that may not be looked into by anybody else.
-    uid: u32,
+    pub(super) uid: u32,
 }
 
 /// All processes.

@@ -17,13 +17,16 @@ const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// Most folders looked at; a host with a thousand containers has some thousands.
 const MOST_FOLDERS: usize = 32_768;
 
+/// Most processes of one group that are told: with more, nobody is the only one of anything.
+const MOST_PROCESSES: usize = 65_536;
+
 /// A control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
     /// What it is called; `None` for the root.
     pub(super) unit: Option<String>,
-    /// Its process, where it has just one.
-    pub(super) only: Option<u32>,
+    /// Its processes, [`MOST_PROCESSES`] at most; none where they are of another PID namespace.
+    pub(super) processes: Vec<u32>,
 }
 
 /// The groups of these numbers, as far as they are there.
@@ -37,7 +40,7 @@ fn find_below(root: &Path, wanted: &HashSet<u64>) -> HashMap<u64, Group> {
     let mut note = |inode: u64, folder: &Path| {
         if wanted.contains(&inode) {
             let path = folder.strip_prefix(root).unwrap_or(folder).to_string_lossy();
-            found.insert(inode, Group { unit: unit_of_path(&path), only: only(folder) });
+            found.insert(inode, Group { unit: unit_of_path(&path), processes: processes(folder) });
         }
         found.len() == wanted.len()
     };
@@ -60,14 +63,11 @@ fn find_below(root: &Path, wanted: &HashSet<u64>) -> HashMap<u64, Group> {
     found
 }
 
-/// The only process of a group. A process 0 is one of another PID namespace.
-fn only(folder: &Path) -> Option<u32> {
-    let text = fs::read_to_string(folder.join("cgroup.procs")).ok()?;
-    let mut pids = text.lines().map(str::parse);
-    match (pids.next(), pids.next()) {
-        (Some(Ok(pid)), None) if pid != 0 => Some(pid),
-        _ => None,
-    }
+/// The processes of a group. A process 0 is one of another PID namespace: then it is not known how many there are.
+fn processes(folder: &Path) -> Vec<u32> {
+    let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) else { return Vec::new() };
+    let pids: Vec<u32> = text.lines().map_while(|line| line.parse().ok()).take(MOST_PROCESSES + 1).collect();
+    if pids.contains(&0) || pids.len() > MOST_PROCESSES { Vec::new() } else { pids }
 }
 
 #[cfg(test)]
@@ -84,8 +84,8 @@ mod tests {
         }
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         let found = find_below(root.path(), &[inode(&web), inode(&shell), inode(root.path()), u64::MAX].into());
-        assert_eq!(found[&inode(&web)], Group { unit: Some("web.service".into()), only: Some(4211) });
-        assert_eq!(found[&inode(&shell)], Group { unit: Some("session-1.scope".into()), only: None });
+        assert_eq!(found[&inode(&web)], Group { unit: Some("web.service".into()), processes: vec![4211] });
+        assert_eq!(found[&inode(&shell)], Group { unit: Some("session-1.scope".into()), processes: vec![1, 2] });
         assert_eq!(found[&inode(root.path())].unit, None);
         assert_eq!(found.len(), 3);
     }

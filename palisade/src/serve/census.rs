@@ -3,7 +3,7 @@
 //! Each second the table's gauge, which costs microseconds; a census when the pace says so; between them, while it is
 //! wanted, one in some of the new flows as they are opened. The one writer of limits and of profiles of timeouts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,7 +15,7 @@ use palisade_core::flood::census::{Fold, Opened, Sample};
 use palisade_core::flood::gauge::Gauge;
 use palisade_core::flood::pace::Pace;
 use palisade_core::flood::settings::Settings;
-use palisade_core::flood::timeouts::Profile;
+use palisade_core::flood::timeouts::{Profile, Timeouts};
 use palisade_core::flood::wanted::{Culprit, Wanted};
 use palisade_core::net::{Addr, Prefix};
 use palisade_core::time::{Span, Tick};
@@ -26,7 +26,7 @@ use palisade_os::{clock, limits, owners};
 
 use super::Input;
 use super::errors::chain;
-use crate::timeouts::{Desk, Hold};
+use crate::timeouts::{Desk, Hold, Proc, Switches, timeouts};
 
 /// How many sources have a row of their own: a LAN, a busy server's clients. About 100 bytes each.
 const ROOM: usize = 65_536;
@@ -48,6 +48,9 @@ const RETRY: Span = Span::secs(30);
 
 /// One in so many new flows is listened to: at 100,000 a second some 1,500 are heard, enough to tell a tenth from a fifth.
 const ONE_IN: u32 = 64;
+
+/// How many former sets of timeouts are known: calm, pressure, attack and back, twice.
+const REMEMBERED: usize = 8;
 
 /// What the problem list calls not being able to count.
 const TABLE: &str = "connection table";
@@ -138,6 +141,8 @@ struct Counter<'a> {
     pace: Pace,
     opened: Opened,
     timeouts: Hold,
+    /// What the timeouts were, the latest last: flows that are older last as long as those said.
+    held: VecDeque<Timeouts>,
     wanted: Wanted,
     alarmed: bool,
     own: BTreeSet<Addr>,
@@ -147,6 +152,8 @@ struct Counter<'a> {
     retry_at: Tick,
     /// Limits stand, or may.
     limited: bool,
+    /// Which profile of timeouts was set last.
+    profile: Option<Profile>,
 }
 
 impl<'a> Counter<'a> {
@@ -161,6 +168,7 @@ impl<'a> Counter<'a> {
             pace: Pace::new(now),
             opened: Opened::new(ROOM),
             timeouts: Hold::open(state),
+            held: VecDeque::new(),
             wanted: Wanted::default(),
             alarmed: false,
             own: BTreeSet::new(),
@@ -169,6 +177,7 @@ impl<'a> Counter<'a> {
             retry_at: now,
             // A daemon before this one may have left some.
             limited: true,
+            profile: None,
         }
     }
 
@@ -177,6 +186,9 @@ impl<'a> Counter<'a> {
     fn recover(&mut self, state: &Path) {
         if !self.enforce {
             return;
+        }
+        if let Ok(shown) = Desk::open(state, self.settings.clone(), None).show() {
+            self.held.extend([timeouts(&shown.former), timeouts(&shown.base)]);
         }
         let back = self.timeouts.set(Profile::Calm, &self.settings);
         let set = Desk::open(state, self.settings.clone(), None).booted();
@@ -328,6 +340,7 @@ impl<'a> Counter<'a> {
 
     /// Somebody else may have changed what is ours.
     fn look(&mut self) {
+        self.profile();
         if !self.enforce || self.wanted.limits.is_empty() && self.wanted.services.is_empty() {
             return;
         }
@@ -344,7 +357,9 @@ impl<'a> Counter<'a> {
     }
 
     fn profile(&mut self) {
-        let Some(profile) = self.wanted.profile.filter(|_| self.enforce) else { return };
+        let Some(profile) = self.wanted.profile.filter(|_| self.enforce && self.wanted.profile != self.profile) else { return };
+        self.profile = Some(profile);
+        self.remember();
         match self.timeouts.set(profile, &self.settings) {
             Ok(told) => {
                 self.trouble(TIMEOUTS, None);
@@ -352,12 +367,27 @@ impl<'a> Counter<'a> {
                     self.tell(Event::Noted(What::Daemon { what }));
                 }
             }
-            Err(error) => self.trouble(TIMEOUTS, Some(format!("{error:#}"))),
+            Err(error) => {
+                self.profile = None;
+                self.trouble(TIMEOUTS, Some(format!("{error:#}; it is tried again every {LOOK}")));
+            }
         }
     }
 
-    fn purge(&self, culprit: &Culprit, own: &[Addr], spare: &[Addr]) {
-        match purge::idle(culprit, own, spare) {
+    /// What the timeouts are before they are changed.
+    fn remember(&mut self) {
+        let Ok(now) = Proc.list() else { return };
+        let now = timeouts(&now);
+        if self.held.back() != Some(&now) {
+            self.held.push_back(now);
+        }
+        if self.held.len() > REMEMBERED {
+            self.held.pop_front();
+        }
+    }
+
+    fn purge(&mut self, culprit: &Culprit, own: &[Addr], spare: &[Addr]) {
+        match purge::idle_since(culprit, own, spare, self.held.make_contiguous()) {
             Ok(0) => {}
             Ok(states) => self.tell(Event::Noted(What::Purged { whose: format!("{culprit}, idle"), states })),
             Err(error) => tracing::warn!("idle flows of {culprit} are not ended: {error}"),

@@ -17,6 +17,16 @@ mod switches;
 #[cfg(test)]
 mod tests;
 
+use palisade_core::flood::timeouts::catalogue::switch;
+use palisade_core::flood::timeouts::{Timeouts, Values};
+use palisade_core::time::Span;
+
+/// The timeouts among what switches hold, as the config calls them. What is no number of seconds is left out.
+pub fn timeouts(values: &Values) -> Timeouts {
+    let one = |(name, value): (&String, &String)| Some((switch(name)?.short()?, Span::secs(value.parse().ok()?)));
+    values.iter().filter_map(one).collect()
+}
+
 pub use desk::{Applied, Desk, Shown};
 pub use hold::Hold;
 pub use switches::{Proc, Switches, facts};

@@ -58,8 +58,8 @@ impl Lan {
                         ip route add 192.0.2.0/24 via 198.51.100.1; ip route add 2001:db8:0:2::/64 via 2001:db8:0:1::1; \
                         sysctl -qw net.core.somaxconn=4096 net.ipv4.tcp_max_syn_backlog=8192");
         // The gateway translates, as they do, and so it tracks.
-        gw.sh("nft 'table ip nat { chain post { type nat hook postrouting priority srcnat; oifname wire masquerade; }; }; \
-               table ip6 seen { chain all { type filter hook forward priority 0; ct state new counter; }; }'");
+        gw.sh("nft 'table ip nat { chain post { type nat hook postrouting priority srcnat; oifname wire ip saddr 192.0.2.0/24 masquerade; }; }; \
+               table ip6 seen { chain passing { type filter hook forward priority 0; ct state new counter; }; }'");
         let servers = [ILL, WELL].map(|port| Server::start(&lab.outside, port)).into();
         Some(Self { lab, lan, _servers: servers })
     }
@@ -262,4 +262,79 @@ impl Drop for Game {
             let _ = thread.join();
         }
     }
+}
+
+/// SYNs with forged sources, of 2001:db8:f000::/36, each another: a connection table's worst.
+pub struct Forged {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Forged {
+    /// Out of the space to an IPv6 address and port, so many a second.
+    pub fn start(space: &Space, to: &str, port: u16, per_second: u64) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, count, net, to) = (Arc::clone(&stop), Arc::clone(&sent), space.net(), to.parse::<Ipv6Addr>().unwrap());
+        let thread = spawn(move || {
+            enter(&net);
+            // IPPROTO_RAW (255): the packet brings its own header.
+            let raw = rustix::net::Protocol::from_raw(255.try_into().unwrap());
+            let socket = socket_with(AddressFamily::INET6, SocketType::RAW, SocketFlags::CLOEXEC, Some(raw)).unwrap();
+            let began = Instant::now();
+            for n in 0..u64::MAX {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let host = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let from = Ipv6Addr::from_bits((0x2001_0db8_f000_0000 | u128::from(n & 0xfff_ffff)) << 64 | u128::from(host));
+                let packet = syn(from, to, port, n);
+                let at = SocketAddr::new(to.into(), 0);
+                count.fetch_add(
+                    u64::from(rustix::net::sendto(&socket, &packet, rustix::net::SendFlags::empty(), &at).is_ok()),
+                    Ordering::Relaxed,
+                );
+                if n % 100 == 0 {
+                    sleep(Duration::from_secs_f64(n as f64 / per_second as f64).saturating_sub(began.elapsed()));
+                }
+            }
+        });
+        Self { stop, sent, thread: Some(thread) }
+    }
+
+    /// How many left.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Forged {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An IPv6 packet (RFC 8200 3) with a TCP SYN (RFC 9293 3.1) and its right checksum, without which it is no new flow.
+fn syn(from: Ipv6Addr, to: Ipv6Addr, port: u16, n: u64) -> [u8; 60] {
+    let mut packet = [0; 60];
+    packet[0] = 0x60;
+    packet[5] = 20;
+    (packet[6], packet[7]) = (TCP, 64);
+    packet[8..24].copy_from_slice(&from.octets());
+    packet[24..40].copy_from_slice(&to.octets());
+    let source = 1024 + u16::try_from(n % 60_000).unwrap();
+    packet[40..42].copy_from_slice(&source.to_be_bytes());
+    packet[42..44].copy_from_slice(&port.to_be_bytes());
+    packet[44..48].copy_from_slice(&u32::try_from(n & 0xffff_ffff).unwrap().to_be_bytes());
+    (packet[52], packet[53], packet[54]) = (5 << 4, 2, 0xff);
+    let words = |bytes: &[u8]| bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
+    let mut sum = words(&packet[8..]) + 20 + u32::from(TCP);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    packet[56..58].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
+    packet
 }

@@ -17,6 +17,13 @@ use super::{Lab, append, program, until};
 pub struct Running(pub Child);
 
 impl Running {
+    /// How much memory it has, in KiB (`VmRSS` of proc(5)).
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();

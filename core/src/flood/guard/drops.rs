@@ -119,7 +119,7 @@ impl Drops {
         let mut said = Vec::new();
         for (account, cause) in self.accounts.iter_mut().zip(Cause::ALL) {
             if account.pending > 0 && account.due().is_none_or(|due| due <= now.tick) {
-                let explanation = format!("{}: {}", account.pending, cause.text());
+                let explanation = format!("{} {}", account.pending, cause.text());
                 said.push(Said::Dropped { cause, count: account.pending, difference: account.untold, explanation });
                 *account = Account { total: account.total, told: Some(now.tick), ..Account::default() };
             }

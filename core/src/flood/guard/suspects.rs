@@ -151,10 +151,14 @@ fn of_row(row: &Row) -> Suspect {
 fn processes(held: &[Held]) -> Vec<Suspect> {
     let mut all: Vec<Suspect> = Vec::new();
     for held in held.iter().take(PROCESSES) {
-        let (protocol, port) = match held.top {
-            Some((to, flows)) if held.process.uid == 0 || flows >= held.flows / 2 => (to.protocol, to.port),
-            Some((to, _)) => (to.protocol, 0),
-            None => (0, 0),
+        // Of root's processes only those to one port are ever meant; of others, all where no port has half.
+        let most = |flows| held.process.uid == 0 || flows >= held.flows / 2;
+        let (protocol, port) = match (held.port, held.top) {
+            (Some((protocol, port, flows)), _) if most(flows) => (protocol, port),
+            (None, Some((to, flows))) if most(flows) => (to.protocol, to.port),
+            (Some((protocol, ..)), _) => (protocol, 0),
+            (None, Some((to, _))) => (to.protocol, 0),
+            (None, None) => (0, 0),
         };
         let culprit = Culprit::Local { uid: held.process.uid, protocol, port };
         if let Some(same) = all.iter_mut().find(|one| one.culprit == culprit) {

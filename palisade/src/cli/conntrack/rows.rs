@@ -266,7 +266,7 @@ pub(super) mod tests {
     fn each_view_has_its_rows() {
         let mut look = look(0, vec![row("192.0.2.1/32", 100, 0, 0.0, "203.0.113.1:443/tcp")]);
         let process = Process { pid: 7, comm: "curl".to_owned(), uid: 1000, ..Process::default() };
-        look.census.processes = vec![Held { process, flows: 100, opened: Some(1.0), top: None }];
+        look.census.processes = vec![Held { process, flows: 100, opened: Some(1.0), top: None, port: None }];
         look.census.nets = vec![net()];
         let shown = |view| lines(&look, None, view, Sort::Flows, false);
         let all: Vec<String> = View::ALL.iter().map(|view| names(&shown(*view)).join(" ")).collect();
@@ -289,7 +289,7 @@ pub(super) mod tests {
         let process =
             Process { pid: 7, comm: "\x1b[2J\u{202e}x".to_owned(), uid: 0, user: Some("a\nb".to_owned()), unit: Some("\x07".to_owned()) };
         look.processes.insert("192.0.2.1/32".parse().unwrap(), process.clone());
-        look.census.processes = vec![Held { process, flows: 1, opened: None, top: None }];
+        look.census.processes = vec![Held { process, flows: 1, opened: None, top: None, port: None }];
         for view in [View::Source, View::Process] {
             for line in lines(&look, None, view, Sort::Flows, false) {
                 let text = format!("{} {}", line.name, line.who());

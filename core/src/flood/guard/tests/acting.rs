@@ -236,6 +236,16 @@ fn root_is_limited_to_a_port_or_not_at_all_and_dns_only_in_a_flood() {
         20,
     );
     assert_eq!(spread.limited(), [Culprit::Local { uid: 1000, protocol: TCP, port: 0 }]);
+    // To many addresses, and one port.
+    let scan = run(
+        &|flows| crate::flood::census::Held {
+            top: Some((to("203.0.113.9:80/tcp"), 10)),
+            port: Some((TCP, 80, flows)),
+            ..process(1000, "scanner", flows, "203.0.113.9:80/tcp")
+        },
+        20,
+    );
+    assert_eq!(scan.limited(), [Culprit::Local { uid: 1000, protocol: TCP, port: 80 }]);
     let dns = |seconds| run(&|flows| process(990, "resolver", flows, "203.0.113.53:53/udp"), seconds);
     let asks = dns(20);
     assert!(asks.guard.status(asks.now).state < State::Flood && asks.limited().is_empty() && asks.named().len() == 1);

@@ -38,7 +38,7 @@ fn each_cause_is_told_at_once_then_once_a_minute_and_nothing_is_lost() {
         all.iter().map(|(cause, count, _)| (*cause, *count)).collect::<Vec<_>>(),
         [(Cause::TableFull, 10), (Cause::TableFull, 600), (Cause::TableFull, 600)]
     );
-    assert!(all[1].2.starts_with("600: packets of new flows were dropped because the table is full"), "{}", all[1].2);
+    assert!(all[1].2.starts_with("600 packets of new flows were dropped because the table is full"), "{}", all[1].2);
     assert_eq!(total(&guard, Cause::TableFull), 1500);
     // What is left is told when its minute is over, by time alone.
     let due = guard.next_deadline().expect("290 are not told yet");

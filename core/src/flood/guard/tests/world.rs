@@ -246,5 +246,5 @@ pub(super) fn process(uid: u32, comm: &str, flows: u32, endpoint: &str) -> Held 
     if endpoint.protocol == 0 {
         endpoint.protocol = TCP;
     }
-    Held { process, flows, opened: None, top: Some((endpoint, flows)) }
+    Held { process, flows, opened: None, top: Some((endpoint, flows)), port: None }
 }
