@@ -1,12 +1,15 @@
 //! A full connection table: who holds how many, and one host's flows taken out of it, beside conntrack(8).
 
-use std::collections::HashMap;
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use palisade_core::bans::wall::Ports;
-use palisade_core::flood::flow::{Flow, TCP, TcpState, UDP};
+use palisade_core::flood::census::Fold;
+use palisade_core::flood::flow::{TCP, TcpState, UDP};
 use palisade_core::net::{Addr, Prefix};
 use palisade_os::flows::census::Table as Connections;
 use palisade_os::flows::linux::Linux;
@@ -16,7 +19,9 @@ use palisade_os::netlink::conntrack::{self, status};
 use palisade_os::netlink::socket::{NETFILTER, Next, Socket};
 
 use crate::Bench;
-use crate::lab::{Netns, VICTIM, scattered};
+use crate::guards::Place;
+use crate::lab::{Lab, Netns, VICTIM, attackers, scattered};
+use crate::process::Running;
 use crate::report::{Line, Table};
 use crate::stats::{Samples, grouped, ratio, time};
 
@@ -29,6 +34,10 @@ const SOURCES: u32 = 62_500;
 /// Whose are taken out, and how many he has.
 const CULPRIT: [u8; 4] = [203, 0, 113, 9];
 const HIS: u16 = 1_000;
+
+/// What the daemon folds with (`palisade/src/serve/census.rs`).
+const ROOM: usize = 65_536;
+const ROWS: usize = 512;
 
 /// Finds the source in a line of `conntrack -L`.
 const AWK: &str = "match($0, /src=[^ ]+/) { print substr($0, RSTART + 4, RLENGTH - 4) }";
@@ -60,22 +69,6 @@ fn seed(n: u32) -> Seed {
     }
     debug_assert!(seed.status & status::CONFIRMED == 0);
     seed
-}
-
-/// Who holds how many: what a census does with each flow.
-#[derive(Default)]
-struct Sources(HashMap<Addr, u32>);
-
-impl Sources {
-    fn add(&mut self, flow: &Flow) {
-        *self.0.entry(flow.source).or_default() += 1;
-    }
-
-    fn finish(self) -> usize {
-        let mut top: Vec<_> = self.0.into_iter().collect();
-        top.sort_unstable_by_key(|&(source, flows)| (std::cmp::Reverse(flows), source));
-        top.len()
-    }
 }
 
 /// Runs programs that each read what the one before writes, and waits for all.
@@ -113,7 +106,7 @@ fn row(what: &str, samples: &Samples, ours: &Samples) -> Vec<String> {
 pub(crate) fn census(bench: &Bench) -> Result<Table> {
     let (ns, count) = ground()?;
     let [mut ours, mut floor, mut list, mut pipe, mut gauge, mut sample] = std::array::from_fn(|_| Samples::default());
-    let sources = SOURCES.min(count) as usize;
+    let sources = u64::from(SOURCES.min(count));
     ns.within(|| {
         let mut table = Connections::open()?;
         for _ in 0..bench.rounds {
@@ -135,7 +128,7 @@ pub(crate) fn census(bench: &Bench) -> Result<Table> {
         row("palisade: a fair sample of 25,000 counted by source", &sample, &ours),
         row("palisade: only how full it is", &gauge, &ours),
         vec![
-            format!("{} flows of {} sources", grouped(count.into()), grouped(sources as u64)),
+            format!("{} flows of {} sources", grouped(count.into()), grouped(sources)),
             String::new(),
             String::new(),
             String::new(),
@@ -153,19 +146,19 @@ pub(crate) fn census(bench: &Bench) -> Result<Table> {
     Ok(Table { id: "census", head: &["", "fastest", "median", "slowest", "median to ours"], rows, aims })
 }
 
-fn counted(table: &mut Connections, count: u32, sources: usize) -> Result<()> {
-    let mut fold = Sources::default();
+fn counted(table: &mut Connections, count: u32, sources: u64) -> Result<()> {
+    let mut fold = Fold::new(ROOM);
     let pass = table.each(|flow| fold.add(flow))?;
-    let found = fold.finish();
-    ensure!(pass.flows == u64::from(count) && found == sources, "{} flows of {found} sources", pass.flows);
+    let census = fold.finish(ROWS, None);
+    ensure!(pass.flows == u64::from(count) && census.sources == sources, "{} flows of {} sources", pass.flows, census.sources);
     Ok(())
 }
 
 /// Enough that who holds a fiftieth is told within a tenth of it.
 fn sampled(table: &mut Connections) -> Result<()> {
-    let mut fold = Sources::default();
+    let mut fold = Fold::new(ROOM);
     let pass = table.first(25_000, |flow| fold.add(flow))?;
-    ensure!(pass.flows == 25_000 && fold.finish() > 0, "{} flows", pass.flows);
+    ensure!(pass.flows == 25_000 && fold.finish(ROWS, None).sources > 0, "{} flows", pass.flows);
     Ok(())
 }
 
@@ -233,4 +226,80 @@ fn among<T>(count: u32, ending: impl FnOnce() -> Result<T>) -> Result<T> {
 fn end(addr: [u8; 4]) -> Result<u64> {
     let target = Target { prefix: Prefix::host(std::net::Ipv4Addr::from(addr).into()), ports: Ports::All };
     Ok(Linux::open()?.kill(&[target])?.states)
+}
+
+/// New flows a second of the measurement of the guard.
+const RATE: u64 = 20_000;
+/// How long they come before it is measured, and while it is.
+const WARM: Duration = Duration::from_secs(15);
+const MEASURED: Duration = Duration::from_secs(30);
+
+/// What watching costs while flows come and go.
+pub(crate) fn guard(bench: &Bench) -> Result<Table> {
+    let lab = Lab::build()?;
+    // Unanswered datagrams last 5 s, so that a hundred thousand flows stand and the table does not fill.
+    lab.victim.feed("nft", &["-f", "-"], "table inet seen { chain in { type filter hook input priority 0; ct state new counter; }; }\n")?;
+    lab.victim.ask("sysctl", &["-qw", "net.netfilter.nf_conntrack_udp_timeout=5"])?;
+    let _sink = lab.victim.within(|| Ok(UdpSocket::bind((VICTIM, 9))?))?;
+    let config = "[conntrack]\naction = \"watch\"\nadapt = false\n[jail.sshd]\nenabled = false\n";
+    let place = Place::new(&bench.palisade, &bench.scratch.join("guard"), config)?;
+    let mut running = place.run(&lab.victim)?;
+    place.wait(&mut running)?;
+    let idle = share(&running, Duration::from_secs(10))?;
+    let (stop, opened) = (AtomicBool::new(false), AtomicU64::new(0));
+    let measured = thread::scope(|scope| {
+        let sender = scope.spawn(|| lab.attacker.within(|| open_flows(&stop, &opened)));
+        let work = || -> Result<_> {
+            thread::sleep(WARM);
+            let before = opened.load(Ordering::Relaxed);
+            let ours = share(&running, MEASURED)?;
+            let rate = (opened.load(Ordering::Relaxed) - before) as f64 / MEASURED.as_secs_f64();
+            let status = place.status()?.conntrack.context("the table is not watched")?;
+            let events = lab.victim.within(|| {
+                Running::start(Command::new("conntrack").args(["-E", "-e", "NEW"]).stdout(Stdio::null()).stderr(Stdio::null()))
+            })?;
+            let theirs = share(&events, MEASURED / 2)?;
+            Ok((ours, rate, status, theirs))
+        };
+        let measured = work();
+        stop.store(true, Ordering::Relaxed);
+        sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        measured
+    });
+    let (ours, rate, status, theirs) = measured?;
+    bench.say(&format!("{rate:.0} flows a second, {} tracked, {:?}: {ours:.1} % of a core", grouped(status.count.into()), status.state));
+    ensure!(rate > RATE as f64 * 0.8, "only {rate:.0} flows a second were opened");
+    let row = |what: String, share: f64| vec![what, format!("{share:.2} %"), format!("{:.2}x", share / ours)];
+    let rows = vec![
+        row(format!("palisade, {rate:.0} new flows a second, {} tracked", grouped(status.count.into())), ours),
+        row("palisade, nothing new".to_owned(), idle),
+        row("`conntrack -E -e NEW` meanwhile, which only prints them".to_owned(), theirs),
+    ];
+    let aims = vec![Line::aim("under 10 % of a core", &format!("{ours:.2} %"), ours < 10.0)];
+    Ok(Table { id: "guard", head: &["", "of a core", "to ours"], rows, aims })
+}
+
+/// Opens flows at the rate until told to stop: a socket, a datagram, and no more of it.
+fn open_flows(stop: &AtomicBool, opened: &AtomicU64) -> Result<()> {
+    let sources: Vec<_> = attackers().collect();
+    let began = Instant::now();
+    for n in 0u64.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let source = sources[usize::try_from(n).unwrap_or(0) % sources.len()];
+        UdpSocket::bind((source, 0))?.send_to(b"x", (VICTIM, 9))?;
+        opened.fetch_add(1, Ordering::Relaxed);
+        if n.is_multiple_of(20) {
+            thread::sleep(Duration::from_secs_f64(n as f64 / RATE as f64).saturating_sub(began.elapsed()));
+        }
+    }
+    Ok(())
+}
+
+/// Processor time of a program, in percent of one core.
+fn share(running: &Running, during: Duration) -> Result<f64> {
+    let (before, began) = (running.used()?, Instant::now());
+    thread::sleep(during);
+    Ok((running.used()? - before) / began.elapsed().as_secs_f64() * 100.0)
 }

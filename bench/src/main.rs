@@ -75,7 +75,7 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 13] = [
+const ALL: [(&str, Measurement); 14] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
@@ -89,6 +89,7 @@ const ALL: [(&str, Measurement); 13] = [
     ("heal", routes::heal),
     ("census", conntrack::census),
     ("kill", conntrack::kill),
+    ("guard", conntrack::guard),
 ];
 
 const DOCUMENT: &str = "docs/benchmarks.md";

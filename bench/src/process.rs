@@ -16,6 +16,9 @@ use nix::unistd::Pid;
 /// How long a program is given to end when asked to, before it is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// `USER_HZ`, in which /proc tells processor time (proc(5)).
+const TICKS: f64 = 100.0;
+
 /// A program that runs beside a measurement, with all it starts.
 #[derive(Debug)]
 pub(crate) struct Running(Child);
@@ -30,6 +33,15 @@ impl Running {
     /// Its process id, which is also its group's.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Processor time it has used so far, its own and the kernel's on its behalf, in seconds.
+    pub(crate) fn used(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        // The name may hold anything; what follows it are numbers (proc(5)).
+        let after = stat.rsplit_once(')').context("stat")?.1;
+        let ticks = |n: usize| after.split_whitespace().nth(n).and_then(|word| word.parse::<f64>().ok()).context("stat");
+        Ok((ticks(11)? + ticks(12)?) / TICKS)
     }
 
     /// Says so if it is gone.

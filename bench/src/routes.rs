@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use palisade_core::control::route::{RouteReply, RouteRequest};
 use palisade_core::control::{Reply, Request};
 
@@ -25,8 +25,6 @@ const HEALED_WITHIN: Duration = Duration::from_secs(20);
 /// How long the link flaps, and how long it is up and down.
 const FLAPPING: Duration = Duration::from_secs(6);
 const HALF: Duration = Duration::from_millis(50);
-/// `USER_HZ`: what times in /proc/PID/stat are counted in (proc(5)); 100 on every system there is.
-const TICKS: f64 = 100.0;
 
 /// The interfaces, each with its address.
 fn links(count: u32) -> String {
@@ -162,18 +160,12 @@ pub(crate) fn heal(bench: &Bench) -> Result<Table> {
 
 /// Processor time of the daemon while a link goes down and up, in percent of one core.
 fn flap(ns: &Netns, running: &Running) -> Result<f64> {
-    let used = || -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", running.id()))?;
-        let after = stat.rsplit_once(')').context("stat")?.1;
-        let ticks = |n: usize| after.split_whitespace().nth(n).and_then(|word| word.parse::<f64>().ok()).context("stat");
-        Ok((ticks(11)? + ticks(12)?) / TICKS)
-    };
-    let (before, began) = (used()?, Instant::now());
+    let (before, began) = (running.used()?, Instant::now());
     while began.elapsed() < FLAPPING {
         for state in ["down", "up"] {
             ns.ask("ip", &["link", "set", "d0", state])?;
             thread::sleep(HALF);
         }
     }
-    Ok((used()? - before) / began.elapsed().as_secs_f64() * 100.0)
+    Ok((running.used()? - before) / began.elapsed().as_secs_f64() * 100.0)
 }
