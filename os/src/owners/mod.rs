@@ -32,7 +32,7 @@ use std::path::PathBuf;
 
 use palisade_core::flood::census::Held;
 use palisade_core::flood::flow::Flow;
-use palisade_core::flood::owner::{Behind, Process};
+use palisade_core::flood::owner::Behind;
 use palisade_core::net::Addr;
 
 /// Most processes told of one address.
@@ -76,7 +76,7 @@ pub fn behind(addr: Addr, leases: &[PathBuf]) -> io::Result<Behind> {
 /// # Errors
 /// As [`behind`].
 #[cfg(target_os = "linux")]
-pub fn contained(addr: Addr) -> io::Result<Vec<(Process, u32)>> {
+pub fn contained(addr: Addr) -> io::Result<Vec<(palisade_core::flood::owner::Process, u32)>> {
     containers::processes(addr, &mut processes::Names::default()).map(|(found, _)| found)
 }
 

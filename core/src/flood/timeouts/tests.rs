@@ -63,7 +63,7 @@ fn the_catalogue_knows_what_this_kernel_has_and_every_name_once() {
     let shorts: BTreeSet<String> = ALL.iter().filter_map(|switch| switch.short()).collect();
     assert_eq!(shorts.len(), ALL.iter().filter(|switch| switch.unit == Unit::Seconds).count(), "short names are not shared");
     for switch in ALL {
-        assert!(switch.what.ends_with('.') && !switch.default.is_empty() != (switch.scope == Scope::ReadOnly), "{switch:?}");
+        assert!(switch.what.ends_with('.') && switch.default.is_empty() == (switch.scope == Scope::ReadOnly), "{switch:?}");
     }
     assert_eq!(timeout("tcp_established").unwrap().name, "tcp_timeout_established");
     assert_eq!(timeout("udp").unwrap().name, "udp_timeout");
