@@ -24,7 +24,7 @@ use crate::cli::{Exit, Global};
 /// How it stands with the connection table.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade conntrack status\n  palisade conntrack status --month\n  palisade --json conntrack status --history | jq '.history[] | select(.drops > 0)'\n\nExit code 0: the daemon told. 3: no daemon runs; what the kernel tells is shown all the same."
+    after_help = "Examples:\n  palisade conntrack status\n  palisade conntrack status --month\n  palisade --json conntrack status --history | jq '.history[] | select(.drops > 0)'\n\nExit code 0: the daemon told. 3: no daemon runs; what the kernel tells is shown all the same. 6: the daemon does not watch the table."
 )]
 pub(super) struct StatusArgs {
     /// How it was in the last month, not the last day

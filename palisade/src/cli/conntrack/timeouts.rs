@@ -18,7 +18,7 @@ use crate::timeouts::{Applied, Desk, Shown};
 /// The kernel's timeouts and sizes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade conntrack timeouts show          every switch: what it holds, the kernel's own value, what is proposed, what it is for\n  palisade conntrack timeouts plan          what would change, and why\n  palisade conntrack timeouts apply         change it, now and for each boot (/etc/sysctl.d/60-palisade-conntrack.conf)\n  palisade conntrack timeouts revert        put every former value back, and take the file away\n\nTimeouts that are to hold whatever is proposed are written in the config, as timeouts of [conntrack]. All of it works with and without the daemon. Exit codes: `plan` 0 nothing to change, 1 something; `apply` and `revert` 6 where not all could be set; what only the initial network namespace may set is told, and the rest is done."
+    after_help = "Examples:\n  palisade conntrack timeouts show          every switch: what it holds, the kernel's own value, what is proposed, what it is for\n  palisade conntrack timeouts plan          what would change, and why\n  palisade conntrack timeouts apply         change it, now and for each boot (/etc/sysctl.d/60-palisade-conntrack.conf)\n  palisade conntrack timeouts revert        put every former value back, and take the file away\n\nTimeouts that are to hold whatever is proposed are written in the config, as timeouts of [conntrack]. All of it works with and without the daemon. Exit codes: `plan` 0 nothing to change, 1 something; `apply` and `revert` 1 without root's rights, 6 where not all could be set; what only the initial network namespace may set is told, and the rest is done."
 )]
 pub(super) struct TimeoutsArgs {
     #[command(subcommand)]
@@ -33,7 +33,7 @@ enum Verb {
     Plan,
     /// Make it so, now and after each boot; the former values are kept
     Apply {
-        /// Write the file that sets it at boot here
+        /// Write the file that sets it at boot here, not in /etc/sysctl.d
         #[arg(long, value_name = "DIR")]
         sysctl_dir: Option<PathBuf>,
     },

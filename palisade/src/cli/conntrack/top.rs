@@ -27,7 +27,7 @@ use crate::cli::{Exit, Global, print};
 /// Who fills the connection table.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade conntrack top                          live; h tells the keys\n  palisade conntrack top --by process --sort new  who of this host opens the most\n  palisade conntrack top --once --rows 5          two looks a second apart, and the five largest\n  palisade --json conntrack top --once | jq '.sources[0]'\n  palisade --json conntrack top --interval 10s    an object a line, every ten seconds\n\nReads the kernel itself, so it needs root (CAP_NET_ADMIN) and no daemon. Where standard output is no terminal, it does as\nwith --once. NEW/s is what the kernel tells of new flows, GROWTH/s what changed between two looks."
+    after_help = "Examples:\n  palisade conntrack top                          live; h tells the keys\n  palisade conntrack top --by process --sort new  who of this host opens the most\n  palisade conntrack top --once --rows 5          two looks a second apart, and the five largest\n  palisade --json conntrack top --once | jq '.sources[0]'\n  palisade --json conntrack top --interval 10s    an object a line, every ten seconds\n\nReads the kernel itself, so it needs root (CAP_NET_ADMIN) and no daemon. Where standard output is no terminal, it does as\nwith --once. SHARE is of the flows that there are,\nNEW/s what the kernel tells of new ones, GROWTH/s what changed between two looks."
 )]
 pub(super) struct TopArgs {
     /// Show one table, not a live screen: two looks, one interval apart
