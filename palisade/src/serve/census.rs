@@ -118,8 +118,8 @@ pub(super) fn run(settings: Settings, state: &Path, mode: Mode, inbox: &Mailbox<
             (counter.alarmed, counter.own) = (alarmed, own.into_iter().collect());
             counter.hold(*wanted);
         }
-        for (culprit, own, spare) in post.purges {
-            counter.purge(&culprit, &own, &spare);
+        if !post.purges.is_empty() {
+            counter.purge(post.purges);
         }
         if !post.forget.is_empty() {
             counter.forget(&post.forget);
@@ -386,11 +386,20 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn purge(&mut self, culprit: &Culprit, own: &[Addr], spare: &[Addr]) {
-        match purge::idle_since(culprit, own, spare, self.held.make_contiguous()) {
+    /// Ends idle flows of all of them in one pass over the table.
+    fn purge(&mut self, purges: Vec<(Culprit, Vec<Addr>, Vec<Addr>)>) {
+        // Those asked for last know best which addresses are ours; whom one spares all spare.
+        let own = purges.last().map(|(_, own, _)| own.clone()).unwrap_or_default();
+        let spare: Vec<Addr> = purges.iter().flat_map(|(_, _, spare)| spare).copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let culprits: Vec<Culprit> = purges.into_iter().map(|(culprit, ..)| culprit).collect::<BTreeSet<_>>().into_iter().collect();
+        let whose = match &culprits[..] {
+            [one, two, .., _] => format!("{one}, {two} and {} more", culprits.len() - 2),
+            few => few.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+        };
+        match purge::idle_since(&culprits, &own, &spare, self.held.make_contiguous()) {
             Ok(0) => {}
-            Ok(states) => self.tell(Event::Noted(What::Purged { whose: format!("{culprit}, idle"), states })),
-            Err(error) => tracing::warn!("idle flows of {culprit} are not ended: {error}"),
+            Ok(states) => self.tell(Event::Noted(What::Purged { whose: format!("{whose}, idle"), states })),
+            Err(error) => tracing::warn!("idle flows of {whose} are not ended: {error}"),
         }
     }
 

@@ -9,10 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use palisade_core::flood::flow::{TCP, TcpState, UDP};
+use palisade_core::flood::flow::{Endpoint, TCP, TcpState, UDP};
 use palisade_core::flood::timeouts::Timeouts;
 use palisade_core::flood::wanted::Culprit;
-use palisade_core::net::Addr;
+use palisade_core::net::{Addr, Family, Prefix};
 
 use super::{end, told};
 use crate::limits::policy::{self, STATES, TCP_CLOSE, TCP_RETRANS, TCP_UNACK, UDP_REPLIED, UDP_UNREPLIED};
@@ -23,48 +23,100 @@ use crate::sysctl;
 /// A flow is idle when nothing has passed for longer than so many seconds.
 const IDLE: u64 = 60;
 
-/// Ends the culprit's flows that are of no use: those that were never answered, and of TCP that stands or closes and of
-/// UDP those that are idle. How many were ended. Never one with a peer of `spare` at either end, never another's.
+/// Ends the culprit's flows that are of no use: those that were never answered, and of a source those of TCP that stand or
+/// close and those of UDP that are idle too. How many were ended. Never one with a peer of `spare` at either end, never
+/// another's.
 ///
 /// A local culprit's flows are those from one of `own` by its protocol to its port: whose process has one the kernel
-/// does not tell. Of a crowd's, that may be anybody's, only those that were never answered.
+/// does not tell. They and a crowd's may be anybody's, so of these only those go that were never answered; and none where
+/// the local culprit's port is 0, which all flows of this host by that protocol would match.
 ///
 /// # Errors
 /// What the kernel said, after as many were ended as could be.
 pub fn idle(culprit: &Culprit, own: &[Addr], spare: &[Addr]) -> io::Result<u64> {
-    idle_since(culprit, own, spare, &[])
+    idle_since(std::slice::from_ref(culprit), own, spare, &[])
 }
 
-/// The same where the switches were changed lately: `held` is what they held before, as far as flows may still last by
-/// it. Without it, a flow that lasts as a shorter timeout said looks longer idle than it is.
+/// The same of several in one pass over the table, where the switches may have been changed lately: `held` is what they
+/// held before, as far as flows may still last by it. Without it, a flow that lasts as a shorter timeout said looks longer
+/// idle than it is.
 ///
 /// # Errors
 /// As of [`idle`].
-pub fn idle_since(culprit: &Culprit, own: &[Addr], spare: &[Addr], held: &[Timeouts]) -> io::Result<u64> {
-    let own: BTreeSet<Addr> = own.iter().copied().collect();
+pub fn idle_since(culprits: &[Culprit], own: &[Addr], spare: &[Addr], held: &[Timeouts]) -> io::Result<u64> {
+    let culprits = Culprits::new(culprits, own);
+    if culprits.is_nobody() {
+        return Ok(0);
+    }
     let spare: BTreeSet<Addr> = spare.iter().copied().collect();
     let fulls = Fulls::new(&switches(), &policies()?, held);
-    let family = match culprit {
-        Culprit::Source { prefix } => Some(prefix.family()),
-        Culprit::Local { .. } => None,
-        Culprit::Crowd { to } => Some(to.addr.family()),
-    };
     let matches = |entry: &Entry<'_>| {
-        let useless = entry.status & status::SEEN_REPLY == 0 || !matches!(culprit, Culprit::Crowd { .. }) && fulls.idle(entry);
-        useless && whose(culprit, &own, entry) && !ends(entry).iter().any(|addr| spare.contains(addr))
+        let unanswered = entry.status & status::SEEN_REPLY == 0;
+        let theirs = culprits.began(entry) && (unanswered || fulls.idle(entry)) || unanswered && culprits.may_have(entry);
+        theirs && !ends(entry).iter().any(|addr| spare.contains(addr))
     };
-    end(matches, |list, take| conntrack::dump(list, family, None, take))
+    end(matches, |list, take| conntrack::dump(list, culprits.family, None, take))
 }
 
-fn whose(culprit: &Culprit, own: &BTreeSet<Addr>, entry: &Entry<'_>) -> bool {
-    let tuple = &entry.orig;
-    let goes_to = |port: u16| port == tuple.ports().map_or(0, |(_, destination)| destination);
-    match culprit {
-        Culprit::Source { prefix } => prefix.contains(tuple.source),
-        Culprit::Local { protocol, port, .. } => {
-            own.contains(&tuple.source) && tuple.protocol == *protocol && (*port == 0 || goes_to(*port))
+/// Whose flows are looked for, so that each flow costs few comparisons however many they are.
+#[derive(Debug, Default)]
+struct Culprits {
+    /// Sources, and how long their prefixes are.
+    sources: BTreeSet<Prefix>,
+    lengths: BTreeSet<u8>,
+    /// Protocol and port of this host's.
+    locals: BTreeSet<(u8, u16)>,
+    own: BTreeSet<Addr>,
+    crowds: BTreeSet<Endpoint>,
+    /// The only one in which they have flows; `None`: in both.
+    family: Option<Family>,
+}
+
+impl Culprits {
+    fn new(culprits: &[Culprit], own: &[Addr]) -> Self {
+        let mut all = Self::default();
+        let mut families = BTreeSet::new();
+        for culprit in culprits {
+            match culprit {
+                Culprit::Source { prefix } => {
+                    families.insert(prefix.family());
+                    all.lengths.insert(prefix.len());
+                    all.sources.insert(*prefix);
+                }
+                Culprit::Local { port: 0, .. } => {}
+                Culprit::Local { protocol, port, .. } => {
+                    families.extend(own.iter().map(|addr| addr.family()));
+                    all.locals.insert((*protocol, *port));
+                }
+                Culprit::Crowd { to } => {
+                    families.insert(to.addr.family());
+                    all.crowds.insert(*to);
+                }
+            }
         }
-        Culprit::Crowd { to } => tuple.destination == to.addr && tuple.protocol == to.protocol && goes_to(to.port),
+        if !all.locals.is_empty() {
+            all.own = own.iter().copied().collect();
+        }
+        all.family = families.pop_first().filter(|_| families.is_empty());
+        all
+    }
+
+    fn is_nobody(&self) -> bool {
+        self.sources.is_empty() && self.crowds.is_empty() && (self.locals.is_empty() || self.own.is_empty())
+    }
+
+    /// Whether one of the sources began it.
+    fn began(&self, entry: &Entry<'_>) -> bool {
+        let source = entry.orig.source;
+        self.lengths.iter().filter_map(|len| Prefix::new(source, *len)).any(|prefix| self.sources.contains(&prefix))
+    }
+
+    /// Whether it goes where a process of this host floods, or a crowd.
+    fn may_have(&self, entry: &Entry<'_>) -> bool {
+        let tuple = &entry.orig;
+        let port = tuple.ports().map_or(0, |(_, destination)| destination);
+        self.own.contains(&tuple.source) && self.locals.contains(&(tuple.protocol, port))
+            || self.crowds.contains(&Endpoint { addr: tuple.destination, port, protocol: tuple.protocol })
     }
 }
 
@@ -141,7 +193,6 @@ impl Fulls {
 mod tests {
     use super::*;
     use crate::netns::Netns;
-    use palisade_core::net::Family;
     use palisade_core::time::Span;
     use std::process::Command;
 
@@ -233,7 +284,7 @@ mod tests {
         let put = |port, left| put(&netns, port, "tcp", 443, &State { from: "192.0.2.7", to: "198.51.100.1", left, more: OPEN });
         [(1, 85), (2, 20), (3, 7430), (4, 7100), (5, 431_000)].into_iter().for_each(|(port, left)| put(port, left));
         let held = Timeouts::from([("tcp_established".to_owned(), Span::secs(7440))]);
-        let ended = netns.within(|| idle_since(&source("192.0.2.7/32"), &[], &[], &[held])).unwrap().unwrap();
+        let ended = netns.within(|| idle_since(&[source("192.0.2.7/32")], &[], &[], &[held])).unwrap().unwrap();
         assert_eq!((standing(&netns), ended), (vec![1, 3], 3));
     }
 
@@ -252,7 +303,62 @@ mod tests {
             netns.within(|| idle(&culprit, own, &[])).unwrap().unwrap()
         };
         assert_eq!((run(53, &[]), run(53, &own), standing(&netns)), (0, 2, vec![2, 3, 4]));
-        assert_eq!((run(0, &own), standing(&netns)), (1, vec![3, 4]));
+        assert_eq!((run(0, &own), standing(&netns)), (0, vec![2, 3, 4]), "anybody's of this host");
+    }
+
+    #[test]
+    fn what_another_of_this_host_has_open_stays() {
+        let netns = tracking();
+        let to =
+            |port, protocol, left, more| put(&netns, port, protocol, 5432, &State { from: "198.51.100.2", to: "203.0.113.1", left, more });
+        to(1, "tcp", 431_000, OPEN);
+        to(2, "tcp", 100, "--state SYN_SENT");
+        to(3, "udp", 40, STREAM);
+        let culprit = |protocol| Culprit::Local { uid: 1000, protocol, port: 5432 };
+        let own = ["198.51.100.2".parse().unwrap()];
+        let ended = netns.within(|| idle_since(&[culprit(TCP), culprit(UDP)], &own, &[], &[])).unwrap().unwrap();
+        assert_eq!((standing(&netns), ended), (vec![1, 3], 1));
+    }
+
+    #[test]
+    fn all_culprits_in_one_pass_each_by_its_own_rule() {
+        let netns = tracking();
+        let tcp = |port, from, to, left, more| put(&netns, port, "tcp", 443, &State { from, to, left, more });
+        let (own, there) = ("198.51.100.2", "203.0.113.1");
+        tcp(1, "192.0.2.7", there, 431_000, OPEN);
+        tcp(2, "192.0.2.130", there, 100, "--state SYN_SENT"); // of 192.0.2.128/25
+        tcp(3, "192.0.2.8", there, 100, "--state SYN_SENT");
+        tcp(4, "2001:db8:1::8", "2001:db8:5::1", 431_000, OPEN);
+        tcp(5, own, there, 100, "--state SYN_SENT");
+        tcp(6, own, there, 431_000, OPEN);
+        tcp(7, "192.0.2.9", "198.51.100.1", 100, "--state SYN_SENT"); // to the crowd's
+        tcp(8, "192.0.2.9", "198.51.100.1", 431_000, OPEN);
+        tcp(9, "2001:db8:2::8", "2001:db8:5::1", 100, "--state SYN_SENT");
+        let local = Culprit::Local { uid: 1000, protocol: TCP, port: 443 };
+        let crowd = Culprit::Crowd { to: "198.51.100.1:443/tcp".parse().unwrap() };
+        let all = [source("192.0.2.7/32"), source("192.0.2.128/25"), source("2001:db8:1::/64"), local, crowd];
+        let ended = netns.within(|| idle_since(&all, &[own.parse().unwrap()], &[], &[])).unwrap().unwrap();
+        assert_eq!((standing(&netns), ended), (vec![3, 6, 8, 9], 5));
+    }
+
+    #[test]
+    fn one_family_is_asked_for_where_all_are_of_one() {
+        let family = |culprits: &[Culprit], own: &[Addr]| Culprits::new(culprits, own).family;
+        let (four, six) = (source("192.0.2.7/32"), source("2001:db8::/64"));
+        let local = Culprit::Local { uid: 1000, protocol: TCP, port: 443 };
+        let own: [Addr; 2] = ["198.51.100.2".parse().unwrap(), "2001:db8::2".parse().unwrap()];
+        assert_eq!(
+            (family(&[four, four], &own), family(&[six], &own), family(&[four, six], &own)),
+            (Some(Family::V4), Some(Family::V6), None)
+        );
+        assert_eq!((family(&[four, local], &own), family(&[four, local], &own[..1])), (None, Some(Family::V4)));
+        let anywhere = Culprit::Local { uid: 1000, protocol: TCP, port: 0 };
+        assert!(
+            Culprits::new(&[anywhere], &own).is_nobody()
+                && Culprits::new(&[local], &[]).is_nobody()
+                && Culprits::new(&[], &own).is_nobody()
+        );
+        assert!(!Culprits::new(&[local], &own).is_nobody());
     }
 
     #[test]
