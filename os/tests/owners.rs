@@ -286,6 +286,45 @@ fn without_rights_it_is_the_user_and_the_unit() {
     assert_eq!((rows[0].process.pid, rows[0].process.unit.as_deref()), (child.pid(), Some(unit)));
 }
 
+/// Takes the right to look into other processes from the calling thread alone, which ends with `within`.
+fn without_ptrace() {
+    const SYS_PTRACE: u32 = 19;
+    // linux/capability.h: version 3, this thread; effective, permitted and inheritable, twice 32 bits.
+    let mut header = [0x2008_0522_u32, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: plain system call; both point to as much as version 3 has.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) }, 0);
+    sets[0] &= !(1 << SYS_PTRACE);
+    sets[1] &= !(1 << SYS_PTRACE);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_mut_ptr()) }, 0);
+}
+
+#[test]
+fn root_that_may_not_look_into_processes_says_so() {
+    let Some((host, guest)) = pair() else { return };
+    let _four = listen(&guest, "192.0.2.77:7000");
+    let child = Running::start(&host, "tcp=192.0.2.77:7000");
+    let ours = host.within(|| TcpStream::connect_timeout(&"192.0.2.77:7000".parse().unwrap(), Duration::from_secs(10)).unwrap()).unwrap();
+    let sample =
+        [flow(TCP, HOST[0], child.ports[0], GUEST[0], 7000), flow(TCP, HOST[0], ours.local_addr().unwrap().port(), GUEST[0], 7000)];
+    let barred = |work: &(dyn Fn() + Sync)| {
+        host.within(|| {
+            without_ptrace();
+            work();
+        })
+        .unwrap();
+    };
+    barred(&|| {
+        let rows = owners::holders(&sample, 2).unwrap();
+        assert!(rows.iter().all(|row| row.process.pid != child.pid()), "{rows:?}");
+        let behind = owners::behind(addr(GUEST[0]), &[]).unwrap();
+        assert!(behind.hidden.as_ref().is_some_and(|told| told.contains("CAP_SYS_PTRACE")), "{behind:?}");
+    });
+    let rows = host.within(|| owners::holders(&sample, 2).unwrap()).unwrap();
+    assert_eq!(row(&rows, child.pid()).flows, 1);
+}
+
 /// Waits until it is told to go on, and becomes the child.
 fn script() -> String {
     let program = std::env::current_exe().unwrap();

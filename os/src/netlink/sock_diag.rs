@@ -44,6 +44,10 @@ pub mod state {
     /// A handshake that a peer began, as newer kernels call it inside.
     const NEW_SYN_RECV: u8 = 12;
 
+    /// Every state in which a process may hold the socket: not those of handshakes and late packets, which the kernel
+    /// keeps by itself.
+    pub const HELD: u32 = !((1 << TIME_WAIT) | (1 << SYN_RECV) | (1 << NEW_SYN_RECV));
+
     /// Every state in which a TCP socket has a peer.
     pub const WITH_PEER: u32 = ((1 << (NEW_SYN_RECV + 1)) - 2) & !(1 << CLOSE) & !(1 << LISTEN);
 }
@@ -166,6 +170,35 @@ pub fn list(
     Ok(found)
 }
 
+/// Hands the first `most` sockets of a family and protocol that are in one of `states` to `take`, in the order of the
+/// kernel's hash tables. How many were handed over, and whether there are more: then, as after an error, the socket is of no
+/// use any more but to be dropped. Errors as of [`list`].
+pub fn first(
+    socket: &mut Socket,
+    family: Family,
+    protocol: Protocol,
+    states: u32,
+    most: usize,
+    mut take: impl FnMut(&Sock),
+) -> io::Result<(usize, bool)> {
+    let (mut count, mut cut) = (0, false);
+    let seq = socket.next_seq();
+    let mut ask = Builder::new();
+    ask.message(BY_FAMILY, flag::REQUEST | flag::DUMP, seq, &request(family, protocol, states, &[0; SOCKID]));
+    socket.dump(ask.bytes(), seq, |message| {
+        if count >= most {
+            cut = true;
+            return Next::Leave;
+        }
+        count += 1;
+        if let Some(sock) = Sock::parse(&message, protocol) {
+            take(&sock);
+        }
+        Next::More
+    })?;
+    Ok((count, cut))
+}
+
 /// Ends the sockets: their processes get `ECONNABORTED`, TCP peers a reset. Each is named by its
 /// cookie, so a newer socket of the same addresses is left alone. One without a peer (a listening
 /// one above all) is passed over. `ended` gets each outcome as errno, 0 for success.
@@ -225,6 +258,7 @@ mod tests {
     #[test]
     fn listening_and_closed_sockets_have_no_peer() {
         assert_eq!(state::WITH_PEER, 0b1_1011_0111_1110);
+        assert_eq!(!state::HELD, 0b1_0000_0100_1000);
         for without in [state::LISTEN, state::CLOSE, 0, 77] {
             let built = answer(2, without, [1; 16], [2; 16]);
             assert!(!Sock::parse(&Messages(built.bytes()).next().unwrap(), Protocol::Tcp).unwrap().has_peer());

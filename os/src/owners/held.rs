@@ -24,6 +24,12 @@ use crate::wake::poll;
 /// Most sockets of one address that are looked at.
 const MOST_SOCKETS: usize = 65_536;
 
+/// Most sockets looked at of one family and protocol: about a microsecond each.
+const MOST_LISTED: usize = 262_144;
+
+/// Where there are more of one family and protocol than this, it is not looked again and again who opens some.
+const MOST_WATCHED: usize = 65_536;
+
 /// How often it is looked who opens sockets, and how long apart: a loop that opens a hundred a second is seen at it.
 const LOOKS: usize = 4;
 const BETWEEN: Span = Span::millis(15);
@@ -54,11 +60,13 @@ pub(super) fn holders(sample: &[Flow], seen: u64) -> io::Result<Vec<Held>> {
     let mut wanted = Wanted::new(&local);
     let mut newcomers = Newcomers::to(&local);
     if !wanted.is_empty() {
-        each_socket(Family::V4, |sock| {
+        let most = each_socket(Family::V4, |sock| {
             wanted.offer(sock);
             newcomers.offer((sock.protocol.number(), sock.remote_port), sock.inode, holder(sock));
         })?;
-        watch(&local, &wanted, &mut newcomers)?;
+        if most <= MOST_WATCHED {
+            watch(&local, &wanted, &mut newcomers)?;
+        }
     }
     let owned = wanted.found;
     let told = identify(owned.iter().flatten().chain(newcomers.seen.iter().map(|(_, holder)| holder)).copied())?;
@@ -139,25 +147,36 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Offers every socket that somebody holds, of both protocols, of this family and those above it: IPv4 is also in the listings of IPv6.
-fn each_socket(least: Family, mut take: impl FnMut(&Sock)) -> io::Result<()> {
-    let mut socket = Socket::open(SOCK_DIAG)?;
+/// Offers the sockets that somebody holds, of both protocols, of this family and those above it: IPv4 is also in the listings of IPv6.
+/// At most [`MOST_LISTED`] of each; how many the longest listing had.
+fn each_socket(least: Family, take: impl FnMut(&Sock)) -> io::Result<usize> {
+    at_most(MOST_LISTED, least, take)
+}
+
+fn at_most(most: usize, least: Family, mut take: impl FnMut(&Sock)) -> io::Result<usize> {
+    let (mut socket, mut longest) = (Socket::open(SOCK_DIAG)?, 0);
     for family in [Family::V4, Family::V6].into_iter().filter(|family| *family >= least) {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let listed = sock_diag::list(&mut socket, family, protocol, u32::MAX, |sock| {
+            let listed = sock_diag::first(&mut socket, family, protocol, sock_diag::state::HELD, most, |sock| {
                 if sock.inode != 0 {
                     take(sock);
                 }
-                false
             });
             match listed {
                 // A kernel without IPv6 or without a module to list these has none to tell of.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                other => _ = other?,
+                other => {
+                    let (count, cut) = other?;
+                    longest = longest.max(count);
+                    if cut {
+                        // Some of the listing is still to come on it.
+                        socket = Socket::open(SOCK_DIAG)?;
+                    }
+                }
             }
         }
     }
-    Ok(())
+    Ok(longest)
 }
 
 /// What was found out of holders.
@@ -259,7 +278,7 @@ pub(super) fn talkers(addr: Addr) -> io::Result<Behind> {
             holders.push(holder(sock));
         }
     })?;
-    // A listing that changed while it was read was read again.
+    // A listing that changes while it is read may have one twice.
     holders.sort_unstable_by_key(|holder| holder.inode);
     holders.dedup_by_key(|holder| holder.inode);
     let told = identify(holders.iter().copied())?;
@@ -317,6 +336,25 @@ mod tests {
         let who = [Some(one), Some(two), Some(two), Some(two), None];
         let rows = rows(&flows, &who, &Told::default(), &|count| scaled(count, 50, 5));
         assert_eq!(rows.iter().map(|row| (row.process.uid, row.flows, row.top.unwrap().1)).collect::<Vec<_>>(), [(7, 30, 30), (0, 10, 10)]);
+    }
+
+    #[test]
+    fn a_listing_ends_where_it_is_long_enough_and_the_next_is_read() {
+        use std::net::UdpSocket;
+        let netns = crate::netns::Netns::new().unwrap();
+        netns
+            .within(|| {
+                let _held: Vec<UdpSocket> = ["0.0.0.0:0", "0.0.0.0:0", "0.0.0.0:0", "[::]:0"].map(|at| UdpSocket::bind(at).unwrap()).into();
+                let listed = |most| {
+                    let mut families = Vec::new();
+                    let longest = at_most(most, Family::V4, |sock| families.push(sock.family)).unwrap();
+                    (longest, families)
+                };
+                assert_eq!(listed(10), (3, vec![Family::V4, Family::V4, Family::V4, Family::V6]));
+                assert_eq!(listed(3), (3, vec![Family::V4, Family::V4, Family::V4, Family::V6]));
+                assert_eq!(listed(2), (2, vec![Family::V4, Family::V4, Family::V6]));
+            })
+            .unwrap();
     }
 
     #[test]

@@ -45,8 +45,9 @@ pub fn usual_leases() -> Vec<PathBuf> {
 
 /// The local processes behind a sample of flows of which there are `seen` in all, most flows first; counts are of all, not of the
 /// sample. Only TCP and UDP flows that this host began have such a process. A flow whose socket is gone counts for the process
-/// that holds most sockets to the same endpoint; where there is none, it is left out. Works in the calling thread's network
-/// namespace.
+/// that holds most sockets to the same endpoint; else for one that opens, or holds at least eight of, half the sockets to the
+/// same port; where there is none, it is left out. Of more than 262,144 sockets of a protocol the first are looked at, which
+/// may leave out more. Works in the calling thread's network namespace.
 ///
 /// # Errors
 /// What the kernel said to the listing of sockets (CONFIG_INET_DIAG). What may not be looked into is no error: see above.

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use palisade_core::flood::owner::{Process, printable, unit};
 
-use crate::privileges;
+use crate::privileges::{self, Cap};
 
 /// Most descriptors looked at in one search. Each costs about a microsecond; what is not found by then is told by its user and unit.
 const MOST_LINKS: usize = 131_072;
@@ -49,33 +50,47 @@ pub(super) struct Found {
 }
 
 /// The processes that hold sockets, given by inode with the user they are of. Of several that hold the same one, one of that user; process 1,
-/// which keeps sockets for services it may start, last.
+/// which keeps sockets for services it may start, last. Where we may not look into the processes of others, only our own are looked into.
 pub(super) fn holding(wanted: &HashMap<u32, u32>, mut among: Vec<Entry>) -> Found {
     let users: HashSet<u32> = wanted.values().copied().collect();
     among.sort_by_key(|entry| (entry.pid == 1, !users.contains(&entry.uid), entry.pid));
     let (mut found, mut links) = (Found::default(), 0);
-    for Entry { pid, .. } in among {
+    let only = (!privileges::have(Cap::SysPtrace)).then(privileges::effective_user);
+    for Entry { pid, uid } in among {
         if found.pids.len() == wanted.len() || links >= MOST_LINKS {
             break;
         }
-        match fs::read_dir(format!("/proc/{pid}/fd")) {
-            Ok(folder) => {
-                for fd in folder.take(MOST_LINKS - links).flatten() {
-                    links += 1;
-                    if let Some(inode) = socket(&fd).filter(|inode| wanted.contains_key(inode)) {
-                        found.pids.entry(inode).or_insert(pid);
-                    }
-                }
-            }
-            Err(error) => found.barred |= error.kind() == io::ErrorKind::PermissionDenied,
+        if only.is_some_and(|ours| ours != uid) {
+            found.barred = true;
+        } else if let Err(error) = look_into(pid, wanted, &mut found.pids, &mut links) {
+            found.barred |= error.kind() == io::ErrorKind::PermissionDenied;
         }
     }
     found
 }
 
+/// Adds the sockets of one process. The folder itself may be read by root, what its links say only by who may trace the process
+/// (fs/proc/base.c, `proc_pid_readlink`): the first refusal is that of all, and costs none of the links that are looked at.
+fn look_into(pid: u32, wanted: &HashMap<u32, u32>, found: &mut HashMap<u32, u32>, links: &mut usize) -> io::Result<()> {
+    for fd in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        if *links >= MOST_LINKS {
+            break;
+        }
+        match fs::read_link(fd.path()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            link => {
+                *links += 1;
+                if let Some(inode) = link.ok().and_then(|link| socket(&link)).filter(|inode| wanted.contains_key(inode)) {
+                    found.entry(inode).or_insert(pid);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The inode of a socket's descriptor: `socket:[1234]`.
-fn socket(fd: &fs::DirEntry) -> Option<u32> {
-    let link = fs::read_link(fd.path()).ok()?;
+fn socket(link: &Path) -> Option<u32> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 

@@ -60,8 +60,13 @@ pub fn have_net_admin() -> bool {
 
 /// Whether we run as root.
 pub fn is_root() -> bool {
+    effective_user() == 0
+}
+
+/// The calling thread's user, by whom it is told what it may.
+pub fn effective_user() -> u32 {
     // SAFETY: plain system call without pointers that cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    unsafe { libc::geteuid() }
 }
 
 /// As root: gives a file to the owner of its directory, so that the daemon finds what root made.
