@@ -11,6 +11,8 @@ use palisade_core::control::conntrack::{ConntrackReply, ConntrackRequest};
 use palisade_core::control::{Problem, Reply, Request, State, Whom};
 use palisade_core::event::KillCount;
 #[cfg(target_os = "linux")]
+use palisade_core::flood::timeouts::Timeouts;
+#[cfg(target_os = "linux")]
 use palisade_core::flood::wanted::Wanted;
 use palisade_core::net::Prefix;
 use palisade_core::ports::Ports;
@@ -171,7 +173,7 @@ impl Direct {
                 self.blocker.remove()?;
                 // What a daemon that was killed has left of its limits goes with the wall.
                 #[cfg(target_os = "linux")]
-                palisade_os::limits::set(&Wanted::default())?;
+                palisade_os::limits::set(&Wanted::default(), &Timeouts::new())?;
                 *answer = Some(Reply::Flushed);
             }
             // Floods are watched by the daemon alone.

@@ -18,6 +18,15 @@ pub const ICMP: u8 = 1;
 /// ICMPv6.
 pub const ICMPV6: u8 = 58;
 
+/// Protocols whose flows have ports, all of them where TCP has them: TCP, UDP, DCCP (RFC 4340), SCTP (RFC 9260), UDP-Lite
+/// (RFC 3828), by their IANA protocol numbers.
+pub const WITH_PORTS: [u8; 5] = [TCP, UDP, 33, 132, 136];
+
+/// Whether flows of this protocol have ports.
+pub fn has_ports(protocol: u8) -> bool {
+    WITH_PORTS.contains(&protocol)
+}
+
 /// One tracked flow. `Copy` and small: half a million of them pass through a census in a fraction of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {

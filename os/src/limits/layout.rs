@@ -34,11 +34,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use palisade_core::flood::flow::{Protocol, TCP, UDP};
+use palisade_core::flood::flow::{Protocol, TCP, UDP, has_ports};
 use palisade_core::flood::settings::Service;
 use palisade_core::flood::wanted::{Culprit, LIMITS, Limit, Wanted};
 use palisade_core::net::{Family, Prefix};
 
+use super::policy::Beneath;
 use super::{names, policy};
 use crate::netlink::nft::expr::{Ct, Header, Meta, ct_state, ct_status};
 use crate::netlink::nft::whole::Whole;
@@ -54,16 +55,14 @@ const PRIORITY: i32 = -145;
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
-/// DCCP, SCTP and UDP-Lite have ports where TCP and UDP have them (RFC 4340, RFC 9260, RFC 3828).
-const WITH_PORTS: [u8; 5] = [TCP, UDP, 33, 132, 136];
 /// The longest name of a service: three bytes for each at worst, well within the kernel's 255 of a chain's name.
 const LONGEST: usize = 64;
 
-/// What is wanted, as a table; `None` where nothing is.
+/// What is wanted, as a table; `None` where nothing is. What its policies do not say is as beneath them.
 ///
 /// # Errors
 /// `InvalidInput` for more than [`LIMITS`] limits and for what cannot be one, by its name.
-pub(super) fn whole(wanted: &Wanted) -> io::Result<Option<Whole>> {
+pub(super) fn whole(wanted: &Wanted, beneath: &Beneath) -> io::Result<Option<Whole>> {
     check(&wanted.limits)?;
     let mut table = Whole::default();
     wanted.limits.iter().for_each(|limit| limited(&mut table, limit));
@@ -72,9 +71,9 @@ pub(super) fn whole(wanted: &Wanted) -> io::Result<Option<Whole>> {
         if timeouts.chains.iter().any(|chain| chain.name == names::service(name)) {
             return Err(wrong(format!("service {name}: there are two of this name")));
         }
-        served(&mut timeouts, name, service)?;
+        served(&mut timeouts, name, service, beneath)?;
     }
-    wanted.limits.iter().for_each(|limit| shortened(&mut timeouts, limit));
+    wanted.limits.iter().for_each(|limit| shortened(&mut timeouts, limit, beneath));
     if table.rules.is_empty() && timeouts.rules.is_empty() {
         return Ok(None);
     }
@@ -98,7 +97,7 @@ pub(super) fn whole(wanted: &Wanted) -> io::Result<Option<Whole>> {
 /// The same without timeouts, for a kernel that has none; `None` where nothing is left.
 pub(super) fn without_timeouts(wanted: &Wanted) -> io::Result<Option<Whole>> {
     let plain = |limit: &Limit| Limit { timeouts: BTreeMap::new(), ..limit.clone() };
-    whole(&Wanted { limits: wanted.limits.iter().map(plain).collect(), services: Vec::new(), ..wanted.clone() })
+    whole(&Wanted { limits: wanted.limits.iter().map(plain).collect(), services: Vec::new(), ..wanted.clone() }, &Beneath::default())
 }
 
 fn wrong(what: String) -> io::Error {
@@ -122,7 +121,7 @@ fn check(limits: &[Limit]) -> io::Result<()> {
         else {
             continue;
         };
-        if *port != 0 && !WITH_PORTS.contains(protocol) {
+        if *port != 0 && !has_ports(*protocol) {
             return Err(wrong(format!("{whose}: {} has no ports", Protocol(*protocol))));
         }
     }
@@ -156,7 +155,7 @@ fn limited(table: &mut Whole, limit: &Limit) {
 }
 
 /// What a limited culprit may still open does not last long.
-fn shortened(table: &mut Whole, limit: &Limit) {
+fn shortened(table: &mut Whole, limit: &Limit, beneath: &Beneath) {
     let whose = names::of(&limit.whose);
     let (families, protocols): (Vec<Family>, Vec<u8>) = match limit.whose {
         Culprit::Source { prefix } => (vec![prefix.family()], vec![TCP, UDP]),
@@ -172,6 +171,7 @@ fn shortened(table: &mut Whole, limit: &Limit) {
             if seconds.is_empty() {
                 continue;
             }
+            let seconds = beneath.fill(*protocol, seconds);
             let name = names::timeouts(&whose, family, *protocol);
             let mut exprs = culprit.clone();
             match limit.whose {
@@ -186,7 +186,7 @@ fn shortened(table: &mut Whole, limit: &Limit) {
     }
 }
 
-fn served(table: &mut Whole, name: &str, service: &Service) -> io::Result<()> {
+fn served(table: &mut Whole, name: &str, service: &Service, beneath: &Beneath) -> io::Result<()> {
     let Service { protocol, ports, prefixes, timeouts } = service;
     if name.is_empty() || name.len() > LONGEST {
         return Err(wrong(format!("service {name:?}: a name has 1 to {LONGEST} bytes")));
@@ -201,6 +201,7 @@ fn served(table: &mut Whole, name: &str, service: &Service) -> io::Result<()> {
     if seconds.is_empty() {
         return Ok(());
     }
+    let seconds = beneath.fill(*protocol, seconds);
     let chain = names::service(name);
     table.chains.push(Chain { name: chain.clone(), base: None });
     let any = [0];
@@ -300,6 +301,10 @@ mod tests {
     use palisade_core::flood::flow::ICMP;
     use palisade_core::time::Span;
     use proptest::prelude::*;
+
+    fn whole(wanted: &Wanted) -> io::Result<Option<Whole>> {
+        super::whole(wanted, &Beneath::default())
+    }
 
     fn limit(whose: Culprit) -> Limit {
         Limit { whose, rate: 5, burst: 20, timeouts: BTreeMap::new() }

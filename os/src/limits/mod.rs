@@ -16,43 +16,61 @@ mod tests;
 
 use std::io;
 
+use palisade_core::flood::timeouts::Timeouts;
 use palisade_core::flood::wanted::{Culprit, Wanted};
 use palisade_core::ours::NFT_FLOOD_TABLE;
 
 use crate::netlink::nft::whole::Whole;
 use crate::netlink::nft::{Held, whole};
+use policy::Beneath;
 
 /// Makes the limits and the timeouts of services stand as wanted, in one transaction; where nothing is wanted, the table
 /// is taken away. A limit that stays wanted keeps its fill and its counter, a policy that stays the connections that
 /// have it; where everything stands already nothing is written.
 ///
-/// What a policy does not say it holds as the kernel's switches said when it was made: switches that change later do
-/// not change it.
+/// What a policy does not say it holds as `base` says, by the switches' short names (`tcp_established`): what they hold
+/// beneath a profile that shortens them for a while. What `base` does not say either it holds as the switches say now.
 ///
 /// # Errors
 /// `InvalidInput` for more than [`LIMITS`](palisade_core::flood::wanted::LIMITS) limits and for what cannot be one;
-/// `PermissionDenied` without CAP_NET_ADMIN; `Unsupported` for a kernel without nf_tables, and for one without timeouts
-/// by policy: there the limits stand all the same, which the error says. Else what the kernel said.
-pub fn set(wanted: &Wanted) -> io::Result<()> {
-    put(layout::whole(wanted)?, || layout::without_timeouts(wanted))
+/// `PermissionDenied` without CAP_NET_ADMIN; `Unsupported` for a kernel without nf_tables. Else what the kernel said.
+pub fn set(wanted: &Wanted, base: &Timeouts) -> io::Result<Done> {
+    put(layout::whole(wanted, &Beneath::new(base))?, || layout::without_timeouts(wanted))
 }
 
-fn put(table: Option<Whole>, without_timeouts: impl FnOnce() -> io::Result<Option<Whole>>) -> io::Result<()> {
+/// What [`set`] has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// All stands.
+    All,
+    /// The kernel has no timeouts by policy: the limits stand alone. What that means and what to do about it.
+    WithoutTimeouts(String),
+}
+
+/// What [`stands`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Exactly what is wanted, nothing missing, changed or added.
+    All,
+    /// Exactly that, but no timeouts: all there can be where [`set`] has said [`Done::WithoutTimeouts`].
+    WithoutTimeouts,
+    /// Something else.
+    Other,
+}
+
+fn put(table: Option<Whole>, without_timeouts: impl FnOnce() -> io::Result<Option<Whole>>) -> io::Result<Done> {
     let absent = |error, nothing| absent_is((), nothing, error);
     let refused = match whole::set(NFT_FLOOD_TABLE, table.as_ref()) {
         Err(error) if lacking(&error) && table.as_ref().is_some_and(has_timeouts) => error,
-        other => return other.or_else(|error| absent(error, table.is_none())),
+        other => return other.or_else(|error| absent(error, table.is_none())).map(|()| Done::All),
     };
     let less = without_timeouts()?;
     whole::set(NFT_FLOOD_TABLE, less.as_ref()).or_else(|error| absent(error, less.is_none()))?;
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!(
-            "table inet {NFT_FLOOD_TABLE}: this kernel has no timeouts by policy ({refused}): limits stand, but what culprits still open \
-             and what services have lasts as long as the kernel's switches say; load them with `modprobe -a nft_ct nf_conntrack` \
-             (a kernel with CONFIG_NF_CONNTRACK_TIMEOUT), or declare no services"
-        ),
-    ))
+    Ok(Done::WithoutTimeouts(format!(
+        "table inet {NFT_FLOOD_TABLE}: this kernel has no timeouts by policy ({refused}): limits stand, but what culprits still open \
+         and what services have lasts as long as the kernel's switches say; load them with `modprobe -a nft_ct nf_conntrack` \
+         (a kernel with CONFIG_NF_CONNTRACK_TIMEOUT), or declare no services"
+    )))
 }
 
 fn has_timeouts(table: &Whole) -> bool {
@@ -64,14 +82,20 @@ fn lacking(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOENT))
 }
 
-/// Whether the table stands exactly as wanted, nothing missing, changed or added; where nothing is wanted, whether there
-/// is none. Where [`set`] could do only a part, it does not.
+/// Whether the table stands as wanted with this `base`; where nothing is wanted, whether there is none.
 ///
 /// # Errors
 /// As of [`set`].
-pub fn stands(wanted: &Wanted) -> io::Result<bool> {
-    let table = layout::whole(wanted)?;
-    whole::stands(NFT_FLOOD_TABLE, table.as_ref()).or_else(|error| absent_is(true, table.is_none(), error))
+pub fn stands(wanted: &Wanted, base: &Timeouts) -> io::Result<Standing> {
+    let is = |table: Option<&Whole>| whole::stands(NFT_FLOOD_TABLE, table).or_else(|error| absent_is(true, table.is_none(), error));
+    let table = layout::whole(wanted, &Beneath::new(base))?;
+    if is(table.as_ref())? {
+        Ok(Standing::All)
+    } else if table.as_ref().is_some_and(has_timeouts) && is(layout::without_timeouts(wanted)?.as_ref())? {
+        Ok(Standing::WithoutTimeouts)
+    } else {
+        Ok(Standing::Other)
+    }
 }
 
 /// How many packets each limit has dropped since it stands. Empty without the table.

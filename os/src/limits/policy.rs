@@ -9,6 +9,8 @@ use palisade_core::flood::flow::{TCP, UDP};
 use palisade_core::flood::timeouts::Timeouts;
 use palisade_core::time::Span;
 
+use crate::sysctl;
+
 /// The longest time a policy is given, in seconds: the kernel counts in up to 1000 ticks a second, in 31 bits.
 pub const LONGEST: u32 = 2_147_483;
 
@@ -92,6 +94,30 @@ pub fn by_state(timeouts: &Timeouts, protocol: u8) -> Result<BTreeMap<u16, u32>,
     timeouts.iter().map(|(name, span)| Ok((number(name).ok_or(name.as_str())?, seconds(*span)))).collect()
 }
 
+/// What the states last that a policy does not name, so that it never takes them from switches that are shortened for a while.
+/// The kernel fills up what is not written from the switches as they are at that moment, and keeps it
+/// (net/netfilter/nf_conntrack_proto_tcp.c, `tcp_timeout_nlattr_to_obj`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beneath(BTreeMap<(u8, u16), u32>);
+
+impl Beneath {
+    /// As `base` says by the switches' short names; what is not in it, as its switch says now. A state whose switch cannot be
+    /// read, and the one that has none, is left to the kernel.
+    pub fn new(base: &Timeouts) -> Self {
+        let now = |state: &State| sysctl::get(&state.path()?).ok()??.parse().ok().map(|secs: u32| secs.clamp(1, LONGEST));
+        let held = |state: &State| base.get(state.switch?).map(|span| seconds(*span)).or_else(|| now(state));
+        Self(STATES.iter().filter_map(|state| Some(((state.protocol, state.number), held(state)?))).collect())
+    }
+
+    /// A policy of this protocol with all its states.
+    pub fn fill(&self, protocol: u8, mut policy: BTreeMap<u16, u32>) -> BTreeMap<u16, u32> {
+        for ((_, number), seconds) in self.0.iter().filter(|((of, _), _)| *of == protocol) {
+            policy.entry(*number).or_insert(*seconds);
+        }
+        policy
+    }
+}
+
 /// At least one: the kernel would end a connection with 0 before its second packet.
 fn seconds(span: Span) -> u32 {
     u32::try_from(span.as_secs_ceil()).unwrap_or(LONGEST).clamp(1, LONGEST)
@@ -110,7 +136,7 @@ mod tests {
         let switches: Vec<_> = STATES.iter().filter_map(State::path).collect();
         assert_eq!(switches.len(), 12);
         for path in switches {
-            let value = crate::sysctl::get(&path).unwrap();
+            let value = sysctl::get(&path).unwrap();
             assert!(value.is_some_and(|value| value.parse::<u32>().is_ok()), "{path}");
         }
     }
@@ -122,6 +148,18 @@ mod tests {
         assert_eq!(by_switch(&all, UDP), BTreeMap::from([(1, 10), (2, 20)]));
         assert_eq!(by_switch(&all, palisade_core::flood::flow::ICMP), BTreeMap::new());
         assert_eq!(by_switch(&all, 47), BTreeMap::new());
+    }
+
+    #[test]
+    fn what_a_policy_does_not_name_is_as_beneath_it() {
+        let base = timeouts(&[("tcp_established", 7440), ("tcp_close", 0), ("udp", 33), ("icmp", 5)]);
+        let beneath = Beneath::new(&base);
+        let policy = beneath.fill(TCP, BTreeMap::from([(1, 5), (9, 6)]));
+        let switch: u32 = sysctl::get("net/netfilter/nf_conntrack_tcp_timeout_last_ack").unwrap().unwrap().parse().unwrap();
+        assert_eq!((policy.len(), policy[&1], policy[&3], policy[&6], policy[&8], policy[&9]), (11, 5, 7440, switch, 1, 6));
+        assert_eq!(beneath.fill(UDP, BTreeMap::from([(2, 20)])), BTreeMap::from([(1, 33), (2, 20)]));
+        assert_eq!(beneath.fill(palisade_core::flood::flow::ICMP, BTreeMap::new()), BTreeMap::new());
+        assert_eq!(Beneath::default().fill(TCP, BTreeMap::from([(1, 5)])), BTreeMap::from([(1, 5)]));
     }
 
     #[test]

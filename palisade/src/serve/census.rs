@@ -21,6 +21,7 @@ use palisade_core::net::{Addr, Prefix};
 use palisade_core::time::{Span, Tick};
 use palisade_os::flows::census::{Listener, Table};
 use palisade_os::flows::purge;
+use palisade_os::limits::{Done, Standing};
 use palisade_os::wake::{Mailbox, poll};
 use palisade_os::{clock, limits, owners};
 
@@ -152,6 +153,10 @@ struct Counter<'a> {
     retry_at: Tick,
     /// Limits stand, or may.
     limited: bool,
+    /// The kernel has no timeouts by policy: limits stand without.
+    untimed: bool,
+    /// What the switches hold beneath the profile that holds, or may, where that is not calm.
+    calm: Option<Timeouts>,
     /// Which profile of timeouts was set last.
     profile: Option<Profile>,
 }
@@ -177,6 +182,8 @@ impl<'a> Counter<'a> {
             retry_at: now,
             // A daemon before this one may have left some.
             limited: true,
+            untimed: false,
+            calm: None,
             profile: None,
         }
     }
@@ -189,8 +196,12 @@ impl<'a> Counter<'a> {
         }
         if let Ok(shown) = Desk::open(state, self.settings.clone(), None).show() {
             self.held.extend([timeouts(&shown.former), timeouts(&shown.base)]);
+            self.calm = Some(timeouts(&shown.base));
         }
         let back = self.timeouts.set(Profile::Calm, &self.settings);
+        if back.is_ok() {
+            self.calm = None;
+        }
         let set = Desk::open(state, self.settings.clone(), None).booted();
         for told in [back, set] {
             match told {
@@ -330,12 +341,21 @@ impl<'a> Counter<'a> {
         if !self.enforce {
             return;
         }
-        let done = limits::set(&self.wanted);
+        let done = limits::set(&self.wanted, &self.base());
         self.limited = !self.wanted.limits.is_empty();
-        self.trouble(
-            LIMITS,
-            done.err().map(|error| format!("{error}; culprits are named and not limited; it is tried again every {LOOK}")),
-        );
+        self.untimed = matches!(done, Ok(Done::WithoutTimeouts(_)));
+        let wrong = match done {
+            Ok(Done::All) => None,
+            Ok(Done::WithoutTimeouts(what)) => Some(what),
+            Err(error) => Some(format!("{error}; culprits are named and not limited; it is tried again every {LOOK}")),
+        };
+        self.trouble(LIMITS, wrong);
+    }
+
+    /// What policies hold where nothing is said: not what an attack has made of the switches. Empty while they are calm, and
+    /// hold it themselves.
+    fn base(&self) -> Timeouts {
+        self.calm.clone().unwrap_or_default()
     }
 
     /// Somebody else may have changed what is ours.
@@ -344,9 +364,10 @@ impl<'a> Counter<'a> {
         if !self.enforce || self.wanted.limits.is_empty() && self.wanted.services.is_empty() {
             return;
         }
-        match limits::stands(&self.wanted) {
-            Ok(true) => {}
-            Ok(false) => {
+        match limits::stands(&self.wanted, &self.base()) {
+            Ok(Standing::All) => {}
+            Ok(Standing::WithoutTimeouts) if self.untimed => {}
+            Ok(_) => {
                 let began = clock::now().tick;
                 self.limit();
                 let (what, millis) = ("limits of floods were changed".to_owned(), clock::now().tick.since(began).as_millis());
@@ -359,9 +380,15 @@ impl<'a> Counter<'a> {
     fn profile(&mut self) {
         let Some(profile) = self.wanted.profile.filter(|_| self.enforce && self.wanted.profile != self.profile) else { return };
         self.profile = Some(profile);
-        self.remember();
+        let before = self.remember();
+        if profile != Profile::Calm && self.calm.is_none() {
+            self.calm = before;
+        }
         match self.timeouts.set(profile, &self.settings) {
             Ok(told) => {
+                if profile == Profile::Calm {
+                    self.calm = None;
+                }
                 self.trouble(TIMEOUTS, None);
                 if let Some(what) = told {
                     self.tell(Event::Noted(What::Daemon { what }));
@@ -375,15 +402,15 @@ impl<'a> Counter<'a> {
     }
 
     /// What the timeouts are before they are changed.
-    fn remember(&mut self) {
-        let Ok(now) = Proc.list() else { return };
-        let now = timeouts(&now);
+    fn remember(&mut self) -> Option<Timeouts> {
+        let now = timeouts(&Proc.list().ok()?);
         if self.held.back() != Some(&now) {
-            self.held.push_back(now);
+            self.held.push_back(now.clone());
         }
         if self.held.len() > REMEMBERED {
             self.held.pop_front();
         }
+        Some(now)
     }
 
     /// Ends idle flows of all of them in one pass over the table.
@@ -420,7 +447,7 @@ impl<'a> Counter<'a> {
         if !self.enforce {
             return;
         }
-        if let Err(error) = limits::set(&Wanted::default()) {
+        if let Err(error) = limits::set(&Wanted::default(), &Timeouts::new()) {
             tracing::warn!("limits of floods still stand: {error}");
         }
         match self.timeouts.set(Profile::Calm, &self.settings) {

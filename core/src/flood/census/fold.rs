@@ -5,14 +5,11 @@ use std::collections::HashMap;
 use super::heavy::{Goal, Heavy, Host, Kept, Net};
 use super::opened::Opened;
 use super::{Census, Row};
-use crate::flood::flow::{Endpoint, Flow, TCP, UDP};
+use crate::flood::flow::{Endpoint, Flow, WITH_PORTS};
 use crate::net::Prefix;
 
 /// How many endpoints and ports a census lists at most.
 pub const LISTED: usize = 64;
-
-/// Protocols whose flows have ports: TCP, UDP, DCCP, SCTP, UDP-Lite (IANA protocol numbers).
-const PORTED: [u8; 5] = [TCP, UDP, 33, 132, 136];
 
 /// Counts flows as they come, in bounded memory.
 ///
@@ -28,7 +25,7 @@ pub struct Fold {
     sources: Heavy<Host, Tally>,
     nets: Heavy<Net, Tally>,
     endpoints: Heavy<Goal, ()>,
-    ports: [Vec<u32>; PORTED.len()],
+    ports: [Vec<u32>; WITH_PORTS.len()],
     protocols: [u32; 256],
     tcp: [u32; 10],
     flows: u64,
@@ -118,7 +115,7 @@ impl Fold {
     }
 
     fn port(&mut self, flow: &Flow) {
-        let Some(at) = PORTED.iter().position(|protocol| *protocol == flow.protocol) else { return };
+        let Some(at) = WITH_PORTS.iter().position(|protocol| *protocol == flow.protocol) else { return };
         let ports = &mut self.ports[at];
         if ports.is_empty() {
             ports.resize(1 << 16, 0);
@@ -167,7 +164,7 @@ impl Fold {
             let used = (0..=u16::MAX).zip(ports.clone()).filter(|(_, flows)| *flows > 0);
             used.map(move |(port, flows)| (protocol, port, flows)).collect::<Vec<_>>()
         };
-        let all = PORTED.into_iter().zip(&self.ports).flat_map(of).collect();
+        let all = WITH_PORTS.into_iter().zip(&self.ports).flat_map(of).collect();
         super::heavy::largest(all, LISTED, |a: &(u8, u16, u32), b| b.2.cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))))
     }
 
@@ -205,7 +202,7 @@ fn listed<K: Copy + Ord + std::hash::Hash>(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::flood::flow::{ICMP, TcpState};
+    use crate::flood::flow::{ICMP, TCP, TcpState};
     use crate::time::Span;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};

@@ -40,12 +40,12 @@ fn sh(netns: &Netns, script: &str) -> String {
 
 #[track_caller]
 fn put(netns: &Netns, wanted: &Wanted) {
-    netns.within(|| super::set(wanted)).unwrap().unwrap();
+    assert_eq!(netns.within(|| super::set(wanted, &Timeouts::new())).unwrap().unwrap(), super::Done::All);
     assert!(is(netns, wanted));
 }
 
 fn is(netns: &Netns, wanted: &Wanted) -> bool {
-    netns.within(|| super::stands(wanted)).unwrap().unwrap()
+    netns.within(|| super::stands(wanted, &Timeouts::new())).unwrap().unwrap() == super::Standing::All
 }
 
 fn source(prefix: &str) -> Culprit {

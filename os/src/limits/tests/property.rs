@@ -46,11 +46,12 @@ fn what_is_wanted_stands_and_is_not_written_again() {
             netns
                 .within(|| {
                     let generation = || Port::open(NFT_FLOOD_TABLE).unwrap().generation().unwrap();
+                    let base = times(&[("tcp_established", 7440), ("udp_stream", 100)]);
                     for wanted in sequence {
-                        crate::limits::set(&wanted).unwrap();
-                        assert!(crate::limits::stands(&wanted).unwrap(), "{wanted:?}");
+                        crate::limits::set(&wanted, &base).unwrap();
+                        assert_eq!(crate::limits::stands(&wanted, &base).unwrap(), crate::limits::Standing::All, "{wanted:?}");
                         let before = generation();
-                        crate::limits::set(&wanted).unwrap();
+                        crate::limits::set(&wanted, &base).unwrap();
                         assert_eq!(generation(), before, "{wanted:?}");
                         let counted: Vec<_> = crate::limits::dropped().unwrap().into_iter().map(|(whose, _)| whose).collect();
                         assert_eq!(counted.len(), wanted.limits.len());

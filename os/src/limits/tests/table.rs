@@ -142,7 +142,7 @@ fn the_most_limits_stand_at_once() {
     };
     put(&netns, &many(64));
     let before = generation(&netns);
-    let error = netns.within(|| crate::limits::set(&many(65))).unwrap().unwrap_err();
+    let error = netns.within(|| crate::limits::set(&many(65), &Timeouts::new())).unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert_eq!(generation(&netns), before, "what stands stays");
     assert!(is(&netns, &many(64)));
@@ -155,7 +155,7 @@ fn without_the_right_it_says_so() {
         .within(|| {
             // SAFETY: plain system call; as such, other than through libc, it changes the calling thread alone.
             assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
-            crate::limits::set(&all()).unwrap_err()
+            crate::limits::set(&all(), &Timeouts::new()).unwrap_err()
         })
         .unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);

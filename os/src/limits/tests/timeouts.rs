@@ -1,6 +1,7 @@
 //! How long flows last, as conntrack(8) tells.
 
 use super::*;
+use crate::limits::{Done, Standing};
 use palisade_core::flood::flow::{TCP, UDP};
 
 /// Seconds left of the only state with all of `texts`.
@@ -81,11 +82,50 @@ fn a_service_has_its_own_timeouts_and_the_culprits_win() {
 }
 
 #[test]
+fn what_is_made_during_an_attack_holds_what_was_before_it() {
+    let netns = Netns::new().unwrap();
+    let switch = |name: &str, secs: u32| sh(&netns, &format!("echo {secs} > /proc/sys/net/netfilter/nf_conntrack_{name}"));
+    switch("tcp_timeout_established", 300);
+    switch("tcp_timeout_close_wait", 11);
+    switch("udp_timeout", 4);
+    let base = times(&[("tcp_established", 7440), ("tcp_fin_wait", 77), ("udp", 33), ("udp_stream", 99)]);
+    let web = service(TCP, &[443], &[], &[("syn_sent", 9)]);
+    let short = Limit { timeouts: times(&[("udp", 5)]), ..limit(source("192.0.2.7/32"), 5, 20) };
+    let wanted = Wanted { limits: vec![short], services: vec![("web".to_owned(), web)], ..Wanted::default() };
+    let run = |base: &Timeouts| {
+        netns
+            .within(|| {
+                let done = crate::limits::set(&wanted, base).unwrap();
+                assert_eq!((done, crate::limits::stands(&wanted, base).unwrap()), (Done::All, Standing::All));
+            })
+            .unwrap();
+        sh(&netns, "nft list table inet palisade_flood | tr -d ' \\t\\n'")
+    };
+    let text = run(&base);
+    // nft(8) leaves out what is as the kernel is made.
+    for line in [
+        "cttimeoutservice_web_tcp4{protocoltcpl3protoippolicy={syn_sent:9,established:7440,fin_wait:77,close_wait:11}}",
+        "cttimeoutsource_192.0.2.7/32_udp4{protocoludpl3protoippolicy={unreplied:5,replied:99}}",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
+    // The switches go back: nothing changes as long as the base does not.
+    switch("tcp_timeout_established", 7440);
+    assert_eq!(run(&base), text);
+    let none = netns.within(|| crate::limits::stands(&wanted, &times(&[("tcp_established", 7441)])).unwrap()).unwrap();
+    assert_eq!(none, Standing::Other);
+    // Without a base, as the switches say now.
+    run(&Timeouts::new());
+    let now = netns.within(|| crate::limits::stands(&wanted, &times(&[("udp_stream", 120), ("tcp_close_wait", 11)])).unwrap()).unwrap();
+    assert_eq!(now, Standing::All);
+}
+
+#[test]
 fn a_kernel_without_policies_keeps_the_limits_and_says_so() {
     let netns = Netns::new().unwrap();
     let wanted = limits(vec![Limit { timeouts: times(&[("udp", 8)]), ..limit(source("192.0.2.2/32"), 5, 20) }]);
     let whole = || {
-        let mut table = crate::limits::layout::whole(&wanted).unwrap().unwrap();
+        let mut table = crate::limits::layout::whole(&wanted, &crate::limits::policy::Beneath::default()).unwrap().unwrap();
         for object in &mut table.objects {
             if let crate::netlink::nft::Held::Timeouts(policy) = &mut object.held {
                 policy.protocol = 99; // which no kernel has timeouts for
@@ -93,15 +133,24 @@ fn a_kernel_without_policies_keeps_the_limits_and_says_so() {
         }
         Some(table)
     };
+    let told = |done: Done| match done {
+        Done::WithoutTimeouts(text) => assert!(text.contains("limits stand") && text.contains("modprobe"), "{text}"),
+        Done::All => panic!("it has done all"),
+    };
+    let standing = |wanted: &Wanted| netns.within(|| crate::limits::stands(wanted, &Timeouts::new())).unwrap().unwrap();
     for _ in 0..2 {
-        let error = netns.within(|| crate::limits::put(whole(), || crate::limits::layout::without_timeouts(&wanted))).unwrap().unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
-        assert!(error.to_string().contains("limits stand") && error.to_string().contains("modprobe"), "{error}");
-        assert!(!is(&netns, &wanted), "only a part");
-        assert!(is(&netns, &limits(vec![limit(source("192.0.2.2/32"), 5, 20)])), "the limit");
+        told(netns.within(|| crate::limits::put(whole(), || crate::limits::layout::without_timeouts(&wanted))).unwrap().unwrap());
+        assert_eq!(standing(&wanted), Standing::WithoutTimeouts);
+        assert_eq!(standing(&limits(vec![limit(source("192.0.2.2/32"), 5, 20)])), Standing::All, "the limit");
+        assert_eq!(standing(&limits(vec![limit(source("192.0.2.2/32"), 6, 20)])), Standing::Other);
     }
+    sh(&netns, "nft add counter inet palisade_flood more");
+    assert_eq!(standing(&wanted), Standing::Other, "somebody has changed it");
     // Services alone leave nothing.
-    let error = netns.within(|| crate::limits::put(whole(), || Ok(None))).unwrap().unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
-    assert!(is(&netns, &Wanted::default()));
+    told(netns.within(|| crate::limits::put(whole(), || Ok(None))).unwrap().unwrap());
+    assert_eq!(standing(&Wanted::default()), Standing::All);
+    assert_eq!(
+        standing(&Wanted { services: vec![("s".to_owned(), service(UDP, &[9], &[], &[("replied", 5)]))], ..Wanted::default() }),
+        Standing::WithoutTimeouts
+    );
 }
