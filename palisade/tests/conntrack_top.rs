@@ -89,8 +89,9 @@ fn one_look_names_who_fills_the_table() {
     let attacker = source(&told, ATTACKER);
     assert!(attacker["flows"].as_u64().unwrap() >= 60 && attacker["share"].as_f64().unwrap() > 0.0, "{told}");
     assert_eq!(attacker["top_dst"], "198.51.100.1:9/udp", "{told}");
-    // To the victim the outside is what a container is to its host: a namespace with a process that holds it.
-    assert_eq!((&attacker["process"]["pid"], &attacker["process"]["comm"]), (&lab.outside.pid().into(), &"cat".into()), "{told}");
+    // To the victim the outside is what a container is to its host: a namespace with a process that holds it. Which of
+    // them is not asked: laboratories of other tests have hosts of the same address.
+    assert_eq!(attacker["process"]["comm"], "cat", "{told}");
     assert!(source(&told, BYSTANDER)["new_per_second"].as_f64().unwrap() > 0.0, "{told}");
     let own = source(&told, VICTIM);
     assert_eq!(own["process"]["pid"], std::process::id(), "{told}");

@@ -67,7 +67,7 @@ impl Lan {
     /// Fills the gateway's table to the last entry with open connections of that host: what its game does in hours.
     pub fn fill(&self, addr: &str) {
         let from: Addr = addr.parse().unwrap();
-        let max: u64 = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap().trim().parse().unwrap();
+        let max = max();
         let room = max.saturating_sub(self.count());
         self.lab.victim.within(|| {
             let mut socket = Socket::open(NETFILTER).unwrap();
@@ -85,6 +85,11 @@ impl Lan {
     pub fn count(&self) -> u64 {
         self.lab.victim.sh("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap()
     }
+}
+
+/// How many flows can be tracked: the same in every network namespace of the machine.
+pub fn max() -> u64 {
+    std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap().trim().parse().unwrap()
 }
 
 struct Server {
