@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use lab::house::House;
-use lab::lan::{max, Forged, GAMER, GAMER6, Game, ILL, Lan, Neighbours, Opens};
+use lab::lan::{Forged, GAMER, GAMER6, Game, ILL, Lan, Neighbours, Opens, max};
 use lab::traffic::{Stream, listen};
 use lab::{Lab, until, until_within};
 use serde_json::Value;
@@ -18,7 +18,9 @@ const CONFIG: &str = "[ban]\nbackend = \"nftables\"\n[conntrack]\naction = \"lim
 /// More than a machine needs that does other tests as well.
 const MOST: Duration = Duration::from_secs(60);
 
+/// What the guard knows, once it has counted.
 fn status(house: &House<'_>) -> Value {
+    until("the table is counted", || house.ask(["conntrack", "status", "--json"]).code == 0);
     house.ask(["conntrack", "status", "--json"]).code(0).json()
 }
 
@@ -42,6 +44,7 @@ fn the_game(from: &str, opens: Opens) {
     assert!(offender(&status(&house), from).is_none());
     let game = Game::start(&lan.lan, from, opens, 1000);
     let culprit = held(&house, from);
+    until("its limit stands", || lan.lab.victim.sh("nft list tables").contains("palisade_flood"));
     let then = (game.opened(), lan.count());
     assert!(culprit["flows"].as_u64().unwrap() >= 512, "nobody is a culprit with less: {culprit}");
     // It goes on and on, and the table does not.
@@ -123,6 +126,7 @@ fn a_process_of_the_gateway_is_named_by_name_pid_and_user_and_held() {
         (Some("bash"), Some(65533), Some(runs.0.id().into())),
         "{culprit}"
     );
+    until("its limit stands", || lan.lab.victim.sh("nft list tables").contains("palisade_flood"));
     let then = lan.count();
     let good = neighbours.fared().0;
     until_within(MOST, "the others go on", || neighbours.fared().0 > good + 300);

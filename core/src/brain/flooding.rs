@@ -230,6 +230,20 @@ impl Brain {
         status
     }
 
+    /// What the guard holds against a prefix now.
+    pub(super) fn floods_by(&self, prefix: Prefix, now: Now) -> Option<String> {
+        let status = self.as_done(self.floods.guard.status(now));
+        let theirs = |culprit: &Culprit| matches!(culprit, Culprit::Source { prefix: source } if source.overlaps(&prefix));
+        let one = status.offenders.into_iter().find(|one| theirs(&one.culprit))?;
+        let done = match (one.action, &one.exempt) {
+            (_, Some(exempt)) => format!("nothing is done: {exempt}"),
+            (Answer::Watch, None) => "watched".to_owned(),
+            (Answer::Limit, None) => format!("its new flows are limited, {} packets dropped", one.dropped),
+            (Answer::Ban, None) => "banned".to_owned(),
+        };
+        Some(format!("{}: {done}, since {}", one.why, one.since))
+    }
+
     /// Answers what is asked of the table.
     pub(super) fn asked_of_table(&self, request: ConntrackRequest, now: Now) -> Reply {
         match request {

@@ -51,7 +51,8 @@ impl Lan {
         cable(gw, "lan0", &lan, "gw");
         gw.sh("ip addr add 192.0.2.1/24 dev lan0; ip addr add 2001:db8:0:2::1/64 dev lan0 nodad; ip link set lan0 up; \
                sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; \
-               ip route replace 203.0.113.0/24 via 198.51.100.77; ip route replace 2001:db8:0:99::/64 via 2001:db8:0:77::1");
+               ip route replace 203.0.113.0/24 via 198.51.100.77; ip route replace 2001:db8:0:99::/64 via 2001:db8:0:77::1; \
+               ip route add 2001:db8:f000::/36 via 2001:db8:0:77::1");
         lan.sh("ip link set gw up; for n in $(seq 10 29) 66; do ip addr add 192.0.2.$n/24 dev gw; ip addr add 2001:db8:0:2::$n/64 dev gw nodad; done; \
                 ip route add default via 192.0.2.1; ip route add default via 2001:db8:0:2::1");
         lab.outside.sh("ip route add local 203.0.113.0/24 dev lo; ip route add local 2001:db8:0:99::/64 dev lo; \
@@ -269,7 +270,8 @@ impl Drop for Game {
     }
 }
 
-/// SYNs with forged sources, of 2001:db8:f000::/36, each another: a connection table's worst.
+/// SYNs with forged sources, of 2001:db8:f000::/36, each another: a connection table's worst. The gateway has one next hop
+/// for them all: the kernel's table of neighbours is one for all network namespaces, and other tests need it.
 pub struct Forged {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,

@@ -22,7 +22,7 @@ use super::super::errors::chain;
 use crate::timeouts::{Desk, Hold, Proc, Switches, timeouts};
 
 /// How often it is looked whether the limits stand, and what failed is tried again: a few listings of a small table.
-const LOOK: Span = Span::secs(5);
+const LOOK: Span = Span::secs(1);
 
 /// How many former sets of timeouts are known: calm, pressure, attack and back, twice.
 const REMEMBERED: usize = 8;

@@ -21,7 +21,7 @@ use palisade_core::net::Addr;
 use palisade_core::time::{Span, Tick};
 use palisade_os::flows::census::{Listener, Table};
 use palisade_os::wake::{Mailbox, poll};
-use palisade_os::{clock, limits, owners};
+use palisade_os::{clock, limits, owners, privileges};
 
 use super::Input;
 use grip::{Grip, LIMITS, Purge};
@@ -86,6 +86,11 @@ impl Post {
 
 /// Runs until told to stop.
 pub(super) fn run(settings: Settings, state: &Path, mode: Mode, inbox: &Mailbox<Post>, brain: &SyncSender<Input>) -> io::Result<()> {
+    if !privileges::have_net_admin() {
+        // Whoever is run without rights knows it: the firewall is nobody's then either.
+        tracing::info!("the connection table is not watched: it takes CAP_NET_ADMIN");
+        return idle(inbox);
+    }
     let mut grip = Grip::new(settings.clone(), state, mode, brain);
     grip.recover();
     let mut counter = Counter::new(settings, brain);
@@ -118,6 +123,14 @@ pub(super) fn run(settings: Settings, state: &Path, mode: Mode, inbox: &Mailbox<
         counter.turn(grip.limits_any());
         grip.turn();
     }
+}
+
+/// Nothing can be done: waits for the end.
+fn idle(inbox: &Mailbox<Post>) -> io::Result<()> {
+    while !inbox.take().stop {
+        let _ = poll(&[], Some(inbox.waker()), None)?;
+    }
+    Ok(())
 }
 
 struct Counter<'a> {
