@@ -24,7 +24,8 @@ pub(super) struct Signs {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Level {
     state: State,
-    since: Now,
+    /// `None`: nothing was ever seen.
+    since: Option<Now>,
     quiet: Option<Tick>,
 }
 
@@ -41,8 +42,14 @@ impl Level {
         self.state
     }
 
-    pub(super) const fn since(&self) -> Now {
-        self.since
+    /// Since when it is so: since it was first looked at, where it never changed.
+    pub(super) fn since(&self) -> Now {
+        self.since.unwrap_or_default()
+    }
+
+    /// It is looked at.
+    pub(super) fn begin(&mut self, now: Now) {
+        self.since.get_or_insert(now);
     }
 
     /// Looks at the signs. It goes up as soon as they say so. It goes down one step when for the whole of `calm_after`
@@ -69,15 +76,15 @@ impl Level {
         Some(self.go(to, why, now))
     }
 
-    /// Calm, whatever it was: nothing is watched any more.
-    pub(super) fn reset(&mut self, now: Now) -> Option<Step> {
+    /// Calm, whatever it was: nothing is seen any more.
+    pub(super) fn reset(&mut self, why: &str, now: Now) -> Option<Step> {
         self.quiet = None;
-        (self.state != State::Calm).then(|| self.go(State::Calm, "the table is no longer watched".to_owned(), now))
+        (self.state != State::Calm).then(|| self.go(State::Calm, why.to_owned(), now))
     }
 
     fn go(&mut self, to: State, why: String, now: Now) -> Step {
         let from = std::mem::replace(&mut self.state, to);
-        self.since = now;
+        self.since = Some(now);
         self.quiet = None;
         Step { from, to, why }
     }

@@ -15,6 +15,9 @@ use crate::time::{Now, Span, Term, Tick};
 /// Idle flows of one culprit are ended at most so often: each time the whole table is gone through.
 const PURGE_PAUSE: Span = Span::secs(30);
 
+/// Nobody is let go for want of a census before this: in quiet times one a minute is taken.
+const BLIND: Span = Span::secs(120);
+
 /// What a limit drops is averaged over about so long, in seconds: a page that opens thirty connections at once is no flood.
 const PRESSING: f64 = 30.0;
 
@@ -151,7 +154,7 @@ impl Offender {
         (self.growth, self.gained, self.checked) = (0.0, 0.0, now);
     }
 
-    /// It may be there: this census did not look.
+    /// It may be there: this census did not look. That alone does not keep it for longer than a while after it was last looked at.
     pub(super) const fn unseen(&mut self, now: Tick) {
         if self.over {
             self.last_over = now;
@@ -184,12 +187,15 @@ impl Offender {
         }
     }
 
-    /// When it is let go, if nothing happens.
-    pub(super) fn ends(&self, settings: &Settings) -> Option<Tick> {
+    /// When it is let go, if nothing happens: a while after it was last over, or after a census last could tell, if none can any
+    /// more. Nobody stays named or limited by what nobody looks at.
+    pub(super) fn ends(&self, settings: &Settings) -> Tick {
         if self.excused {
-            return Some(Tick::default());
+            return Tick::default();
         }
-        (!self.over).then(|| self.last_over.plus(Span::millis(settings.limit_time.as_millis().saturating_mul(1 << self.strikes))))
+        let hold = Span::millis(settings.limit_time.as_millis().saturating_mul(1 << self.strikes));
+        let blind = self.checked.plus(hold.max(BLIND));
+        if self.over { blind } else { blind.min(self.last_over.plus(hold)) }
     }
 
     /// Looks at what is to be done and says what is new of it.

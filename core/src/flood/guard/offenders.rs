@@ -69,7 +69,7 @@ impl Offenders {
         }
     }
 
-    /// This census did not look at local processes, though this host's own addresses may have `flows` flows.
+    /// This census did not look at local processes, or could not, though this host's own addresses may have `flows` flows.
     pub(super) fn unlooked(&mut self, flows: u64, per_source: u32, now: Tick) {
         for offender in self.standing.values_mut().filter(|offender| matches!(offender.culprit, Culprit::Local { .. })) {
             if flows < u64::from(per_source / 2) { offender.gone(now) } else { offender.unseen(now) }
@@ -151,7 +151,7 @@ impl Offenders {
 
     /// When the next is let go, if nothing happens.
     pub(super) fn deadline(&self, settings: &Settings) -> Option<Tick> {
-        self.standing.values().filter_map(|offender| offender.ends(settings)).min()
+        self.standing.values().map(|offender| offender.ends(settings)).min()
     }
 
     /// The worst first.

@@ -90,6 +90,16 @@ fn drops_are_a_flood_where_the_table_is_full_and_pressure_where_memory_is() {
 }
 
 #[test]
+fn it_is_so_since_it_was_first_seen_or_changed() {
+    let moment = |second| Now { stamp: Stamp(1_795_366_800_000).plus(Span::secs(second)), ..at(second) };
+    let mut guard = FloodGuard::new(Settings::default());
+    for (second, count, since) in [(5, 10, 5), (6, 10, 5), (7, MAX, 7), (8, MAX, 7)] {
+        guard.gauge(Gauge { count, max: MAX, ..Gauge::default() }, moment(second));
+        assert_eq!(guard.status(moment(second)).since, moment(since).stamp);
+    }
+}
+
+#[test]
 fn a_table_without_a_bound_is_always_calm() {
     let mut guard = FloodGuard::new(Settings::default());
     for second in 0..100 {
