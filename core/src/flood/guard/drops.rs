@@ -118,6 +118,11 @@ impl Drops {
         Moved { full: full > 0, any: full > 0 || memory > 0 || early > 0 }
     }
 
+    /// Counting ends, or begins: what the counters gain until the next gauge is not told.
+    pub(super) const fn pause(&mut self) {
+        self.last = None;
+    }
+
     /// What is to be told by now.
     pub(super) fn told(&mut self, now: Now) -> Vec<Said> {
         let mut said = Vec::new();

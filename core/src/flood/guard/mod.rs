@@ -117,6 +117,12 @@ impl FloodGuard {
     /// Takes the settings of a new config. Who is no culprit by them is let go with the next [`Self::pass`], who is exempt
     /// by them is free at once.
     pub fn configure(&mut self, settings: Settings) {
+        if settings.enabled != self.settings.enabled {
+            // What was before, or comes until it is watched again, says nothing of then.
+            (self.taken, self.lost) = (None, None);
+            self.forecast = forecast::Forecast::default();
+            self.drops.pause();
+        }
         self.settings = settings;
         let settings = &self.settings;
         self.offenders.reconsider(settings, |culprit| exempt_by(settings, culprit));
@@ -218,6 +224,13 @@ impl FloodGuard {
     pub fn limited(&mut self, dropped: &[(Culprit, u64)], now: Now) {
         self.offenders.limited(dropped, &self.settings, self.gauge.max, now.tick);
         self.pass(now);
+    }
+
+    /// The ban of a prefix does not stand, though [`Said::Ban`] asked for it: it was lifted, or refused. The guard forgets that it
+    /// was banned, so that its next flood is said again. If it floods still it is only limited, until it stopped once or
+    /// [`Settings::limit_time`] has passed: who lifts a ban should not see it come back with the next census.
+    pub fn unbanned(&mut self, prefix: Prefix) {
+        self.offenders.unbanned(prefix);
     }
 
     /// What time by itself does: culprits are let go, drops are told.

@@ -3,7 +3,7 @@
 //! | who | over when |
 //! |---|---|
 //! | anybody | it holds `per_source` flows or more, and 4 times its habit, and 8 times what 9 of 10 others hold |
-//! | anybody | for 10 seconds and 3 censuses it opened 20 a second or more, and 4 times its habit, and 8 times what 9 of 10 others open, and what it opens while a flow lives is `per_source` or more |
+//! | anybody | for 10 seconds and 3 censuses it opened 20 a second or more, and 4 times its habit, and 8 times what 9 of 10 others open, what it opens while a flow lives is `per_source` or more, and it holds half of `per_source` or more |
 //! | the largest, where nobody else is | the table is under pressure, and it holds a quarter of it, and 4 times its slow habit, and 8 times what others hold |
 //!
 //! Under pressure 2 times the habit and 4 times the others are enough. Once over, it stays so until it holds less than
@@ -268,7 +268,8 @@ fn judge(suspect: &mut Suspect, rest: &Rest, season: &Season) {
     let fastest = fast_by_habit(suspect, season).max(others * rest.rate);
     let (long, often) = suspect.usual.fast;
     let sustained = long >= SUSTAINED.0 && often >= SUSTAINED.1;
-    let fast = opened >= fastest && opened * LIFE >= f64::from(season.per_source) && sustained;
+    let many = opened * LIFE >= f64::from(season.per_source) && suspect.measure.flows >= season.per_source / 2;
+    let fast = opened >= fastest && many && sustained;
     suspect.stays = flows >= least / 2.0 || opened >= fastest / 2.0;
     if flows >= least {
         suspect.over = Some(holds(suspect, beside));

@@ -84,6 +84,25 @@ fn a_clash_is_no_want_of_room_and_what_is_dropped_beside_it_is() {
 }
 
 #[test]
+fn what_was_lost_while_it_was_off_is_not_told() {
+    let mut guard = FloodGuard::new(Settings::default());
+    guard.gauge(FULL, at(0));
+    guard.configure(Settings { enabled: false, ..Settings::default() });
+    guard.pass(at(1));
+    guard.configure(Settings::default());
+    assert_eq!(told(&mut guard), []);
+    guard.gauge(Gauge { drop: 500, count: 100, ..FULL }, at(3600));
+    assert_eq!((told(&mut guard), total(&guard, Cause::TableFull), total(&guard, Cause::NoMemory)), (Vec::new(), 0, 0));
+    assert_eq!(guard.state(), State::Calm);
+    guard.gauge(Gauge { drop: 503, count: 100, ..FULL }, at(3601));
+    assert_eq!(total(&guard, Cause::NoMemory), 3);
+    // Other settings that leave it on change nothing of that.
+    guard.configure(Settings { per_source: 9, ..Settings::default() });
+    guard.gauge(Gauge { drop: 504, count: 100, ..FULL }, at(3602));
+    assert_eq!(total(&guard, Cause::NoMemory), 4);
+}
+
+#[test]
 fn counters_that_go_back_begin_again() {
     let mut guard = FloodGuard::new(Settings::default());
     for (second, drop) in [(0, 100), (1, 3), (2, 5)] {
