@@ -101,6 +101,10 @@ fn one_look_names_who_fills_the_table() {
     let to = told["destinations"].as_array().unwrap().iter().find(|one| one["to"] == "198.51.100.1:9/udp").unwrap();
     assert!(to["flows"].as_u64().unwrap() >= 60, "{told}");
 
+    // No terminal, and nobody said how often: it ends after one document.
+    let told = house.ask(["--json", "conntrack", "top", "--one-in", "1"]).code(0);
+    assert_eq!((told.out.lines().count(), &told.json()["v"]), (1, &1.into()), "{told:?}");
+
     let told = house.ask(["conntrack", "top", "--by", "process", "--rows", "3", "--interval", "500ms"]).code(0);
     assert!(told.out.contains(&format!("(pid {}", std::process::id())) && told.out.contains("PROCESS"), "{told:?}");
     assert_eq!(told.out.lines().filter(|line| line.contains('\x1b')).count(), 0);
@@ -134,7 +138,7 @@ fn without_rights_it_says_so() {
     let output = command.output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("run this as root"), "{told}");
-    assert_eq!(output.status.code(), Some(70));
+    assert_eq!(output.status.code(), Some(3));
 }
 
 /// A terminal of this test's own with the live screen in it.
