@@ -250,6 +250,7 @@ impl Brain {
         }
         for ban in &removed {
             self.court.judge.forget_overlapping(ban.key.prefix);
+            self.unban_for_flood(ban);
         }
         let mut order = Order::new();
         let mut listed: BTreeMap<String, usize> = BTreeMap::new();

@@ -7,7 +7,7 @@ use super::hearing::Ruling;
 use super::wall::Pending;
 use super::{Action, Brain, Mode};
 use crate::allow::Why;
-use crate::bans::ban::Origin;
+use crate::bans::ban::{Ban, Origin};
 use crate::control::conntrack::{ConntrackReply, ConntrackRequest};
 use crate::control::{FloodStatus, Reply};
 use crate::event::{Record, What};
@@ -199,7 +199,10 @@ impl Brain {
     fn ban_for_flood(&mut self, prefix: Prefix, until: crate::time::Until, reason: String, now: Stamp) {
         let bannable = match self.allow.bannable(prefix, now) {
             Ok(bannable) => bannable,
-            Err(why) => return self.refused(&Origin::Flood, &why, now),
+            Err(why) => {
+                self.floods.guard.unbanned(prefix);
+                return self.refused(&Origin::Flood, &why, now);
+            }
         };
         let mut policy = self.config.ban().policy.clone();
         policy.ports = Ports::All;
@@ -242,6 +245,14 @@ impl Brain {
             (Answer::Ban, None) => "banned".to_owned(),
         };
         Some(format!("{}: {done}, since {}", one.why, one.since))
+    }
+
+    /// A ban was taken back by hand: if it was the guard's, its next flood is another.
+    pub(super) fn unban_for_flood(&mut self, ban: &Ban) {
+        if ban.origin == Origin::Flood {
+            self.floods.guard.unbanned(ban.key.prefix);
+            self.floods.dirty = true;
+        }
     }
 
     /// Answers what is asked of the table.

@@ -87,7 +87,8 @@ struct Account {
 pub(super) struct Moved {
     /// Packets were lost because the table is full.
     pub full: bool,
-    /// Something was lost for want of room, in the table or in memory.
+    /// Something was lost for want of room in the table. Packets dropped while it has room are told and no more: a
+    /// malformed packet counts as one (`nf_conntrack_in`), and whoever sends some shall not move our timeouts.
     pub any: bool,
 }
 
@@ -115,7 +116,7 @@ impl Drops {
                 account.add(cause, by, &gauge);
             }
         }
-        Moved { full: full > 0, any: full > 0 || memory > 0 || early > 0 }
+        Moved { full: full > 0, any: full > 0 || early > 0 }
     }
 
     /// Counting ends, or begins: what the counters gain until the next gauge is not told.

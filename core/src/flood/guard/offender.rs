@@ -4,7 +4,7 @@ use super::State;
 use super::forecast::seconds;
 use super::habit::LIFE;
 use super::said::{Queue, Said};
-use super::suspects::SHARE;
+use super::suspects::{SHARE, WEIGHTY};
 use crate::flood::gauge::Gauge;
 use crate::flood::owner::Process;
 use crate::flood::settings::{Action, Settings};
@@ -252,7 +252,8 @@ impl Offender {
         let (max, flows) = (f64::from(gauge.max), f64::from(self.flows));
         let left = f64::from(gauge.max.saturating_sub(gauge.count));
         let within = seconds(settings.horizon);
-        state >= State::Pressure || (max > 0.0 && (flows >= SHARE * max || (self.growth > 0.0 && left <= self.growth * within)))
+        let pressing = state >= State::Pressure && flows >= WEIGHTY * max;
+        pressing || (max > 0.0 && (flows >= SHARE * max || (self.growth > 0.0 && left <= self.growth * within)))
     }
 
     /// Ends its idle flows, once and again after a while; whether they are.

@@ -34,6 +34,9 @@ const PROCESSES: usize = 1024;
 /// The share of the table from which on one endangers it by itself.
 pub(super) const SHARE: f64 = 0.05;
 
+/// Under pressure this share of all there can be is enough. With less nobody is what presses, whatever its habit.
+pub(super) const WEIGHTY: f64 = 0.01;
+
 /// One that was looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Suspect {
@@ -238,11 +241,12 @@ impl Rest {
     }
 }
 
-/// The 90th percentile of `of` values, of which only the largest are known; where it is not among them, `typical`, but
-/// no more than the smallest of them.
+/// The 90th percentile of `of` values, of which only the largest are known, and never the largest of several: in a small
+/// network one busy host would raise the bar for all. Where it is not among them, `typical`, but no more than the smallest
+/// of them.
 fn ninth(mut largest: Vec<f64>, of: u64, typical: f64) -> f64 {
     largest.sort_unstable_by(|a, b| b.total_cmp(a));
-    let rank = usize::try_from(of.max(largest.len() as u64) / 10).unwrap_or(usize::MAX);
+    let rank = usize::try_from(of.max(largest.len() as u64) / 10).unwrap_or(usize::MAX).max(usize::from(largest.len() > 1));
     match (largest.get(rank), largest.last()) {
         (Some(value), _) => *value,
         (None, Some(smallest)) => typical.min(*smallest),
