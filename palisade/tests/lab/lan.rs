@@ -149,12 +149,11 @@ impl Neighbours {
     /// All of them, by IPv4 or IPv6.
     pub fn start(space: &Space, ipv6: bool) -> Self {
         let (stop, good, bad) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let threads = (10..30u16).map(|n| {
+        let threads = (10..30u8).map(|n| {
             let (net, stop, good, bad) = (space.net(), Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
             spawn(move || {
                 enter(&net);
-                let from: IpAddr =
-                    if ipv6 { format!("2001:db8:0:2::{n}").parse().unwrap() } else { Ipv4Addr::new(192, 0, 2, n as u8).into() };
+                let from: IpAddr = if ipv6 { format!("2001:db8:0:2::{n}").parse().unwrap() } else { Ipv4Addr::new(192, 0, 2, n).into() };
                 let mut turn = 0;
                 while !stop.load(Ordering::Relaxed) {
                     turn += 1;

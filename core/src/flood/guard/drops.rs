@@ -52,7 +52,7 @@ impl Cause {
                 "flows that were not yet assured were thrown out before their time because the table is full; see who fills it (palisade conntrack top)"
             }
             Self::NoMemory => {
-                "packets were dropped although the table has room: the kernel had no memory for an entry, or a packet's protocol was refused; look at free memory and at slab nf_conntrack"
+                "packets were dropped although the table has room: the kernel had no memory for an entry, or the packets were malformed; look at free memory and at slab nf_conntrack"
             }
             Self::ChainTooLong => {
                 "flows were given up because their hash bucket's chain is too long: the hash table is too small for so many flows; raise net.netfilter.nf_conntrack_buckets"

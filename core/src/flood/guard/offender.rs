@@ -4,7 +4,7 @@ use super::State;
 use super::forecast::seconds;
 use super::habit::LIFE;
 use super::said::{Queue, Said};
-use super::suspects::{SHARE, WEIGHTY};
+use super::suspects::{DWARFED, SHARE, WEIGHTY};
 use crate::flood::gauge::Gauge;
 use crate::flood::owner::Process;
 use crate::flood::settings::{Action, Settings};
@@ -96,6 +96,15 @@ pub(super) struct Offender {
     banned: Option<(Tick, Term)>,
     /// Its ban was lifted, or refused, in this flood.
     unbanned: Option<Tick>,
+}
+
+/// How it stands while it is looked at what is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signs<'a> {
+    pub state: State,
+    pub gauge: &'a Gauge,
+    /// How many flows the largest of those who are over holds.
+    pub largest: u32,
 }
 
 impl Offender {
@@ -212,9 +221,9 @@ impl Offender {
     }
 
     /// Looks at what is to be done and says what is new of it.
-    pub(super) fn act(&mut self, settings: &Settings, state: State, gauge: &Gauge, now: Tick, said: &mut Queue) {
+    pub(super) fn act(&mut self, settings: &Settings, signs: &Signs<'_>, now: Tick, said: &mut Queue) {
         self.unbanned = self.unbanned.filter(|unbanned| now.since(*unbanned) < settings.limit_time);
-        let due = self.due(settings, state, gauge);
+        let due = self.due(settings, signs);
         let from = std::mem::replace(&mut self.action, due);
         let (culprit, to, why) = (self.culprit, self.action, self.why.clone());
         let (flows, new_per_second) = (self.flows, self.new_per_second());
@@ -234,13 +243,13 @@ impl Offender {
     }
 
     /// What should be done about it now.
-    fn due(&self, settings: &Settings, state: State, gauge: &Gauge) -> Action {
+    fn due(&self, settings: &Settings, signs: &Signs<'_>) -> Action {
         let local = !matches!(self.culprit, Culprit::Source { .. });
         let most = if local || self.unbanned.is_some() { settings.action.min(Action::Limit) } else { settings.action };
         let asks = matches!(self.culprit, Culprit::Local { port: DNS, .. });
-        if self.exempt.is_some() || (asks && state != State::Flood) {
+        if self.exempt.is_some() || (asks && signs.state != State::Flood) {
             Action::Watch
-        } else if self.over && self.endangers(settings, state, gauge) {
+        } else if self.over && self.endangers(settings, signs) {
             most
         } else {
             self.action.min(most)
@@ -248,11 +257,13 @@ impl Offender {
     }
 
     /// Whether the table is in danger because of it.
-    fn endangers(&self, settings: &Settings, state: State, gauge: &Gauge) -> bool {
+    fn endangers(&self, settings: &Settings, signs: &Signs<'_>) -> bool {
+        let gauge = signs.gauge;
         let (max, flows) = (f64::from(gauge.max), f64::from(self.flows));
         let left = f64::from(gauge.max.saturating_sub(gauge.count));
         let within = seconds(settings.horizon);
-        let pressing = state >= State::Pressure && flows >= WEIGHTY * max;
+        let weighty = flows >= WEIGHTY * max || flows >= DWARFED * f64::from(signs.largest);
+        let pressing = signs.state >= State::Pressure && weighty;
         pressing || (max > 0.0 && (flows >= SHARE * max || (self.growth > 0.0 && left <= self.growth * within)))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::State;
-use super::offender::{Offender, Sighting};
+use super::offender::{Offender, Sighting, Signs};
 use super::said::Queue;
 use crate::flood::gauge::Gauge;
 use crate::flood::settings::{Action, Settings};
@@ -121,7 +121,9 @@ impl Offenders {
     pub(super) fn act(&mut self, settings: &Settings, state: State, gauge: &Gauge, now: Tick, said: &mut Queue) {
         let mut all: Vec<&mut Offender> = self.standing.values_mut().collect();
         all.sort_by_key(|offender| std::cmp::Reverse(offender.flows));
-        all.into_iter().for_each(|offender| offender.act(settings, state, gauge, now, said));
+        let largest = all.iter().filter(|offender| offender.over).map(|offender| offender.flows).max().unwrap_or(0);
+        let signs = Signs { state, gauge, largest };
+        all.into_iter().for_each(|offender| offender.act(settings, &signs, now, said));
         if settings.purge && state >= State::Pressure {
             let mut left = PURGES;
             for limit in self.limits(settings, gauge) {

@@ -34,8 +34,12 @@ const PROCESSES: usize = 1024;
 /// The share of the table from which on one endangers it by itself.
 pub(super) const SHARE: f64 = 0.05;
 
-/// Under pressure this share of all there can be is enough. With less nobody is what presses, whatever its habit.
+/// Under pressure this share of all there can be is enough, or not to be dwarfed by another culprit. Who is what presses
+/// must not be because of somebody else's flood.
 pub(super) const WEIGHTY: f64 = 0.01;
+
+/// Dwarfed is who holds less than this part of what the largest culprit holds.
+pub(super) const DWARFED: f64 = 0.25;
 
 /// One that was looked at.
 #[derive(Clone, Debug)]

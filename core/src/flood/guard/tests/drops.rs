@@ -70,8 +70,8 @@ fn causes_are_told_apart() {
 }
 
 #[test]
-fn a_clash_is_no_want_of_room_and_what_is_dropped_beside_it_is() {
-    for (fill, cause, worst) in [(10, Cause::NoMemory, State::Pressure), (960, Cause::TableFull, State::Flood)] {
+fn a_clash_is_no_want_of_room_and_what_is_dropped_beside_it_in_a_full_table_is() {
+    for (fill, cause, worst) in [(10, Cause::NoMemory, State::Calm), (960, Cause::TableFull, State::Flood)] {
         let gauge = |drop, insert_failed| Gauge { count: fill, drop, insert_failed, ..FULL };
         // By these settings no fill is a flood by itself.
         let mut guard = FloodGuard::new(Settings { engage: (2.0, 2.0), ..Settings::default() });
