@@ -437,8 +437,9 @@ pub struct Why {
     pub lines: Vec<Evidence>,
     /// What happened to it, newest first.
     pub notices: Vec<Notice>,
-    /// Its connections now.
-    pub flows: Option<usize>,
+    /// What the flood guard holds against it, in words.
+    #[serde(default)]
+    pub floods: Option<String>,
 }
 
 /// One line that counted.

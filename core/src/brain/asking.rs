@@ -136,6 +136,7 @@ impl Brain {
             offences: u32::try_from(self.court.past.of(prefix).count()).unwrap_or(u32::MAX),
             protected_by: self.allow.bannable(prefix, now).err().map(|protected| protected.member.to_string()),
             bans: bans.into_iter().map(|ban| (ban, None)).collect(),
+            floods: self.floods_by(prefix, self.clock.last()),
             ..Why::default()
         };
         let keys = why.bans.iter().map(|(ban, _)| ban.key.clone()).collect();
@@ -249,6 +250,7 @@ impl Brain {
         }
         for ban in &removed {
             self.court.judge.forget_overlapping(ban.key.prefix);
+            self.unban_for_flood(ban);
         }
         let mut order = Order::new();
         let mut listed: BTreeMap<String, usize> = BTreeMap::new();

@@ -7,13 +7,13 @@ use super::hearing::Ruling;
 use super::wall::Pending;
 use super::{Action, Brain, Mode};
 use crate::allow::Why;
-use crate::bans::ban::Origin;
+use crate::bans::ban::{Ban, Origin};
 use crate::control::conntrack::{ConntrackReply, ConntrackRequest};
 use crate::control::{FloodStatus, Reply};
 use crate::event::{Record, What};
 use crate::flood::census::Census;
 use crate::flood::gauge::Gauge;
-use crate::flood::guard::{FloodGuard, Said};
+use crate::flood::guard::{FloodGuard, Said, Status};
 use crate::flood::history::Recorder;
 use crate::flood::settings::Action as Answer;
 use crate::flood::wanted::{Culprit, Wanted};
@@ -30,6 +30,8 @@ pub(super) struct Floods {
     pub(super) guard: FloodGuard,
     recorder: Recorder,
     gauge: Option<Gauge>,
+    /// Something happened that may have changed what is wanted.
+    pub(super) dirty: bool,
     /// What was wanted last; nothing is told twice.
     told: Option<(Wanted, bool)>,
     /// Addresses this host has lost, and when their states are ended.
@@ -38,7 +40,7 @@ pub(super) struct Floods {
 
 impl Floods {
     pub(super) fn new(guard: FloodGuard) -> Self {
-        Self { guard, recorder: Recorder::new(), gauge: None, told: None, lost: Vec::new() }
+        Self { guard, recorder: Recorder::new(), gauge: None, dirty: false, told: None, lost: Vec::new() }
     }
 
     pub(super) fn shift(&mut self, ms: i64) {
@@ -53,8 +55,8 @@ impl Floods {
     /// The table in one line of `status`; `None` where it is not watched.
     pub(super) fn line(&self) -> Option<FloodStatus> {
         let gauge = self.gauge?;
-        let offenders = self.guard.wanted().limits.len();
-        Some(FloodStatus { count: gauge.count, max: gauge.max, state: self.guard.state(), limited: offenders, drops: gauge.drop })
+        let limited = self.told.as_ref().map_or(0, |(wanted, _)| wanted.limits.len());
+        Some(FloodStatus { count: gauge.count, max: gauge.max, state: self.guard.state(), limited, drops: gauge.drop })
     }
 }
 
@@ -62,6 +64,7 @@ impl Brain {
     /// The table's gauge, each second.
     pub(super) fn gauged(&mut self, gauge: Gauge, now: Now) {
         self.floods.gauge = Some(gauge);
+        self.floods.dirty = true;
         self.floods.guard.gauge(gauge, now);
         let points = self.floods.recorder.gauge(&gauge, now.stamp);
         self.records.extend(points.into_iter().map(Record::History));
@@ -70,6 +73,7 @@ impl Brain {
     /// Who holds how many.
     pub(super) fn counted(&mut self, census: Census, now: Now) {
         self.floods.recorder.census(&census);
+        self.floods.dirty = true;
         let Self { floods, allow, host, .. } = self;
         // Protected are all that may never be banned: of this host's own addresses the processes are judged.
         let exempt = |prefix: Prefix| allow.bannable(prefix, now.stamp).err().map(|protected| protected.member.to_string());
@@ -81,9 +85,17 @@ impl Brain {
         self.records.extend(self.floods.recorder.finish().into_iter().map(Record::History));
     }
 
+    /// Nobody counts any more: what was known of the table is over.
+    pub(super) fn uncounted(&mut self, now: Now) {
+        self.floods.gauge = None;
+        self.floods.guard.lost(now);
+        self.floods.dirty = true;
+    }
+
     /// What each limit has dropped.
     pub(super) fn limited(&mut self, dropped: &[(Culprit, u64)], now: Now) {
         self.floods.guard.limited(dropped, now);
+        self.floods.dirty = true;
     }
 
     /// This host's addresses are these now, and were those.
@@ -91,6 +103,7 @@ impl Brain {
         self.floods.guard.home(self.host.own.iter().copied());
         // What is wanted names them too.
         self.floods.told = None;
+        self.floods.dirty = true;
         let own = &self.host.own;
         self.floods.lost.retain(|(addr, _)| !own.contains(addr));
         if self.config.conntrack().follow_addresses && self.mode == Mode::Enforce {
@@ -103,6 +116,7 @@ impl Brain {
     pub(super) fn flood_on(&mut self, now: Now) {
         if self.floods.guard.next_deadline().is_some_and(|at| at <= now.tick) {
             self.floods.guard.pass(now);
+            self.floods.dirty = true;
         }
         for said in self.floods.guard.take() {
             self.guard_said(said, now);
@@ -115,14 +129,14 @@ impl Brain {
         self.order_limits();
     }
 
-    /// Tells the hands what should hold, where that changed. Who only observes has nobody limited.
+    /// Tells the hands what should hold, where that changed. Who only observes has nobody limited, nor has whoever had the
+    /// wall taken down.
     fn order_limits(&mut self) {
-        // Nobody counts where no table is watched.
-        if self.floods.gauge.is_none() {
+        if !std::mem::take(&mut self.floods.dirty) {
             return;
         }
         let mut wanted = self.floods.guard.wanted();
-        if self.mode == Mode::Observe {
+        if self.mode == Mode::Observe || self.down {
             wanted = Wanted { listen: wanted.listen, ..Wanted::default() };
         }
         let next = (wanted, self.floods.guard.alarmed());
@@ -185,7 +199,10 @@ impl Brain {
     fn ban_for_flood(&mut self, prefix: Prefix, until: crate::time::Until, reason: String, now: Stamp) {
         let bannable = match self.allow.bannable(prefix, now) {
             Ok(bannable) => bannable,
-            Err(why) => return self.refused(&Origin::Flood, &why, now),
+            Err(why) => {
+                self.floods.guard.unbanned(prefix);
+                return self.refused(&Origin::Flood, &why, now);
+            }
         };
         let mut policy = self.config.ban().policy.clone();
         policy.ports = Ports::All;
@@ -205,11 +222,44 @@ impl Brain {
         self.order(order, Pending { notices, ..Pending::default() });
     }
 
+    /// What the guard says, less what is not done: who only observes does nothing.
+    fn as_done(&self, mut status: Status) -> Status {
+        if self.mode == Mode::Observe || self.down {
+            (status.profile, status.limits) = (None, 0);
+            for offender in &mut status.offenders {
+                (offender.action, offender.limited) = (Answer::Watch, false);
+            }
+        }
+        status
+    }
+
+    /// What the guard holds against a prefix now.
+    pub(super) fn floods_by(&self, prefix: Prefix, now: Now) -> Option<String> {
+        let status = self.as_done(self.floods.guard.status(now));
+        let theirs = |culprit: &Culprit| matches!(culprit, Culprit::Source { prefix: source } if source.overlaps(&prefix));
+        let one = status.offenders.into_iter().find(|one| theirs(&one.culprit))?;
+        let done = match (one.action, &one.exempt) {
+            (_, Some(exempt)) => format!("nothing is done: {exempt}"),
+            (Answer::Watch, None) => "watched".to_owned(),
+            (Answer::Limit, None) => format!("its new flows are limited, {} packets dropped", one.dropped),
+            (Answer::Ban, None) => "banned".to_owned(),
+        };
+        Some(format!("{}: {done}, since {}", one.why, one.since))
+    }
+
+    /// A ban was taken back by hand: if it was the guard's, its next flood is another.
+    pub(super) fn unban_for_flood(&mut self, ban: &Ban) {
+        if ban.origin == Origin::Flood {
+            self.floods.guard.unbanned(ban.key.prefix);
+            self.floods.dirty = true;
+        }
+    }
+
     /// Answers what is asked of the table.
     pub(super) fn asked_of_table(&self, request: ConntrackRequest, now: Now) -> Reply {
         match request {
             ConntrackRequest::Status if self.floods.gauge.is_some() => {
-                Reply::Conntrack(ConntrackReply::Status(Box::new(self.floods.guard.status(now))))
+                Reply::Conntrack(ConntrackReply::Status(Box::new(self.as_done(self.floods.guard.status(now)))))
             }
             ConntrackRequest::Status => {
                 let why = if self.config.conntrack().enabled {

@@ -107,6 +107,8 @@ pub enum Event {
     Noted(What),
     /// The connection table's gauge.
     Gauged(Gauge),
+    /// The connection table cannot be read any more, or is not watched any more.
+    Uncounted,
     /// Who holds how many flows.
     Counted(Box<Census>),
     /// How many packets each limit of [`Action::Hold`] has dropped since it was made.

@@ -260,6 +260,7 @@ impl Brain {
             Event::Trouble { about, what } => self.trouble(&about, what, now.stamp),
             Event::Noted(what) => self.tell(now.stamp, None, what),
             Event::Gauged(gauge) => self.gauged(gauge, now),
+            Event::Uncounted => self.uncounted(now),
             Event::Counted(census) => self.counted(*census, now),
             Event::Limited(dropped) => self.limited(&dropped, now),
             Event::Fed(fed) => self.fed(*fed, now.stamp),
@@ -361,6 +362,7 @@ impl Brain {
     fn configured(&mut self, config: Config, now: Stamp) {
         self.config = config;
         self.floods.guard.configure(self.config.conntrack().clone());
+        self.floods.dirty = true;
         self.fit_ports(now);
         let mut altered = self.allow.set_config(self.config.allow().prefixes.iter().copied());
         altered.added.extend(self.protect_host().added);

@@ -111,7 +111,7 @@ impl Brain {
     /// Has the wall built anew from the table.
     pub(super) fn rebuild(&mut self, mut pending: Pending) {
         self.orders.retry_at = None;
-        self.down = false;
+        self.floods.dirty |= std::mem::take(&mut self.down);
         let enforce = self.mode == Mode::Enforce;
         pending.open = Open { applied: enforce, ended: enforce && !pending.kills.is_empty() };
         let ticket = self.orders.next(pending);
@@ -125,6 +125,7 @@ impl Brain {
     /// Has the wall taken down, as somebody asked, and says so until it is put up again.
     pub(super) fn take_down(&mut self, id: u64, now: Now) {
         self.down = true;
+        self.floods.dirty = true;
         self.orders.retry_at = None;
         self.trouble(
             WALL,

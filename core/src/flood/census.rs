@@ -55,8 +55,11 @@ pub struct Census {
     pub unassured: u32,
     /// Flows whose source is translated, and whose destination is.
     pub nat: (u32, u32),
-    /// Which local processes hold them, most flows first; empty where none was looked for.
+    /// Which local processes hold them, most flows first; empty where none was looked for, or none holds any.
     pub processes: Vec<Held>,
+    /// Whether local processes were looked for, and could be. Whoever looks sets it.
+    #[serde(default)]
+    pub looked: bool,
 }
 
 /// One source.

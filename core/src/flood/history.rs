@@ -56,7 +56,7 @@ pub struct Recorder {
     /// The fine grain that is open, and the coarse one.
     open: [Option<Open>; 2],
     /// The gauge before, and when.
-    last: Option<(Stamp, u64)>,
+    last: Option<(Stamp, Gauge)>,
     /// The census before, and when.
     census: Option<(Stamp, Vec<(Prefix, u32)>)>,
 }
@@ -107,11 +107,11 @@ impl Recorder {
     /// How the table is, each second. What comes back is over: the point of a minute, and that of an hour. After a restart within a
     /// grain, or a wall clock that was put back, there may be a second one of the same: see [`Point::merge`].
     ///
-    /// Packets dropped since the last gauge count for the grain of this one. Where the kernel's counter went backwards it began anew
-    /// (a boot, the module loaded again), and all it counts is new.
+    /// Packets dropped since the last gauge count for the grain of this one. Where the kernel's counter went backwards none do:
+    /// see [`Gauge::since`].
     pub fn gauge(&mut self, gauge: &Gauge, now: Stamp) -> Vec<Point> {
-        let drops = self.last.map_or(0, |(_, was)| gauge.drop.checked_sub(was).unwrap_or(gauge.drop));
-        self.last = Some((now, gauge.drop));
+        let drops = self.last.map_or(0, |(_, was)| gauge.since(&was).drop);
+        self.last = Some((now, *gauge));
         let mut over = Vec::new();
         for (open, (grain, _)) in self.open.iter_mut().zip([FINE, COARSE]) {
             over.extend(open.take_if(|open| open.point.at != begin(now, grain)).map(|open| open.point));
@@ -143,7 +143,7 @@ impl Recorder {
 
     /// Moves what is open along with a wall clock that stepped by `ms`. A grain that is open then goes on as the one it comes to lie in.
     pub fn shift(&mut self, ms: i64) {
-        self.last = self.last.map(|(at, drop)| (at.shifted(ms), drop));
+        self.last = self.last.map(|(at, gauge)| (at.shifted(ms), gauge));
         if let Some((taken, _)) = &mut self.census {
             *taken = taken.shifted(ms);
         }
@@ -219,14 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_makes_no_points_and_a_boot_counts_from_nothing() {
+    fn a_gap_makes_no_points_and_a_counter_that_began_anew_counts_from_there() {
         let mut recorder = Recorder::new();
         assert!(recorder.gauge(&table(5, 100), at(0)).is_empty());
         // Two hours later, rebooted: the counter stands at 7.
         let over = recorder.gauge(&table(6, 7), at(7200));
         assert_eq!(over.iter().map(|point| (point.at, point.grain, point.drops)).collect::<Vec<_>>(), [(at(0), 60, 0), (at(0), 3600, 0)]);
+        recorder.gauge(&table(6, 9), at(7201));
         let end = recorder.finish();
-        assert_eq!(end.iter().map(|point| (point.at, point.drops)).collect::<Vec<_>>(), [(at(7200), 7), (at(7200), 7)]);
+        assert_eq!(end.iter().map(|point| (point.at, point.drops)).collect::<Vec<_>>(), [(at(7200), 2), (at(7200), 2)]);
         assert!(recorder.finish().is_empty());
     }
 

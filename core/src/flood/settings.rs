@@ -21,7 +21,8 @@ pub struct Settings {
     pub calm_after: Span,
     /// A forecast that the table is full within this time counts as pressure too.
     pub horizon: Span,
-    /// No source with fewer flows is ever a culprit.
+    /// No source with fewer flows is ever a culprit, but for one that opens them so fast that it has so many soon: that is one
+    /// from half of this on.
     pub per_source: u32,
     /// Nobody here is ever limited or banned for a flood. Named all the same.
     pub exempt: Vec<Prefix>,

@@ -76,6 +76,7 @@ fn document(prefix: Prefix, why: &Why) -> Value {
         "windows": windows,
         "offences": why.offences,
         "protected_by": why.protected_by,
+        "floods": why.floods,
         "lines": why.lines,
         "events": why.notices,
     })
@@ -98,6 +99,9 @@ fn show(prefix: Prefix, why: &Why, facts: &Facts) -> Result<()> {
     }
     if let Some(member) = &why.protected_by {
         rows.push(vec!["  protected".to_owned(), member.clone()]);
+    }
+    if let Some(floods) = &why.floods {
+        rows.push(vec!["  floods".to_owned(), floods.clone()]);
     }
     rows.push(vec!["  offences".to_owned(), why.offences.to_string()]);
     for evidence in &why.lines {

@@ -1,16 +1,19 @@
 //! Switches shown, planned, applied for good, reverted.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use palisade_core::attack::excerpt;
 use palisade_core::flood::settings::Settings;
 use palisade_core::flood::timeouts::plan::{self, Change};
 use palisade_core::flood::timeouts::{Facts, Profile, Values, persist};
 use palisade_os::netns::Netns;
 use palisade_os::{errors, files};
 
-use super::disk::{Journal, JournalError, Kept, Which, gone, here, lock};
+use super::disk::{Journal, JournalError, Kept, Which, gone, here, lock, open_unlinked};
 use super::hold::read_held;
 use super::switches::{Failures, Proc, Switches, facts};
 
@@ -19,6 +22,9 @@ const SYSCTL_DIR: &str = "/etc/sysctl.d";
 
 /// A file of sysctl.d that is larger is none of ours.
 const MOST: u64 = 1 << 20;
+
+/// Everybody may read what is set at boot, as of the other files there.
+const MODE: u32 = 0o644;
 
 /// Switches, what is planned for them, and what there was.
 #[derive(Debug)]
@@ -63,11 +69,12 @@ pub struct Applied {
 }
 
 impl Desk {
-    /// Of the calling thread's network namespace. `sysctl_dir`: where to write what is to hold after a reboot, in place of
-    /// `/etc/sysctl.d`, which is not written from a namespace that nothing boots in: it is the machine's.
+    /// Of the calling thread's network namespace. `sysctl_dir`: where what is to hold after a reboot is written, and taken
+    /// away from, in place of `/etc/sysctl.d`, which is not written from a namespace that nothing boots in: it is the machine's.
     pub fn open(state: &Path, settings: Settings, sysctl_dir: Option<&Path>) -> Self {
         let usual = || Netns::is_booted().then(|| PathBuf::from(SYSCTL_DIR));
-        let dir = sysctl_dir.map(Path::to_owned).or_else(usual);
+        let whole = |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let dir = sysctl_dir.map(whole).or_else(usual);
         Self::on(state, Proc, facts(), settings, dir)
     }
 }
@@ -147,7 +154,7 @@ impl<S: Switches> Desk<S> {
         }
         applied.failed = failures.told();
         self.rebased(held.as_ref())?;
-        self.persist(&journal, file, &mut applied);
+        self.persist(&journal, file, &found, &mut applied);
         Which::Applied.write(&self.state, &journal)?;
         Ok(applied)
     }
@@ -155,12 +162,14 @@ impl<S: Switches> Desk<S> {
     /// Puts every former value back, and takes the file and the journal away. What somebody has set since is left.
     ///
     /// # Errors
-    /// Where it is not known what there was, or what was applied is another network namespace's.
+    /// Where it is not known what there was, or what was applied is another network namespace's, or written into another
+    /// folder than this one's: then nothing is changed.
     pub fn revert(&mut self) -> Result<Applied> {
         let _lock = lock(&self.state)?;
         let Some(mut journal) = self.kept("reverted")? else {
             return Ok(Applied { told: vec!["nothing is applied: there is nothing to put back".to_owned()], ..Applied::default() });
         };
+        self.same_file(&journal)?;
         let found = self.found()?;
         let mut held = read_held(&self.state)?;
         let base = held.as_ref().map_or_else(|| found.clone(), |held| held.beneath(&found));
@@ -190,21 +199,31 @@ impl<S: Switches> Desk<S> {
                 }
             }
         }
-        applied.failed = failures.told();
+        applied.failed.extend(failures.told());
         self.rebased(held.as_ref())?;
         Which::Applied.write(&self.state, &journal)?;
         Ok(applied)
     }
 
     /// Once a boot: sets what was applied and does not stand, as where the file was read before connection tracking was
-    /// loaded. Says what was done. Only what holds its former value is touched.
+    /// loaded. Says what was done. Only what holds its former value is touched, and only in the namespace in which it was
+    /// applied: that of the same name, or, since kernels name them anew, the one that is set up at boot.
     ///
     /// # Errors
     /// As of [`Desk::apply`].
     pub fn booted(&mut self) -> Result<Option<String>> {
+        if !Which::Applied.path(&self.state).exists() {
+            return Ok(None);
+        }
         let (boot, net) = here()?;
-        let Some(mut journal) = Which::Applied.read(&self.state)?.filter(|journal| journal.boot != boot) else { return Ok(None) };
         let _lock = lock(&self.state)?;
+        let Some(mut journal) = Which::Applied.read(&self.state)?.filter(|journal| journal.boot != boot) else { return Ok(None) };
+        if journal.net != net && self.file.is_none() {
+            return Ok(Some(format!(
+                "what `palisade conntrack timeouts apply` set before this boot was set in another network namespace, {}: it is not set here, {net}",
+                journal.net
+            )));
+        }
         let found = self.found()?;
         let mut failures = Failures::default();
         let mut done = 0;
@@ -236,6 +255,18 @@ impl<S: Switches> Desk<S> {
         Ok(Some(journal))
     }
 
+    /// Whether the file that is taken away is the one that was written. The journal is not taken at its word: whoever may
+    /// write it would have root remove files of his choice.
+    fn same_file(&self, journal: &Journal) -> Result<()> {
+        let Some(file) = journal.file.as_ref().filter(|file| self.file.as_ref() != Some(*file)) else { return Ok(()) };
+        let dir = file.parent().unwrap_or(file);
+        bail!(
+            "what was applied is also written into another folder, says {}: nothing is reverted; say `palisade conntrack timeouts revert --sysctl-dir {}` if that is so",
+            Which::Applied.path(&self.state).display(),
+            excerpt(dir.as_os_str().as_encoded_bytes())
+        )
+    }
+
     /// Sets one, and says what it holds then: the kernel rounds the number of buckets. Where a profile holds it, the value
     /// waits beneath, unless it is shorter still.
     fn set(&mut self, name: &str, value: &str, found: &Values, held: Option<&mut Journal>) -> std::io::Result<String> {
@@ -261,8 +292,9 @@ impl<S: Switches> Desk<S> {
         held.map_or(Ok(()), |held| Which::Profile.write(&self.state, held))
     }
 
-    /// Writes the file that sets all of it at boot, and tells where it could not.
-    fn persist(&self, journal: &Journal, file: Option<PathBuf>, applied: &mut Applied) {
+    /// Writes the file that sets all of it at boot, and tells where it could not. The journal alone has nothing written
+    /// there: what it names was changed just now, or stands, or is in the file already.
+    fn persist(&self, journal: &Journal, file: Option<PathBuf>, found: &Values, applied: &mut Applied) {
         if journal.values.is_empty() {
             return;
         }
@@ -271,9 +303,24 @@ impl<S: Switches> Desk<S> {
             applied.told.push(what.to_owned());
             return;
         };
-        let lines = journal.values.iter().filter_map(|(name, kept)| Some((name.as_str(), kept.ours.first()?.as_str(), kept.why.as_str())));
-        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        match made.and_then(|()| files::replace(&path, persist::text(lines).as_bytes())) {
+        let there = open_unlinked(&path).and_then(read).ok().filter(|text| persist::is_ours(text));
+        let there = there.map(|text| persist::read(&text)).unwrap_or_default();
+        let mut lines = Vec::new();
+        for (name, kept) in &journal.values {
+            let first = kept.ours.first();
+            let now = applied.done.iter().find(|change| change.name == *name).map(|change| &change.to);
+            let written = || first.filter(|ours| there.get(name) == Some(ours));
+            let stands = || found.get(name).filter(|value| kept.is_ours(value));
+            if let Some(value) = now.or_else(written).or_else(stands) {
+                lines.push((name.as_str(), value.as_str(), kept.why.as_str()));
+            } else {
+                applied.told.push(format!("{name} does not hold what was applied: no boot sets it; `apply` again once it does"));
+            }
+        }
+        if lines.is_empty() {
+            return;
+        }
+        match put(&path, &persist::text(lines)) {
             Ok(()) => applied.file = Some(path),
             Err(error) => {
                 let why = errors::chain(&error);
@@ -282,16 +329,16 @@ impl<S: Switches> Desk<S> {
         }
     }
 
-    /// Takes the file away, unless somebody has made it theirs.
+    /// Takes the file away, unless somebody has made it theirs. Which file: that of this desk, whatever the journal says.
     fn withdraw(&self, journal: &Journal, applied: &mut Applied) {
-        let Some(path) = &journal.file else { return };
-        let text = match files::open_regular(path).and_then(read) {
+        let Some(path) = &self.file else { return };
+        let text = match open_unlinked(path).and_then(read) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
             Err(error) => return applied.failed.push(format!("{} cannot be read: {error}; it sets values at boot", path.display())),
         };
         let ours = |(name, value): (&String, &String)| journal.values.get(name).is_some_and(|kept| kept.is_ours(value));
-        if !persist::read(&text).iter().all(ours) {
+        if !persist::is_ours(&text) || !persist::read(&text).iter().all(ours) {
             applied.told.push(format!("somebody has changed {}: it is left, and sets values at boot; remove it by hand", path.display()));
         } else if let Err(error) = gone(path) {
             applied.failed.push(format!("{} cannot be removed: {error}; it sets values at boot", path.display()));
@@ -299,6 +346,13 @@ impl<S: Switches> Desk<S> {
             applied.file = Some(path.clone());
         }
     }
+}
+
+/// Puts the file there whole, a link in its place replaced and not followed, and lets everybody read it.
+fn put(path: &Path, text: &str) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    files::replace(path, text.as_bytes())?;
+    open_unlinked(path)?.set_permissions(Permissions::from_mode(MODE))
 }
 
 fn read(file: std::fs::File) -> std::io::Result<String> {

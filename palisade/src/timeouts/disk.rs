@@ -9,10 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use palisade_core::flood::timeouts::{Profile, Values};
+use palisade_core::attack::excerpt;
+use palisade_core::flood::timeouts::plan::{is_value, may_set};
+use palisade_core::flood::timeouts::{Profile, Values, persist};
 use palisade_core::time::Span;
 use palisade_os::netns::Netns;
 use palisade_os::privileges::{self, Lock, LockError};
@@ -33,7 +36,13 @@ const LOCK_WITHIN: Span = Span::secs(10);
 /// How often it is tried.
 const LOCK_AGAIN: Span = Span::millis(20);
 
+/// A boot's and a namespace's name are shorter.
+const NAME: usize = 64;
+
 /// What was changed, and what there was before.
+///
+/// The state folder may be another user's than of whoever reads this, the daemon's own; root reads it. So a file that
+/// names anything but switches we set, and numbers, is damaged; and no path in it is ever followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Journal {
     v: u32,
@@ -44,7 +53,8 @@ pub(super) struct Journal {
     /// Of a profile: which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) profile: Option<Profile>,
-    /// Of what is applied: the file of sysctl.d that sets it at boot.
+    /// Of what is applied: the file of sysctl.d that sets it at boot. To be told only: which file is written and taken
+    /// away says the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<PathBuf>,
     /// By switch.
@@ -78,6 +88,28 @@ impl Journal {
     pub(super) fn new() -> Result<Self> {
         let (boot, net) = here()?;
         Ok(Self { v: VERSION, boot, net, profile: None, file: None, values: BTreeMap::new(), left: BTreeSet::new() })
+    }
+
+    /// Whether it could be one we wrote, and if not, why.
+    fn check(&self) -> Result<(), String> {
+        if self.v != VERSION {
+            return Err(format!("version {}, not {VERSION}", self.v));
+        }
+        let plain = |name: &String| name.len() <= NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if !plain(&self.boot) || !plain(&self.net) {
+            return Err("the boot or the network namespace has no such name".to_owned());
+        }
+        if self.file.as_ref().is_some_and(|file| !file.is_absolute() || file.file_name() != Some(persist::FILE.as_ref())) {
+            return Err(format!("no file of ours but {} is written for the boot", persist::FILE));
+        }
+        if let Some(name) = self.values.keys().chain(&self.left).find(|name| !may_set(name)) {
+            return Err(format!("{name:?} is no switch that is ever changed"));
+        }
+        let bad = |(name, kept): (&String, &Kept)| {
+            let value = std::iter::once(&kept.former).chain(&kept.ours).find(|value| !is_value(value))?;
+            Some(format!("{value:?} is no value of {name}"))
+        };
+        self.values.iter().find_map(bad).map_or(Ok(()), Err)
     }
 
     /// What would stand without it: what it changed and still holds our value has its former one.
@@ -114,20 +146,21 @@ impl Which {
         })
     }
 
-    /// Reads it; `None` where there is none.
+    /// Reads it; `None` where there is none. What could not be ours is damaged.
     pub(super) fn read(self, state: &Path) -> Result<Option<Journal>, JournalError> {
         let path = self.path(state);
         let unreadable = |source| JournalError::Unreadable { path: path.clone(), source };
-        let file = match files::open_regular(&path) {
+        let file = match open_unlinked(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes).map_err(unreadable)?;
-        let damaged = |what: String| JournalError::Damaged { path: path.clone(), what };
+        let damaged = |what: String| JournalError::Damaged { path: path.clone(), what: excerpt(what.as_bytes()) };
         let journal: Journal = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if journal.v == VERSION { Ok(Some(journal)) } else { Err(damaged(format!("version {}, not {VERSION}", journal.v))) }
+        journal.check().map_err(damaged)?;
+        Ok(Some(journal))
     }
 
     /// Writes it, and returns once it is on the disk. One without values is taken away.
@@ -140,6 +173,19 @@ impl Which {
         };
         written.with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Opens a regular file that lies at this very path: a link there is not followed, wherever it leads.
+pub(super) fn open_unlinked(path: &Path) -> io::Result<File> {
+    let there = fs::symlink_metadata(path)?;
+    let other = || io::Error::other("it is no regular file");
+    if !there.is_file() {
+        return Err(other());
+    }
+    let file = files::open_regular(path)?;
+    let opened = file.metadata()?;
+    // It may have been exchanged for a link in between.
+    if (there.dev(), there.ino()) == (opened.dev(), opened.ino()) { Ok(file) } else { Err(other()) }
 }
 
 /// Takes a file away, for good.

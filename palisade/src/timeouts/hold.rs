@@ -32,8 +32,6 @@ struct Turn {
     journal: Journal,
     /// What is to be set.
     sets: Values,
-    /// Of those, what is put back.
-    back: usize,
     /// What somebody else set meanwhile.
     told: Vec<String>,
 }
@@ -48,7 +46,8 @@ impl<S: Switches> Hold<S> {
     /// disk before it, and [`Profile::Calm`] puts back just those; what somebody else has set meanwhile is left.
     ///
     /// # Errors
-    /// Where the disk cannot be written: then nothing is changed. Where no switch could be set: told once.
+    /// Where the disk cannot be written: then nothing is changed. Where no switch could be set, and with [`Profile::Calm`]
+    /// where one could not be put back: told once, and what is left stays on the disk for the next try.
     pub fn set(&mut self, profile: Profile, settings: &Settings) -> Result<Option<String>> {
         if profile == Profile::Calm && !Which::Profile.path(&self.state).exists() {
             return Ok(None);
@@ -77,8 +76,11 @@ impl<S: Switches> Hold<S> {
         }
         told.extend(failed);
         if done > 0 {
-            let back = turn.back.min(done);
-            told.insert(0, summary(profile, done, back));
+            told.insert(0, summary(profile, done));
+        }
+        let left = journal.values.len();
+        if profile == Profile::Calm && left > 0 {
+            bail!("{left} of {} timeouts of connection tracking stay shortened: {}", left.saturating_add(done), told.join("; "));
         }
         Ok((!told.is_empty()).then(|| told.join("; ")))
     }
@@ -131,12 +133,10 @@ fn turn(old: Option<Journal>, found: &Values, profile: Profile, facts: &Facts, s
         let ours = std::iter::once(value.clone()).chain(stood).collect();
         journal.values.insert(name.clone(), Kept { former, ours, why: String::new() });
     }
-    let mut back = 0;
     for (name, kept) in old.values {
-        if found.get(&name).is_some_and(|value| kept.is_ours(value)) && !journal.values.contains_key(&name) {
+        if found.get(&name).is_some_and(|value| kept.is_ours(value) && *value != kept.former) && !journal.values.contains_key(&name) {
             sets.insert(name.clone(), kept.former.clone());
             journal.values.insert(name, kept);
-            back += 1;
         }
     }
     if profile == Profile::Calm {
@@ -144,7 +144,7 @@ fn turn(old: Option<Journal>, found: &Values, profile: Profile, facts: &Facts, s
     }
     // What holds already needs no hand, but stays on the disk as ours.
     sets.retain(|name, value| found.get(name) != Some(value));
-    Ok(Turn { journal, sets, back, told })
+    Ok(Turn { journal, sets, told })
 }
 
 /// After one was set, or not: what is ours now.
@@ -159,10 +159,10 @@ fn settle(journal: &mut Journal, name: &str, value: &str, set: bool, stands: Opt
     }
 }
 
-fn summary(profile: Profile, done: usize, back: usize) -> String {
+fn summary(profile: Profile, done: usize) -> String {
     let plural = |n: usize| if n == 1 { "timeout" } else { "timeouts" };
     match profile {
-        Profile::Calm => format!("{back} {} of connection tracking put back as before", plural(back)),
+        Profile::Calm => format!("{done} {} of connection tracking put back as before", plural(done)),
         _ => format!("{} {} of connection tracking set for {}", done, plural(done), profile.word()),
     }
 }

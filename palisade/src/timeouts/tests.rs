@@ -1,5 +1,6 @@
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::rc::Rc;
@@ -9,6 +10,7 @@ use palisade_core::flood::timeouts::{Facts, Profile, Values, persist};
 use palisade_core::time::Span;
 use palisade_os::netns::Netns;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::disk::Which;
 use super::switches::{Proc, Switches};
@@ -304,6 +306,143 @@ fn another_namespace_and_a_damaged_journal_are_told() {
         assert!(fake.hold(dir.path(), Profile::Calm).unwrap().contains("is damaged"), "{bad}");
         assert!(!Which::Profile.path(dir.path()).exists(), "it is kept beside");
     }
+}
+
+/// Has the owner of the state folder write his own words over what was applied.
+fn forge(state: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let path = Which::Applied.path(state);
+    let mut journal = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut journal);
+    std::fs::write(path, serde_json::to_vec(&journal).unwrap()).unwrap();
+}
+
+#[test]
+fn names_and_values_that_are_not_ours_are_damage_to_every_verb() {
+    let kept = |former: &str, ours: &str| json!({ "former": former, "ours": [ours] });
+    let evil = [
+        ("nf_conntrack_max", kept("65536", "8\nkernel.core_pattern=|/x")),
+        ("nf_conntrack_max", kept("8\nkernel.core_pattern=|/x", "8")),
+        ("nf_conntrack_max", kept("", "8")),
+        ("nf_conntrack_max", kept("-1", "8")),
+        ("nf_conntrack_helper", kept("0", "1")),
+        ("nf_conntrack_unheard_of", kept("0", "1")),
+        ("../../kernel/core_pattern", kept("0", "1")),
+        ("nf_conntrack_max = 1\nkernel.core_pattern", kept("0", "1")),
+    ];
+    for (name, value) in evil {
+        let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+        let file = fake.apply(dir.path()).file.unwrap();
+        let (text, stood) = (std::fs::read(&file).unwrap(), fake.all());
+        forge(dir.path(), |journal| journal["values"][name] = value);
+        let mut desk = fake.desk(dir.path(), typed("tcp_established", 1000));
+        for error in [desk.apply().unwrap_err(), desk.revert().unwrap_err(), desk.booted().unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains("is damaged") && !error.contains(char::is_control), "{name}: {error}");
+        }
+        assert_eq!((std::fs::read(&file).unwrap(), fake.all()), (text, stood), "{name}");
+        std::fs::rename(Which::Applied.path(dir.path()), Which::Profile.path(dir.path())).unwrap();
+        assert!(desk.apply().unwrap_err().to_string().contains("is damaged"), "{name}");
+    }
+}
+
+#[test]
+fn what_the_journal_alone_says_is_not_set_at_boot() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    fake.apply(dir.path());
+    forge(dir.path(), |journal| {
+        journal["values"]["nf_conntrack_tcp_timeout_syn_sent"]["ours"] = json!(["1"]);
+        journal["values"]["nf_conntrack_udp_timeout"] = json!({ "former": "30", "ours": ["1"], "why": "x\nkernel.core_pattern=|/x" });
+    });
+    let applied = fake.apply(dir.path());
+    let text = std::fs::read_to_string(applied.file.unwrap()).unwrap();
+    assert!(!text.contains("udp_timeout =") && !text.contains("syn_sent"), "{text}");
+    assert!(text.contains("nf_conntrack_generic_timeout = 120"), "{text}");
+    assert!(applied.told.iter().filter(|told| told.contains("no boot sets it")).count() == 2, "{:?}", applied.told);
+}
+
+#[test]
+fn no_path_of_the_journal_is_followed() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = fake.apply(dir.path()).file.unwrap();
+    let copy = elsewhere.path().join(persist::FILE);
+    std::fs::copy(&file, &copy).unwrap();
+    let stood = fake.all();
+    let shadow = elsewhere.path().join("shadow");
+    std::fs::write(&shadow, "root:*:1::::::\n").unwrap();
+    for (path, says) in [(&shadow, "is damaged"), (&copy, "--sysctl-dir")] {
+        forge(dir.path(), |journal| journal["file"] = json!(path));
+        let error = fake.desk(dir.path(), Settings::default()).revert().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(path.exists() && file.exists());
+        assert_eq!(fake.all(), stood);
+    }
+    forge(dir.path(), |journal| journal["file"] = serde_json::Value::Null);
+    assert_eq!(fake.revert(dir.path()).file, Some(file), "the folder's own file is taken away all the same");
+    assert!(copy.exists() && shadow.exists());
+}
+
+#[test]
+fn links_in_place_of_files_are_not_followed() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let before = fake.all();
+    let file = fake.apply(dir.path()).file.unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o644);
+    // At the file of sysctl.d: neither written through nor taken away.
+    let precious = dir.path().join("precious");
+    std::fs::rename(&file, &precious).unwrap();
+    let text = std::fs::read(&precious).unwrap();
+    symlink(&precious, &file).unwrap();
+    fake.desk(dir.path(), typed("tcp_established", 1000)).apply().unwrap();
+    assert!(file.symlink_metadata().unwrap().is_file(), "the link is replaced");
+    assert_eq!(std::fs::read(&precious).unwrap(), text);
+    assert_eq!(precious.metadata().unwrap().permissions().mode() & 0o777, 0o644);
+    std::fs::remove_file(&file).unwrap();
+    symlink(&precious, &file).unwrap();
+    // At the journal: it is not read.
+    let journal = Which::Applied.path(dir.path());
+    let moved = dir.path().join("moved");
+    std::fs::rename(&journal, &moved).unwrap();
+    symlink(&moved, &journal).unwrap();
+    let error = fake.desk(dir.path(), Settings::default()).revert().unwrap_err().to_string();
+    assert!(error.contains("no regular file"), "{error}");
+    std::fs::rename(&moved, &journal).unwrap();
+    let reverted = fake.revert(dir.path());
+    assert!(reverted.failed[0].contains("no regular file"), "{reverted:?}");
+    assert!(precious.exists() && file.symlink_metadata().is_ok());
+    assert_eq!(fake.all(), before);
+}
+
+#[test]
+fn what_is_another_namespaces_is_not_set_after_a_boot() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let before = fake.all();
+    fake.apply(dir.path());
+    forge(dir.path(), |journal| {
+        journal["boot"] = json!("another");
+        journal["net"] = json!("net:[1]");
+    });
+    fake.values.borrow_mut().clone_from(&before);
+    let told = Desk::on(dir.path(), fake.clone(), FACTS, Settings::default(), None).booted().unwrap().unwrap();
+    assert!(told.contains("another network namespace"), "{told}");
+    assert_eq!(fake.all(), before);
+    assert_eq!(Which::Applied.read(dir.path()).unwrap().unwrap().net, "net:[1]", "the journal is not taken over");
+}
+
+#[test]
+fn calm_is_not_done_while_anything_stays_shortened() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let before = fake.all();
+    fake.hold(dir.path(), Profile::Attack);
+    *fake.refuses.borrow_mut() = vec![("syn_sent", io::ErrorKind::PermissionDenied)];
+    let calm = || Hold::on(dir.path(), fake.clone(), || FACTS).set(Profile::Calm, &Settings::default());
+    let error = calm().unwrap_err().to_string();
+    assert!(error.contains("1 of 5 timeouts") && error.contains("syn_sent: no") && error.contains("4 timeouts"), "{error}");
+    assert_eq!((fake.get("tcp_timeout_syn_sent"), fake.get("tcp_timeout_established")), ("8".to_owned(), "432000".to_owned()));
+    fake.refuses.borrow_mut().clear();
+    assert_eq!(calm().unwrap().unwrap(), "1 timeout of connection tracking put back as before");
+    assert_eq!(fake.all(), before);
+    assert!(clean(dir.path()));
 }
 
 #[test]

@@ -51,7 +51,8 @@ impl Lan {
         cable(gw, "lan0", &lan, "gw");
         gw.sh("ip addr add 192.0.2.1/24 dev lan0; ip addr add 2001:db8:0:2::1/64 dev lan0 nodad; ip link set lan0 up; \
                sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; \
-               ip route replace 203.0.113.0/24 via 198.51.100.77; ip route replace 2001:db8:0:99::/64 via 2001:db8:0:77::1");
+               ip route replace 203.0.113.0/24 via 198.51.100.77; ip route replace 2001:db8:0:99::/64 via 2001:db8:0:77::1; \
+               ip route add 2001:db8:f000::/36 via 2001:db8:0:77::1");
         lan.sh("ip link set gw up; for n in $(seq 10 29) 66; do ip addr add 192.0.2.$n/24 dev gw; ip addr add 2001:db8:0:2::$n/64 dev gw nodad; done; \
                 ip route add default via 192.0.2.1; ip route add default via 2001:db8:0:2::1");
         lab.outside.sh("ip route add local 203.0.113.0/24 dev lo; ip route add local 2001:db8:0:99::/64 dev lo; \
@@ -67,7 +68,7 @@ impl Lan {
     /// Fills the gateway's table to the last entry with open connections of that host: what its game does in hours.
     pub fn fill(&self, addr: &str) {
         let from: Addr = addr.parse().unwrap();
-        let max: u64 = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap().trim().parse().unwrap();
+        let max = max();
         let room = max.saturating_sub(self.count());
         self.lab.victim.within(|| {
             let mut socket = Socket::open(NETFILTER).unwrap();
@@ -85,6 +86,11 @@ impl Lan {
     pub fn count(&self) -> u64 {
         self.lab.victim.sh("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap()
     }
+}
+
+/// How many flows can be tracked: the same in every network namespace of the machine.
+pub fn max() -> u64 {
+    std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap().trim().parse().unwrap()
 }
 
 struct Server {
@@ -143,12 +149,11 @@ impl Neighbours {
     /// All of them, by IPv4 or IPv6.
     pub fn start(space: &Space, ipv6: bool) -> Self {
         let (stop, good, bad) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let threads = (10..30u16).map(|n| {
+        let threads = (10..30u8).map(|n| {
             let (net, stop, good, bad) = (space.net(), Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
             spawn(move || {
                 enter(&net);
-                let from: IpAddr =
-                    if ipv6 { format!("2001:db8:0:2::{n}").parse().unwrap() } else { Ipv4Addr::new(192, 0, 2, n as u8).into() };
+                let from: IpAddr = if ipv6 { format!("2001:db8:0:2::{n}").parse().unwrap() } else { Ipv4Addr::new(192, 0, 2, n).into() };
                 let mut turn = 0;
                 while !stop.load(Ordering::Relaxed) {
                     turn += 1;
@@ -264,7 +269,8 @@ impl Drop for Game {
     }
 }
 
-/// SYNs with forged sources, of 2001:db8:f000::/36, each another: a connection table's worst.
+/// SYNs with forged sources, of 2001:db8:f000::/36, each another: a connection table's worst. The gateway has one next hop
+/// for them all: the kernel's table of neighbours is one for all network namespaces, and other tests need it.
 pub struct Forged {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,

@@ -141,6 +141,7 @@ impl Fold {
             unassured: self.unassured,
             nat: self.nat,
             processes: Vec::new(),
+            looked: false,
         }
     }
 

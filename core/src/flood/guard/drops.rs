@@ -2,10 +2,14 @@
 //!
 //! | counter (net/netfilter/nf_conntrack_core.c) | goes up when |
 //! |---|---|
-//! | `drop` | no entry could be made: the table is full, or there is no memory |
+//! | `drop` | no entry could be made: the table is full, or there is no memory; since Linux 5.7 also with each clash that is not resolved (`nf_ct_resolve_clash`) |
 //! | `early_drop` | an unassured flow was thrown out to make room |
 //! | `insert_failed` | an entry was made but another with the same tuple stood already, or `chain_too_long` |
 //! | `chain_too_long` | a hash bucket has too many entries; counted in `insert_failed` too |
+//!
+//! So of what `drop` gained, as much as `insert_failed` gained by clashes is taken for those and not for want of room: two DNS
+//! questions sent from one socket at the same moment are the usual case. An older kernel counts a clash in `insert_failed` alone; there a
+//! second in which both went up may hide as many real drops as there were clashes, and the next one tells.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,13 +52,13 @@ impl Cause {
                 "flows that were not yet assured were thrown out before their time because the table is full; see who fills it (palisade conntrack top)"
             }
             Self::NoMemory => {
-                "packets were dropped although the table has room: the kernel had no memory for an entry, or a packet's protocol was refused; look at free memory and at slab nf_conntrack"
+                "packets were dropped although the table has room: the kernel had no memory for an entry, or the packets were malformed; look at free memory and at slab nf_conntrack"
             }
             Self::ChainTooLong => {
                 "flows were given up because their hash bucket's chain is too long: the hash table is too small for so many flows; raise net.netfilter.nf_conntrack_buckets"
             }
             Self::Clash => {
-                "flows could not be inserted because another with the same addresses and ports stood already: usually two DNS questions sent from one socket at the same moment, or too few ports for a translated source (SNAT)"
+                "flows could not be inserted because another with the same addresses and ports stood already: one packet of each was dropped or given to the flow that stood; usually two DNS questions sent from one socket at the same moment, or too few ports for a translated source (SNAT)"
             }
         }
     }
@@ -83,7 +87,8 @@ struct Account {
 pub(super) struct Moved {
     /// Packets were lost because the table is full.
     pub full: bool,
-    /// Something was lost for want of room, in the table or in memory.
+    /// Something was lost for want of room in the table. Packets dropped while it has room are told and no more: a
+    /// malformed packet counts as one (`nf_conntrack_in`), and whoever sends some shall not move our timeouts.
     pub any: bool,
 }
 
@@ -99,10 +104,10 @@ impl Drops {
     /// back (another namespace, a module loaded anew) begin again.
     pub(super) fn gauge(&mut self, gauge: Gauge) -> Moved {
         let Some(last) = self.last.replace(gauge) else { return Moved::default() };
-        let drop = gauge.drop.saturating_sub(last.drop);
-        let early = gauge.early_drop.saturating_sub(last.early_drop);
-        let chains = gauge.chain_too_long.saturating_sub(last.chain_too_long);
-        let clashes = gauge.insert_failed.saturating_sub(last.insert_failed).saturating_sub(chains);
+        let more = gauge.since(&last);
+        let (early, chains) = (more.early_drop, more.chain_too_long);
+        let clashes = more.insert_failed.saturating_sub(chains);
+        let drop = more.drop.saturating_sub(clashes);
         let nearly = gauge.fill().max(last.fill()) >= NEARLY;
         let (full, memory) = if nearly { (drop, 0) } else { (0, drop) };
         let gained = [full, early, memory, chains, clashes];
@@ -111,7 +116,12 @@ impl Drops {
                 account.add(cause, by, &gauge);
             }
         }
-        Moved { full: full > 0, any: drop > 0 || early > 0 }
+        Moved { full: full > 0, any: full > 0 || early > 0 }
+    }
+
+    /// Counting ends, or begins: what the counters gain until the next gauge is not told.
+    pub(super) const fn pause(&mut self) {
+        self.last = None;
     }
 
     /// What is to be told by now.

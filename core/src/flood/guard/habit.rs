@@ -149,8 +149,9 @@ pub(super) struct Habits {
     kept: HashMap<Culprit, Habit>,
 }
 
-/// A local process's habit is its user's, whichever port most of its flows go to today.
-const fn key(whose: Culprit) -> Culprit {
+/// Whose habit it is. A local process's is its user's, whichever port most of its flows go to today: who looks and learns sums
+/// what all of one habit have, and does so once a census.
+pub(super) const fn key(whose: Culprit) -> Culprit {
     match whose {
         Culprit::Local { uid, protocol, .. } => Culprit::Local { uid, protocol, port: 0 },
         other => other,
@@ -162,7 +163,7 @@ impl Habits {
         self.kept.len()
     }
 
-    /// What is usual for one who now has `measure`. Looking also notes how it grows.
+    /// What is usual for those of one habit who now have `measure` together. Looking also notes how it grows: once a census.
     pub(super) fn look(&mut self, whose: Culprit, measure: Measure, season: &Season) -> Usual {
         let key = key(whose);
         let opens = f64::from(measure.opened.unwrap_or(0.0));

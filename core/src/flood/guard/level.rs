@@ -24,7 +24,8 @@ pub(super) struct Signs {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Level {
     state: State,
-    since: Now,
+    /// `None`: nothing was ever seen.
+    since: Option<Now>,
     quiet: Option<Tick>,
 }
 
@@ -41,20 +42,27 @@ impl Level {
         self.state
     }
 
-    pub(super) const fn since(&self) -> Now {
-        self.since
+    /// Since when it is so: since it was first looked at, where it never changed.
+    pub(super) fn since(&self) -> Now {
+        self.since.unwrap_or_default()
+    }
+
+    /// It is looked at.
+    pub(super) fn begin(&mut self, now: Now) {
+        self.since.get_or_insert(now);
     }
 
     /// Looks at the signs. It goes up as soon as they say so. It goes down one step when for the whole of `calm_after`
-    /// nothing was lost, nothing is forecast, and the table was emptier than where pressure begins (from flood) or than
-    /// `release` (from pressure).
+    /// nothing was lost, nothing is forecast, and the table was emptier than half way between where pressure begins and where a
+    /// flood does (from flood), or than `release` (from pressure). So a table that always is at the one, and was at the other once, does
+    /// not keep the timeouts of an attack.
     pub(super) fn step(&mut self, signs: &Signs, settings: &Settings, now: Now) -> Option<Step> {
         let (target, why) = said_by(signs, settings);
         if target > self.state {
             return Some(self.go(target, why, now));
         }
-        let (pressure, _) = engage(settings);
-        let below = if self.state == State::Flood { pressure } else { settings.release.min(pressure) };
+        let (pressure, flood) = engage(settings);
+        let below = if self.state == State::Flood { f64::midpoint(pressure, flood) } else { settings.release.min(pressure) };
         let quiet = signs.fill < below && !signs.lost && signs.full_in.is_none_or(|left| left > settings.horizon);
         if self.state == State::Calm || !quiet {
             self.quiet = None;
@@ -69,15 +77,15 @@ impl Level {
         Some(self.go(to, why, now))
     }
 
-    /// Calm, whatever it was: nothing is watched any more.
-    pub(super) fn reset(&mut self, now: Now) -> Option<Step> {
+    /// Calm, whatever it was: nothing is seen any more.
+    pub(super) fn reset(&mut self, why: &str, now: Now) -> Option<Step> {
         self.quiet = None;
-        (self.state != State::Calm).then(|| self.go(State::Calm, "the table is no longer watched".to_owned(), now))
+        (self.state != State::Calm).then(|| self.go(State::Calm, why.to_owned(), now))
     }
 
     fn go(&mut self, to: State, why: String, now: Now) -> Step {
         let from = std::mem::replace(&mut self.state, to);
-        self.since = now;
+        self.since = Some(now);
         self.quiet = None;
         Step { from, to, why }
     }
@@ -111,9 +119,12 @@ fn said_by(signs: &Signs, settings: &Settings) -> (State, String) {
     }
 }
 
-/// `71 %`.
+/// `71 %`; below ten with one decimal, `0.4 %`.
 pub(super) fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+    let percent = share * 100.0;
+    // What would be written as 10.0 is ten.
+    let decimals = usize::from(percent < 9.95);
+    format!("{percent:.decimals$} %")
 }
 
 /// To the second, for people.

@@ -90,6 +90,8 @@ pub struct FloodGuard {
     taken: Option<Tick>,
     /// The settings changed, and nothing came of it yet.
     unsettled: bool,
+    /// Since when the table cannot be read.
+    lost: Option<Tick>,
 }
 
 impl FloodGuard {
@@ -108,12 +110,19 @@ impl FloodGuard {
             said: said::Queue::default(),
             taken: None,
             unsettled: false,
+            lost: None,
         }
     }
 
     /// Takes the settings of a new config. Who is no culprit by them is let go with the next [`Self::pass`], who is exempt
     /// by them is free at once.
     pub fn configure(&mut self, settings: Settings) {
+        if settings.enabled != self.settings.enabled {
+            // What was before, or comes until it is watched again, says nothing of then.
+            (self.taken, self.lost) = (None, None);
+            self.forecast = forecast::Forecast::default();
+            self.drops.pause();
+        }
         self.settings = settings;
         let settings = &self.settings;
         self.offenders.reconsider(settings, |culprit| exempt_by(settings, culprit));
@@ -128,7 +137,8 @@ impl FloodGuard {
 
     /// The table's gauge, each second.
     pub fn gauge(&mut self, gauge: Gauge, now: Now) {
-        self.gauge = gauge;
+        self.level.begin(now);
+        (self.gauge, self.lost) = (gauge, None);
         let moved = self.drops.gauge(gauge);
         self.forecast.add(&gauge, now.tick);
         if self.settings.enabled {
@@ -139,6 +149,20 @@ impl FloodGuard {
             }
         }
         self.pass(now);
+    }
+
+    /// The table cannot be read any more: no gauge comes, no census. What was last seen does not hold for ever: the state is calm
+    /// after [`Settings::calm_after`] without a gauge, and offenders end when it is too long ago that anybody looked at them. It may
+    /// be said again and again; the next gauge ends it.
+    pub fn lost(&mut self, now: Now) {
+        self.lost.get_or_insert(now.tick);
+        self.forecast = forecast::Forecast::default();
+        self.pass(now);
+    }
+
+    /// When nobody knows any more how it stands with the table, and it is something else than calm.
+    fn blind(&self) -> Option<Tick> {
+        self.lost.filter(|_| self.state() > State::Calm).map(|lost| lost.plus(self.settings.calm_after))
     }
 
     /// Who holds how many. `exempt` says why a prefix must not be limited or banned, `own` whether an address is this host's.
@@ -170,7 +194,7 @@ impl FloodGuard {
         let lan = suspects::Lan { own, homes: &self.homes };
         let standing = |culprit: &Culprit| self.offenders.has(culprit);
         let seen = suspects::suspects(census, &lan, &standing, &mut self.habits, season);
-        let looked = !census.processes.is_empty();
+        let looked = census.looked || !census.processes.is_empty();
         let of = |culprit: &Culprit| match culprit {
             Culprit::Source { .. } => true,
             Culprit::Local { .. } => looked,
@@ -202,21 +226,35 @@ impl FloodGuard {
         self.pass(now);
     }
 
+    /// The ban of a prefix does not stand, though [`Said::Ban`] asked for it: it was lifted, or refused. The guard forgets that it
+    /// was banned, so that its next flood is said again. If it floods still it is only limited, until it stopped once or
+    /// [`Settings::limit_time`] has passed: who lifts a ban should not see it come back with the next census.
+    pub fn unbanned(&mut self, prefix: Prefix) {
+        self.offenders.unbanned(prefix);
+    }
+
     /// What time by itself does: culprits are let go, drops are told.
     pub fn pass(&mut self, now: Now) {
         self.unsettled = false;
         if !self.settings.enabled {
             self.offenders.release(|_| true, &self.settings, now.tick, &mut self.said);
-            if let Some(level::Step { from, to, why }) = self.level.reset(now) {
-                self.said.push(Said::State { from, to, why });
-            }
+            self.reset("the table is no longer watched", now);
+        } else if self.blind().is_some_and(|at| at <= now.tick) {
+            self.reset("the table cannot be read any more; who fills it is not seen", now);
         }
         self.offenders.act(&self.settings, self.level.state(), &self.gauge, now.tick, &mut self.said);
         let settings = &self.settings;
-        let over = |one: &offender::Offender| one.ends(settings).is_some_and(|ends| ends <= now.tick);
+        let over = |one: &offender::Offender| one.ends(settings) <= now.tick;
         self.offenders.release(over, settings, now.tick, &mut self.said);
         for said in self.drops.told(now) {
             self.said.push(said);
+        }
+    }
+
+    /// Calm, whatever it was.
+    fn reset(&mut self, why: &str, now: Now) {
+        if let Some(level::Step { from, to, why }) = self.level.reset(why, now) {
+            self.said.push(Said::State { from, to, why });
         }
     }
 
@@ -267,7 +305,7 @@ impl FloodGuard {
     /// When [`Self::pass`] has something to do; a moment long past: at once.
     pub fn next_deadline(&self) -> Option<Tick> {
         let at_once = self.unsettled.then(Tick::default);
-        [at_once, self.offenders.deadline(&self.settings), self.drops.deadline()].into_iter().flatten().min()
+        [at_once, self.blind(), self.offenders.deadline(&self.settings), self.drops.deadline()].into_iter().flatten().min()
     }
 
     /// How it stands.

@@ -4,16 +4,20 @@ use super::State;
 use super::forecast::seconds;
 use super::habit::LIFE;
 use super::said::{Queue, Said};
-use super::suspects::SHARE;
+use super::suspects::{DWARFED, SHARE, WEIGHTY};
 use crate::flood::gauge::Gauge;
 use crate::flood::owner::Process;
 use crate::flood::settings::{Action, Settings};
 use crate::flood::timeouts::Timeouts;
+use crate::flood::timeouts::profile::TABLE;
 use crate::flood::wanted::{Culprit, Limit};
 use crate::time::{Now, Span, Term, Tick};
 
 /// Idle flows of one culprit are ended at most so often: each time the whole table is gone through.
 const PURGE_PAUSE: Span = Span::secs(30);
+
+/// Nobody is let go for want of a census before this: in quiet times one a minute is taken.
+const BLIND: Span = Span::secs(120);
 
 /// What a limit drops is averaged over about so long, in seconds: a page that opens thirty connections at once is no flood.
 const PRESSING: f64 = 30.0;
@@ -24,25 +28,20 @@ const DOUBLED: u32 = 3;
 /// Port of DNS: without it a host hears of nothing any more, so what a local process asks is limited last.
 const DNS: u16 = 53;
 
-/// Timeouts in seconds of what one who floods still opens: those of the attack profile, and ten minutes for what it
-/// really talks over.
-const SHORT: [(&str, u64); 12] = [
-    ("tcp_syn_sent", 8),
-    ("tcp_syn_recv", 8),
-    ("tcp_established", 600),
-    ("tcp_fin_wait", 10),
-    ("tcp_close_wait", 10),
-    ("tcp_last_ack", 10),
-    ("tcp_time_wait", 5),
-    ("tcp_close", 5),
-    ("tcp_max_retrans", 30),
-    ("tcp_unacknowledged", 30),
-    ("udp", 10),
-    ("udp_stream", 30),
-];
+/// What one who floods still opens has the timeouts of the attack profile, but for what it really talks over: ten minutes.
+const TALKS: (&str, Span) = ("tcp_established", Span::secs(600));
 
-/// Of a crowd's: only what is not answered in full ends soon, for there may be somebody real in it.
-const SHORT_CROWD: [(&str, u64); 3] = [("tcp_syn_sent", 8), ("tcp_syn_recv", 8), ("udp", 10)];
+/// Of a crowd's flows only what is not answered in full ends soon, for there may be somebody real in it.
+const UNANSWERED: [&str; 3] = ["tcp_syn_sent", "tcp_syn_recv", "udp"];
+
+/// Timeouts of the flows that a culprit still opens, by the name of the config's: the switch's without `nf_conntrack_` and
+/// `_timeout`.
+fn short(crowd: bool) -> Timeouts {
+    let rows = TABLE.iter().filter(|row| row.name.starts_with("tcp_") || row.name.starts_with("udp_"));
+    let all = rows.map(|row| (row.name.replacen("_timeout", "", 1), Span::secs(row.attack)));
+    let of = all.filter(|(name, _)| !crowd || UNANSWERED.contains(&name.as_str()));
+    of.map(|(name, time)| if name == TALKS.0 { (name, time.min(TALKS.1)) } else { (name, time) }).collect()
+}
 
 /// What the last census says of one.
 #[derive(Clone, Debug)]
@@ -95,6 +94,17 @@ pub(super) struct Offender {
     counted: Option<Tick>,
     purged: Option<Tick>,
     banned: Option<(Tick, Term)>,
+    /// Its ban was lifted, or refused, in this flood.
+    unbanned: Option<Tick>,
+}
+
+/// How it stands while it is looked at what is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signs<'a> {
+    pub state: State,
+    pub gauge: &'a Gauge,
+    /// How many flows the largest of those who are over holds.
+    pub largest: u32,
 }
 
 impl Offender {
@@ -125,6 +135,7 @@ impl Offender {
             counted: None,
             purged: None,
             banned: None,
+            unbanned: None,
         }
     }
 
@@ -133,6 +144,8 @@ impl Offender {
         self.over = seen.over.is_some() || seen.stays;
         if self.over {
             self.last_over = now;
+        } else {
+            self.unbanned = None;
         }
         if let Some(why) = seen.over {
             self.why = why;
@@ -148,10 +161,10 @@ impl Offender {
     /// It is in none any more, or too small to be named.
     pub(super) fn gone(&mut self, now: Tick) {
         (self.over, self.flows, self.opened) = (false, 0, None);
-        (self.growth, self.gained, self.checked) = (0.0, 0.0, now);
+        (self.growth, self.gained, self.checked, self.unbanned) = (0.0, 0.0, now, None);
     }
 
-    /// It may be there: this census did not look.
+    /// It may be there: this census did not look. That alone does not keep it for longer than a while after it was last looked at.
     pub(super) const fn unseen(&mut self, now: Tick) {
         if self.over {
             self.last_over = now;
@@ -168,7 +181,8 @@ impl Offender {
     pub(super) fn reconsider(&mut self, settings: &Settings) {
         let least = settings.per_source;
         let crowd = matches!(self.culprit, Culprit::Crowd { .. });
-        self.excused = !crowd && self.peak < least && f64::from(self.fastest) * LIFE < f64::from(least);
+        let slow = self.peak < least / 2 || f64::from(self.fastest) * LIFE < f64::from(least);
+        self.excused = !crowd && self.peak < least && slow;
     }
 
     /// Its limit has dropped `total` packets so far, or since it was made anew.
@@ -184,17 +198,32 @@ impl Offender {
         }
     }
 
-    /// When it is let go, if nothing happens.
-    pub(super) fn ends(&self, settings: &Settings) -> Option<Tick> {
+    /// When it is let go, if nothing happens: a while after it was last over, or after a census last could tell, if none can any
+    /// more. Nobody stays named or limited by what nobody looks at.
+    pub(super) fn ends(&self, settings: &Settings) -> Tick {
         if self.excused {
-            return Some(Tick::default());
+            return Tick::default();
         }
-        (!self.over).then(|| self.last_over.plus(Span::millis(settings.limit_time.as_millis().saturating_mul(1 << self.strikes))))
+        let hold = Span::millis(settings.limit_time.as_millis().saturating_mul(1 << self.strikes));
+        let blind = self.checked.plus(hold.max(BLIND));
+        if self.over { blind } else { blind.min(self.last_over.plus(hold)) }
+    }
+
+    /// Its ban does not stand. Its next flood is said again; this one, if it goes on, once the time is over that a limit is held,
+    /// and it is limited meanwhile.
+    pub(super) const fn unban(&mut self) {
+        self.banned = None;
+        if self.over {
+            self.unbanned = Some(self.checked);
+        } else {
+            self.action = Action::Watch;
+        }
     }
 
     /// Looks at what is to be done and says what is new of it.
-    pub(super) fn act(&mut self, settings: &Settings, state: State, gauge: &Gauge, now: Tick, said: &mut Queue) {
-        let due = self.due(settings, state, gauge);
+    pub(super) fn act(&mut self, settings: &Settings, signs: &Signs<'_>, now: Tick, said: &mut Queue) {
+        self.unbanned = self.unbanned.filter(|unbanned| now.since(*unbanned) < settings.limit_time);
+        let due = self.due(settings, signs);
         let from = std::mem::replace(&mut self.action, due);
         let (culprit, to, why) = (self.culprit, self.action, self.why.clone());
         let (flows, new_per_second) = (self.flows, self.new_per_second());
@@ -205,20 +234,22 @@ impl Offender {
         } else if to > from {
             said.push(Said::Grown { culprit, flows, new_per_second, from, to, why });
         } else if to < from {
-            let why = self.exempt.clone().unwrap_or_else(|| "the config says so, or the table can bear it".to_owned());
+            let other =
+                if self.unbanned.is_some() { "its ban was lifted or refused" } else { "the config says so, or the table can bear it" };
+            let why = self.exempt.clone().unwrap_or_else(|| other.to_owned());
             said.push(Said::Eased { culprit, from, to, why });
         }
-        self.once(settings, state, now, said);
+        self.ban(settings, now, said);
     }
 
     /// What should be done about it now.
-    fn due(&self, settings: &Settings, state: State, gauge: &Gauge) -> Action {
+    fn due(&self, settings: &Settings, signs: &Signs<'_>) -> Action {
         let local = !matches!(self.culprit, Culprit::Source { .. });
-        let most = if local { settings.action.min(Action::Limit) } else { settings.action };
+        let most = if local || self.unbanned.is_some() { settings.action.min(Action::Limit) } else { settings.action };
         let asks = matches!(self.culprit, Culprit::Local { port: DNS, .. });
-        if self.exempt.is_some() || (asks && state != State::Flood) {
+        if self.exempt.is_some() || (asks && signs.state != State::Flood) {
             Action::Watch
-        } else if self.over && self.endangers(settings, state, gauge) {
+        } else if self.over && self.endangers(settings, signs) {
             most
         } else {
             self.action.min(most)
@@ -226,21 +257,29 @@ impl Offender {
     }
 
     /// Whether the table is in danger because of it.
-    fn endangers(&self, settings: &Settings, state: State, gauge: &Gauge) -> bool {
+    fn endangers(&self, settings: &Settings, signs: &Signs<'_>) -> bool {
+        let gauge = signs.gauge;
         let (max, flows) = (f64::from(gauge.max), f64::from(self.flows));
         let left = f64::from(gauge.max.saturating_sub(gauge.count));
         let within = seconds(settings.horizon);
-        state >= State::Pressure || (max > 0.0 && (flows >= SHARE * max || (self.growth > 0.0 && left <= self.growth * within)))
+        let weighty = flows >= WEIGHTY * max || flows >= DWARFED * f64::from(signs.largest);
+        let pressing = signs.state >= State::Pressure && weighty;
+        pressing || (max > 0.0 && (flows >= SHARE * max || (self.growth > 0.0 && left <= self.growth * within)))
     }
 
-    /// What is done once, and again after a while.
-    fn once(&mut self, settings: &Settings, state: State, now: Tick, said: &mut Queue) {
-        let pressed = state >= State::Pressure;
+    /// Ends its idle flows, once and again after a while; whether they are.
+    pub(super) fn purge(&mut self, now: Tick, said: &mut Queue) -> bool {
         let again = self.purged.is_none_or(|purged| now.since(purged) >= PURGE_PAUSE && self.checked > purged);
-        if self.action == Action::Limit && settings.purge && pressed && self.over && again {
+        let purge = self.action == Action::Limit && self.over && again;
+        if purge {
             self.purged = Some(now);
             said.push(Said::Purge { culprit: self.culprit });
         }
+        purge
+    }
+
+    /// Bans it, once, and again when that ban is over.
+    fn ban(&mut self, settings: &Settings, now: Tick, said: &mut Queue) {
         let Culprit::Source { prefix } = self.culprit else { return };
         let stands = match self.banned {
             None => false,
@@ -263,7 +302,7 @@ impl Offender {
         let stands = self.action == Action::Limit && settings.action >= Action::Limit && self.exempt.is_none() && !self.excused;
         stands.then(|| {
             let (rate, burst) = self.rate(settings, gauge.max);
-            Limit { whose: self.culprit, rate, burst, timeouts: self.timeouts() }
+            Limit { whose: self.culprit, rate, burst, timeouts: short(matches!(self.culprit, Culprit::Crowd { .. })) }
         })
     }
 
@@ -274,9 +313,31 @@ impl Offender {
             _ => settings.limit,
         }
     }
+}
 
-    fn timeouts(&self) -> Timeouts {
-        let short: &[(&str, u64)] = if matches!(self.culprit, Culprit::Crowd { .. }) { &SHORT_CROWD } else { &SHORT };
-        short.iter().map(|(name, time)| ((*name).to_owned(), Span::secs(*time))).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_culprit_opens_ends_as_in_an_attack() {
+        let seconds = |crowd| short(crowd).into_iter().map(|(name, time)| (name, time.as_secs_ceil())).collect::<Vec<_>>();
+        let expected = [
+            ("tcp_close", 5),
+            ("tcp_close_wait", 10),
+            ("tcp_established", 600),
+            ("tcp_fin_wait", 10),
+            ("tcp_last_ack", 10),
+            ("tcp_max_retrans", 30),
+            ("tcp_syn_recv", 8),
+            ("tcp_syn_sent", 8),
+            ("tcp_time_wait", 5),
+            ("tcp_unacknowledged", 30),
+            ("udp", 10),
+            ("udp_stream", 30),
+        ];
+        assert_eq!(seconds(false), expected.map(|(name, time)| (name.to_owned(), time)));
+        let crowd = [("tcp_syn_recv", 8), ("tcp_syn_sent", 8), ("udp", 10)];
+        assert_eq!(seconds(true), crowd.map(|(name, time)| (name.to_owned(), time)));
     }
 }

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::State;
-use super::offender::{Offender, Sighting};
+use super::offender::{Offender, Sighting, Signs};
 use super::said::Queue;
 use crate::flood::gauge::Gauge;
 use crate::flood::settings::{Action, Settings};
 use crate::flood::wanted::{Culprit, LIMITS, Limit};
+use crate::net::Prefix;
 use crate::time::{Now, Span, Tick};
 
 /// More than this at once are no list; the largest are kept.
 pub(super) const ROOM: usize = 1024;
+
+/// Idle flows of so many are ended in one pass at most: the others' come with the next, of which there are several a second.
+pub(super) const PURGES: usize = 16;
 
 /// Which gone ones are remembered for a longer hold.
 const GONE: usize = 1024;
@@ -69,7 +73,7 @@ impl Offenders {
         }
     }
 
-    /// This census did not look at local processes, though this host's own addresses may have `flows` flows.
+    /// This census did not look at local processes, or could not, though this host's own addresses may have `flows` flows.
     pub(super) fn unlooked(&mut self, flows: u64, per_source: u32, now: Tick) {
         for offender in self.standing.values_mut().filter(|offender| matches!(offender.culprit, Culprit::Local { .. })) {
             if flows < u64::from(per_source / 2) { offender.gone(now) } else { offender.unseen(now) }
@@ -112,11 +116,28 @@ impl Offenders {
         }
     }
 
-    /// Does what is due about each, the largest first.
+    /// Does what is due about each, the largest first. Idle flows are ended of those only who have a limit: whoever is not among the
+    /// worst opens anew what is ended.
     pub(super) fn act(&mut self, settings: &Settings, state: State, gauge: &Gauge, now: Tick, said: &mut Queue) {
         let mut all: Vec<&mut Offender> = self.standing.values_mut().collect();
         all.sort_by_key(|offender| std::cmp::Reverse(offender.flows));
-        all.into_iter().for_each(|offender| offender.act(settings, state, gauge, now, said));
+        let largest = all.iter().filter(|offender| offender.over).map(|offender| offender.flows).max().unwrap_or(0);
+        let signs = Signs { state, gauge, largest };
+        all.into_iter().for_each(|offender| offender.act(settings, &signs, now, said));
+        if settings.purge && state >= State::Pressure {
+            let mut left = PURGES;
+            for limit in self.limits(settings, gauge) {
+                let offender = self.standing.get_mut(&limit.whose).filter(|_| left > 0);
+                left -= usize::from(offender.is_some_and(|offender| offender.purge(now, said)));
+            }
+        }
+    }
+
+    /// The ban of one does not stand.
+    pub(super) fn unbanned(&mut self, prefix: Prefix) {
+        if let Some(offender) = self.standing.get_mut(&Culprit::Source { prefix }) {
+            offender.unban();
+        }
     }
 
     /// What the limits have dropped.
@@ -151,7 +172,7 @@ impl Offenders {
 
     /// When the next is let go, if nothing happens.
     pub(super) fn deadline(&self, settings: &Settings) -> Option<Tick> {
-        self.standing.values().filter_map(|offender| offender.ends(settings)).min()
+        self.standing.values().map(|offender| offender.ends(settings)).min()
     }
 
     /// The worst first.

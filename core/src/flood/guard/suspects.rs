@@ -3,7 +3,7 @@
 //! | who | over when |
 //! |---|---|
 //! | anybody | it holds `per_source` flows or more, and 4 times its habit, and 8 times what 9 of 10 others hold |
-//! | anybody | for 10 seconds and 3 censuses it opened 20 a second or more, and 4 times its habit, and 8 times what 9 of 10 others open, and what it opens while a flow lives is `per_source` or more |
+//! | anybody | for 10 seconds and 3 censuses it opened 20 a second or more, and 4 times its habit, and 8 times what 9 of 10 others open, what it opens while a flow lives is `per_source` or more, and it holds half of `per_source` or more |
 //! | the largest, where nobody else is | the table is under pressure, and it holds a quarter of it, and 4 times its slow habit, and 8 times what others hold |
 //!
 //! Under pressure 2 times the habit and 4 times the others are enough. Once over, it stays so until it holds less than
@@ -11,9 +11,9 @@
 //!
 //! The others are those who are not over their own habit: ten that flood are no measure for each other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::habit::{FAST, Habits, LIFE, Measure, Season, Usual};
+use super::habit::{self, FAST, Habits, LIFE, Measure, Season, Usual};
 use super::level::percent;
 use crate::flood::census::{Census, Held, Row};
 use crate::flood::flow::Endpoint;
@@ -33,6 +33,13 @@ const PROCESSES: usize = 1024;
 
 /// The share of the table from which on one endangers it by itself.
 pub(super) const SHARE: f64 = 0.05;
+
+/// Under pressure this share of all there can be is enough, or not to be dwarfed by another culprit. Who is what presses
+/// must not be because of somebody else's flood.
+pub(super) const WEIGHTY: f64 = 0.01;
+
+/// Dwarfed is who holds less than this part of what the largest culprit holds.
+pub(super) const DWARFED: f64 = 0.25;
 
 /// One that was looked at.
 #[derive(Clone, Debug)]
@@ -65,9 +72,7 @@ pub(super) fn suspects(
 ) -> Vec<Suspect> {
     let mut all = sources(census, lan);
     all.extend(processes(&census.processes));
-    for suspect in &mut all {
-        suspect.usual = habits.look(suspect.culprit, suspect.measure, season);
-    }
+    look(&mut all, habits, season);
     let rest = Rest::of(all.iter(), census, season);
     for suspect in &mut all {
         judge(suspect, &rest, season);
@@ -76,16 +81,55 @@ pub(super) fn suspects(
     if season.pressed && all.iter().all(|suspect| suspect.over.is_none()) {
         last_resort(&mut all, census, season);
     }
-    for suspect in &all {
-        let near = season.max > 0 && f64::from(suspect.measure.flows) >= SHARE * f64::from(season.max);
-        let over = suspect.over.is_some() || over_habit(suspect, season) || (suspect.stays && standing(&suspect.culprit));
-        habits.learn(suspect.culprit, over, near, season);
-        if let Some(opened) = suspect.measure.opened.filter(|_| !over) {
-            habits.learn_rate(suspect.culprit, opened, season);
-        }
-    }
+    learn(&all, standing, habits, season);
     habits.trim(season.now);
     all
+}
+
+/// What all of each habit have together.
+fn sums(all: &[Suspect]) -> BTreeMap<Culprit, Measure> {
+    let mut sums: BTreeMap<Culprit, Measure> = BTreeMap::new();
+    for suspect in all {
+        let sum = sums.entry(habit::key(suspect.culprit)).or_default();
+        sum.flows = sum.flows.saturating_add(suspect.measure.flows);
+        sum.opened = added(sum.opened, suspect.measure.opened);
+    }
+    sums
+}
+
+/// The sum of what is known.
+fn added(one: Option<f32>, other: Option<f32>) -> Option<f32> {
+    [one, other].into_iter().flatten().filter(|opened| opened.is_finite()).reduce(|a, b| a + b)
+}
+
+/// Notes what is usual for each.
+fn look(all: &mut [Suspect], habits: &mut Habits, season: &Season) {
+    let sums = sums(all);
+    let mut usual: HashMap<Culprit, Usual> = HashMap::new();
+    // In the order of the census, the largest first: where there is no room for all, those have some.
+    for suspect in all {
+        let key = habit::key(suspect.culprit);
+        let sum = sums.get(&key).copied().unwrap_or(suspect.measure);
+        suspect.usual = *usual.entry(key).or_insert_with(|| habits.look(key, sum, season));
+    }
+}
+
+/// Teaches each habit once. Where one of those who share it is over, nothing is learned of the others.
+fn learn(all: &[Suspect], standing: &dyn Fn(&Culprit) -> bool, habits: &mut Habits, season: &Season) {
+    let mut over: BTreeSet<Culprit> = BTreeSet::new();
+    for suspect in all {
+        if suspect.over.is_some() || over_habit(suspect, season) || (suspect.stays && standing(&suspect.culprit)) {
+            over.insert(habit::key(suspect.culprit));
+        }
+    }
+    for (key, sum) in sums(all) {
+        let near = season.max > 0 && f64::from(sum.flows) >= SHARE * f64::from(season.max);
+        let over = over.contains(&key);
+        habits.learn(key, over, near, season);
+        if let Some(opened) = sum.opened.filter(|_| !over) {
+            habits.learn_rate(key, opened, season);
+        }
+    }
 }
 
 /// Which addresses are this host's own, and in which /64s it has some.
@@ -163,7 +207,7 @@ fn processes(held: &[Held]) -> Vec<Suspect> {
         let culprit = Culprit::Local { uid: held.process.uid, protocol, port };
         if let Some(same) = all.iter_mut().find(|one| one.culprit == culprit) {
             same.measure.flows = same.measure.flows.saturating_add(held.flows);
-            same.measure.opened = [same.measure.opened, held.opened].into_iter().flatten().reduce(|a, b| a + b);
+            same.measure.opened = added(same.measure.opened, held.opened);
             continue;
         }
         let opened = held.opened.filter(|opened| opened.is_finite());
@@ -201,11 +245,12 @@ impl Rest {
     }
 }
 
-/// The 90th percentile of `of` values, of which only the largest are known; where it is not among them, `typical`, but
-/// no more than the smallest of them.
+/// The 90th percentile of `of` values, of which only the largest are known, and never the largest of several: in a small
+/// network one busy host would raise the bar for all. Where it is not among them, `typical`, but no more than the smallest
+/// of them.
 fn ninth(mut largest: Vec<f64>, of: u64, typical: f64) -> f64 {
     largest.sort_unstable_by(|a, b| b.total_cmp(a));
-    let rank = usize::try_from(of.max(largest.len() as u64) / 10).unwrap_or(usize::MAX);
+    let rank = usize::try_from(of.max(largest.len() as u64) / 10).unwrap_or(usize::MAX).max(usize::from(largest.len() > 1));
     match (largest.get(rank), largest.last()) {
         (Some(value), _) => *value,
         (None, Some(smallest)) => typical.min(*smallest),
@@ -231,7 +276,8 @@ fn judge(suspect: &mut Suspect, rest: &Rest, season: &Season) {
     let fastest = fast_by_habit(suspect, season).max(others * rest.rate);
     let (long, often) = suspect.usual.fast;
     let sustained = long >= SUSTAINED.0 && often >= SUSTAINED.1;
-    let fast = opened >= fastest && opened * LIFE >= f64::from(season.per_source) && sustained;
+    let many = opened * LIFE >= f64::from(season.per_source) && suspect.measure.flows >= season.per_source / 2;
+    let fast = opened >= fastest && many && sustained;
     suspect.stays = flows >= least / 2.0 || opened >= fastest / 2.0;
     if flows >= least {
         suspect.over = Some(holds(suspect, beside));

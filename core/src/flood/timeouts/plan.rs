@@ -193,6 +193,18 @@ pub fn advice(found: &Values, facts: &Facts, settings: &Settings) -> Vec<String>
     said
 }
 
+/// Whether a plan or a profile could ever set the switch of this whole name: timeouts and the two sizes. What else a
+/// journal or a file names does not come from us.
+pub fn may_set(name: &str) -> bool {
+    switch(name).is_some_and(|known| known.unit == Unit::Seconds || matches!(known.name, "max" | "buckets"))
+}
+
+/// Whether it is what such a switch can hold: a whole number, of 1 to 20 digits as 64 bits have, and nothing else, no
+/// line break above all.
+pub fn is_value(value: &str) -> bool {
+    (1..=20).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Whether somebody can set it here at all.
 pub fn settable(known: &Switch, facts: &Facts) -> bool {
     match known.scope {

@@ -204,6 +204,28 @@ fn the_file_says_who_wrote_it_and_is_read_as_it_was_written() {
 }
 
 #[test]
+fn nothing_but_our_switches_and_numbers_gets_into_the_file() {
+    let evil = [
+        ("nf_conntrack_max", "8\nkernel.core_pattern=|/x", ""),
+        ("nf_conntrack_max", "", ""),
+        ("nf_conntrack_max", "8 ", ""),
+        ("nf_conntrack_max", "-1", ""),
+        ("nf_conntrack_max", "123456789012345678901", ""),
+        ("nf_conntrack_helper", "1", ""),
+        ("nf_conntrack_count", "1", ""),
+        ("nf_conntrack_unheard_of", "1", ""),
+        ("nf_conntrack_max = 1\nkernel.core_pattern", "1", ""),
+        ("../../kernel/core_pattern", "1", ""),
+    ];
+    let text = persist::text(evil);
+    assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
+    assert!(!persist::is_ours(&text), "it sets nothing");
+    assert!(!persist::is_ours("root:x:0:0:root:/root:/bin/sh\n") && !persist::is_ours("net.netfilter.nf_conntrack_max = 8\n"));
+    let long = persist::text([("nf_conntrack_max", "8", "\u{e9}".repeat(5000).as_str())]);
+    assert!(long.lines().all(|line| line.len() < 1000) && persist::is_ours(&long), "{long}");
+}
+
+#[test]
 fn times_are_told_with_what_they_are() {
     assert_eq!(told(switch("nf_conntrack_tcp_timeout_established"), "432000"), "432000 (5d)");
     assert_eq!(told(switch("nf_conntrack_udp_timeout"), "30"), "30");

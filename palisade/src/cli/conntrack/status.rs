@@ -52,9 +52,7 @@ impl StatusArgs {
             print::line("")?;
             print::table(&offenders(&status.offenders, now))?;
         }
-        for lost in &status.drops {
-            print::line(format_args!("{} {}: {}", Painted(31, "!"), lost.total, lost.cause.text()))?;
-        }
+        lost(&status).into_iter().try_for_each(|text| print::line(format_args!("{} {text}", Painted(31, "!"))))?;
         self.draw(&points.unwrap_or_default(), now)?;
         Ok(Exit::Done)
     }
@@ -178,6 +176,11 @@ fn facts(status: &Status) -> Vec<Vec<String>> {
     rows
 }
 
+/// What was lost and why, where anything was.
+fn lost(status: &Status) -> Vec<String> {
+    status.drops.iter().filter(|lost| lost.total > 0).map(|lost| format!("{}: {}", lost.total, lost.cause.text())).collect()
+}
+
 fn offenders(offenders: &[Offender], now: Stamp) -> Vec<Vec<String>> {
     let mut rows = vec![["OFFENDER", "FLOWS", "SHARE", "NEW/s", "USUAL", "FOR", "ACTION", "DROPPED", "WHY"].map(str::to_owned).to_vec()];
     for offender in offenders {
@@ -299,6 +302,14 @@ mod tests {
                 "192.0.2.7 | 88000 | 33.5% | 1.2k | 12 | 1m15s | none | 99 | 88000 flows where 12 are usual; spared: gateway; x\\u{1b}[2J (pid 7, user 1000); quiet now",
             ]
         );
+    }
+
+    #[test]
+    fn only_what_was_lost_is_told() {
+        let mut status = status();
+        assert_eq!(lost(&status), [format!("5: {}", Cause::TableFull.text())]);
+        status.drops[0].total = 0;
+        assert_eq!(lost(&status), [""; 0]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::timeouts::{Applied, Desk, Shown};
 /// The kernel's timeouts and sizes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade conntrack timeouts show          every switch: what it holds, the kernel's own value, what is proposed, what it is for\n  palisade conntrack timeouts plan          what would change, and why\n  palisade conntrack timeouts apply         change it, now and for each boot (/etc/sysctl.d/60-palisade-conntrack.conf)\n  palisade conntrack timeouts revert        put every former value back, and take the file away\n\nTimeouts that are to hold whatever is proposed are written in the config, as timeouts of [conntrack]. All of it works with and without the daemon. Exit codes: `plan` 0 nothing to change, 1 something; `apply` and `revert` 1 without root's rights, 6 where not all could be set; what only the initial network namespace may set is told, and the rest is done."
+    after_help = "Examples:\n  palisade conntrack timeouts show          every switch: what it holds, the kernel's own value, what is proposed, what it is for\n  palisade conntrack timeouts plan          what would change, and why\n  palisade conntrack timeouts apply         change it, now and for each boot (/etc/sysctl.d/60-palisade-conntrack.conf)\n  palisade conntrack timeouts revert        put every former value back, and take the file away\n\nTimeouts that are to hold whatever is proposed are written in the config, as timeouts of [conntrack]. All of it works with and without the daemon. Exit codes: `plan` 0 nothing to change, 1 something; `apply` and `revert` 3 without root's rights, 6 where not all could be set; what only the initial network namespace may set, the sizes nf_conntrack_max and nf_conntrack_buckets, is told elsewhere, and the rest is done."
 )]
 pub(super) struct TimeoutsArgs {
     #[command(subcommand)]
@@ -38,23 +38,30 @@ enum Verb {
         sysctl_dir: Option<PathBuf>,
     },
     /// Put every former value back. What somebody has set since is left, and told
-    Revert,
+    Revert {
+        /// Take the file that sets it at boot away from here: where `apply` was told to write it
+        #[arg(long, value_name = "DIR")]
+        sysctl_dir: Option<PathBuf>,
+    },
 }
 
 impl TimeoutsArgs {
     /// Does it.
     pub(super) fn run(self, global: &Global) -> Result<Exit> {
-        if matches!(self.verb, Verb::Apply { .. } | Verb::Revert) && !privileges::is_root() && !privileges::have_net_admin() {
+        if matches!(self.verb, Verb::Apply { .. } | Verb::Revert { .. }) && !privileges::is_root() && !privileges::have_net_admin() {
             let message = "palisade: whoever changes the kernel's timeouts must be root: run this as root".to_owned();
-            return Err(anyhow::Error::new(Refused { exit: Exit::No, message }));
+            return Err(anyhow::Error::new(Refused { exit: Exit::NoDaemon, message }));
         }
-        let dir = if let Verb::Apply { sysctl_dir } = &self.verb { sysctl_dir.clone() } else { None };
+        let dir = match &self.verb {
+            Verb::Apply { sysctl_dir } | Verb::Revert { sysctl_dir } => sysctl_dir.clone(),
+            Verb::Show | Verb::Plan => None,
+        };
         let mut desk = Desk::open(&global.places().state, settings(global)?, dir.as_deref());
         match self.verb {
             Verb::Show => show(global, &desk.show()?),
             Verb::Plan => plan(global, &desk.show()?),
             Verb::Apply { .. } => done(global, &desk.apply()?, "applied"),
-            Verb::Revert => done(global, &desk.revert()?, "reverted"),
+            Verb::Revert { .. } => done(global, &desk.revert()?, "reverted"),
         }
     }
 }

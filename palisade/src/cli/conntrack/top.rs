@@ -27,7 +27,7 @@ use crate::cli::{Exit, Global, print};
 /// Who fills the connection table.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade conntrack top                          live; h tells the keys\n  palisade conntrack top --by process --sort new  who of this host opens the most\n  palisade conntrack top --once --rows 5          two looks a second apart, and the five largest\n  palisade --json conntrack top --once | jq '.sources[0]'\n  palisade --json conntrack top --interval 10s    an object a line, every ten seconds\n\nReads the kernel itself, so it needs root (CAP_NET_ADMIN) and no daemon. Where standard output is no terminal, it does as\nwith --once. SHARE is of the flows that there are,\nNEW/s what the kernel tells of new ones, GROWTH/s what changed between two looks."
+    after_help = "Examples:\n  palisade conntrack top                          live; h tells the keys\n  palisade conntrack top --by process --sort new  who of this host opens the most\n  palisade conntrack top --once --rows 5          two looks a second apart, and the five largest\n  palisade --json conntrack top --once | jq '.sources[0]'\n  palisade --json conntrack top --interval 10s    an object a line, every ten seconds\n\nReads the kernel itself, so it needs root (CAP_NET_ADMIN) and no daemon. Where standard output is no terminal, it does as\nwith --once, and so it does with --json, unless --interval is said. Exit code 3: without the rights. SHARE is of the flows that there are,\nNEW/s what the kernel tells of new ones, GROWTH/s what changed between two looks."
 )]
 pub(super) struct TopArgs {
     /// Show one table, not a live screen: two looks, one interval apart
@@ -39,9 +39,9 @@ pub(super) struct TopArgs {
     /// What they are sorted by
     #[arg(long, value_enum, value_name = "COLUMN", default_value = "flows")]
     sort: Sort,
-    /// How long from one look to the next
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
-    interval: Span,
+    /// How long from one look to the next; 1s where no more is said. With --json: an object each such time, without end
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    interval: Option<Span>,
     /// At most so many rows; 20 where no more is said, all that are known on the live screen
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     rows: Option<u16>,
@@ -67,10 +67,24 @@ fn power_of_two(text: &str) -> Result<u32, String> {
     if number.is_power_of_two() && number <= 65_536 { Ok(number) } else { Err("it is a power of two up to 65536".to_owned()) }
 }
 
+/// How long from one look to the next where it is not said.
+const USUAL: Span = Span::secs(1);
+
 /// How many rows are shown where it is not said.
 const ROWS: usize = 20;
 /// How many sources are known to what shows them.
 const KNOWN: usize = 1000;
+
+/// How it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// An object a line, until nobody reads them.
+    Stream,
+    /// On a screen.
+    Live,
+    /// Once.
+    Single,
+}
 
 impl TopArgs {
     /// Does it.
@@ -78,24 +92,37 @@ impl TopArgs {
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let known = usize::from(self.rows.unwrap_or(0)).max(KNOWN);
         let feed = Kernel::open(self.one_in, known, leases(global)).map_err(|error| no_table(&error))?;
-        match (self.once, global.json, terminal) {
-            (false, true, _) => self.stream(feed),
-            (false, false, true) => self.live(global, feed),
-            _ => self.single(global, feed),
+        match self.way(global.json, terminal) {
+            Way::Stream => self.stream(feed),
+            Way::Live => self.live(global, feed),
+            Way::Single => self.single(global, feed),
         }
+    }
+
+    /// Programs get documents without end only where they said how often.
+    const fn way(&self, json: bool, terminal: bool) -> Way {
+        match (self.once, json, self.interval) {
+            (false, true, Some(_)) => Way::Stream,
+            (false, false, _) if terminal => Way::Live,
+            _ => Way::Single,
+        }
+    }
+
+    fn interval(&self) -> Span {
+        self.interval.unwrap_or(USUAL)
     }
 
     fn live(&self, global: &Global, feed: Kernel) -> Result<Exit> {
         let app = App::new(self.by, self.sort, asker());
         let places = global.clone();
-        screen::run(app, Box::new(feed), Box::new(move |prefix| killed(&places, prefix)), self.interval, print::colored())?;
+        screen::run(app, Box::new(feed), Box::new(move |prefix| killed(&places, prefix)), self.interval(), print::colored())?;
         Ok(Exit::Done)
     }
 
     /// Two looks, and the table of the second.
     fn single(&self, global: &Global, mut feed: Kernel) -> Result<Exit> {
         let before = feed.look().context("looking at the table")?;
-        wait(&mut feed, self.interval)?;
+        wait(&mut feed, self.interval())?;
         let look = feed.look().context("looking at the table")?;
         if global.json {
             print::json(&self.document(&look, &before))?;
@@ -111,7 +138,7 @@ impl TopArgs {
     fn stream(&self, mut feed: Kernel) -> Result<Exit> {
         let mut before = feed.look().context("looking at the table")?;
         loop {
-            wait(&mut feed, self.interval)?;
+            wait(&mut feed, self.interval())?;
             let look = feed.look().context("looking at the table")?;
             print::json(&self.document(&look, &before))?;
             before = look;
@@ -238,7 +265,7 @@ fn killed(global: &Global, prefix: Prefix) -> String {
 fn no_table(error: &io::Error) -> anyhow::Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
         let message = "palisade: only root may read the connection table: run this as root (CAP_NET_ADMIN)".to_owned();
-        return anyhow::Error::new(Refused { exit: Exit::Internal, message });
+        return anyhow::Error::new(Refused { exit: Exit::NoDaemon, message });
     }
     anyhow::anyhow!("the connection table cannot be read: {error}")
 }
@@ -311,6 +338,15 @@ mod tests {
             ]
         );
         assert_eq!(summary(&now), "400 flows of 800 (50.0%), 12 new a second, from 2 sources");
+    }
+
+    #[test]
+    fn only_who_says_how_often_gets_documents_without_end() {
+        let way = |words: &str, json, terminal| args(words).unwrap().way(json, terminal);
+        assert_eq!([way("", true, false), way("", true, true), way("--interval 1s --once", true, false)], [Way::Single; 3]);
+        assert_eq!([way("--interval 1s", true, false), way("--interval 1s", true, true)], [Way::Stream; 2]);
+        assert_eq!([way("", false, true), way("--interval 1s", false, true)], [Way::Live; 2]);
+        assert_eq!([way("", false, false), way("--interval 1s", false, false), way("--once", false, true)], [Way::Single; 3]);
     }
 
     #[test]

@@ -185,27 +185,41 @@ fn flipped_bytes_never_crash_anything() {
 /// A step to a schema of tomorrow: the old file is copied first, and everything in it comes along.
 #[test]
 fn an_older_schema_is_copied_and_brought_up_to_date() {
-    const TOMORROW: &[&str] = &[schema::STEPS[0], "ALTER TABLE bans ADD COLUMN country TEXT"];
+    const TOMORROW: &[&str] = &[schema::STEPS[0], schema::STEPS[1], "ALTER TABLE bans ADD COLUMN country TEXT"];
     let (dir, path) = filled();
-    assert!(matches!(open::readable(dir.path(), TOMORROW), Err(StoreError::Older { found: 1, known: 2, .. })));
+    assert!(matches!(open::readable(dir.path(), TOMORROW), Err(StoreError::Older { found: 2, known: 3, .. })));
     let (db, _, opening) = open::writable(dir.path(), TOMORROW, open::Trust::Proven).unwrap();
     assert_eq!(opening, Opening::Known);
     let count: i64 = db.query_row("SELECT count(country IS NULL) FROM bans", [], |row| row.get(0)).unwrap();
-    assert_eq!((count, schema::version(&db).unwrap()), (2000, 2));
+    assert_eq!((count, schema::version(&db).unwrap()), (2000, 3));
     drop(db);
     let copy =
-        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.to_string_lossy().contains("palisade.db.v1-")).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::Newer { found: 2, known: 1, .. })), "no way back but by the copy");
+        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.to_string_lossy().contains("palisade.db.v2-")).unwrap();
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::Newer { found: 3, known: 2, .. })), "no way back but by the copy");
     fs::rename(copy, &path).unwrap();
     let (store, opening) = Store::open(dir.path()).unwrap();
     assert_eq!((opening, store.ban_count().unwrap()), (Opening::Known, 2000));
+}
+
+/// A file of the release before, which knew no history of the connection table.
+#[test]
+fn the_first_schema_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, ..) = open::writable(dir.path(), &schema::STEPS[..1], open::Trust::Proven).unwrap();
+    assert_eq!(schema::version(&db).unwrap(), 1);
+    drop(db);
+    let (mut store, _) = Store::open(dir.path()).unwrap();
+    assert_eq!(schema::version(&store.db).unwrap(), 2);
+    let point = Point { at: Stamp(0), grain: 60, peak: 1, max: 2, drops: 0, top: Vec::new() };
+    store.write(&[Record::History(point.clone())]).unwrap();
+    assert_eq!(store.history(60, Stamp(0)).unwrap(), [point]);
 }
 
 /// A migration that fails leaves the old schema.
 #[test]
 fn a_step_that_fails_changes_nothing() {
     let (dir, _) = filled();
-    let broken: &[&str] = &[schema::STEPS[0], "ALTER TABLE bans ADD COLUMN country TEXT; SELECT nonsense"];
+    let broken: &[&str] = &[schema::STEPS[0], schema::STEPS[1], "ALTER TABLE bans ADD COLUMN country TEXT; SELECT nonsense"];
     assert!(open::writable(dir.path(), broken, open::Trust::Proven).is_err());
     let (store, opening) = Store::open(dir.path()).unwrap();
     assert_eq!((opening, store.ban_count().unwrap()), (Opening::Known, 2000));

@@ -120,6 +120,44 @@ fn a_ban_is_said_once_and_again_when_it_comes_back_after_it_is_over() {
 }
 
 #[test]
+fn a_ban_that_was_lifted_is_said_again_with_the_next_flood() {
+    let settings = Settings { action: Action::Ban, ban_time: Term::Forever, ..Settings::default() };
+    let bans = |world: &World| world.count_of(|said| matches!(said, Said::Ban { .. }));
+    // It has stopped, being banned: it is free, and banned again when it floods again.
+    let mut world = flooded(settings.clone());
+    world.run(30);
+    assert_eq!((bans(&world), world.action_of(source(GAME))), (1, Some(Action::Ban)));
+    world.guard.unbanned(prefix("192.0.2.99"));
+    world.hold(GAME, 30.0, 0.0);
+    world.run(5);
+    world.guard.unbanned(prefix(GAME));
+    world.run(5);
+    assert!(world.action_of(source(GAME)) == Some(Action::Watch) && world.limited().is_empty());
+    world.hold(GAME, 30.0, 4000.0);
+    world.run(20);
+    assert_eq!((bans(&world), world.action_of(source(GAME))), (2, Some(Action::Ban)));
+}
+
+#[test]
+fn who_floods_on_after_its_ban_was_lifted_or_refused_is_limited_for_a_while() {
+    let settings = Settings { action: Action::Ban, ban_time: Term::Forever, ..Settings::default() };
+    let bans = |world: &World| world.count_of(|said| matches!(said, Said::Ban { .. }));
+    let mut world = World::lan(settings);
+    world.bans_work = false;
+    world.run(120);
+    world.hold(GAME, 30.0, 4000.0);
+    world.run(10);
+    assert!(bans(&world) == 1 && world.limited().is_empty());
+    world.guard.unbanned(prefix(GAME));
+    world.run(200);
+    assert_eq!((bans(&world), world.limited()), (1, vec![source(GAME)]));
+    let eased = |said: &Said| matches!(said, Said::Eased { to: Action::Limit, why, .. } if why.contains("lifted or refused"));
+    assert_eq!(world.count_of(eased), 1);
+    world.run(110);
+    assert!(bans(&world) == 2 && world.limited().is_empty());
+}
+
+#[test]
 fn idle_flows_are_ended_at_once_and_then_each_half_minute_under_pressure_only() {
     let purges = |world: &World| -> Vec<u64> {
         world.said.iter().filter(|(_, said)| matches!(said, Said::Purge { .. })).map(|(second, _)| *second).collect()
@@ -203,14 +241,128 @@ fn a_local_process_is_limited_by_user_and_port_and_its_host_is_no_source() {
         let process = world.guard.status(world.now).offenders[0].process.clone();
         assert_eq!(process.unwrap().comm, "game");
         assert_eq!(world.count_of(|said| matches!(said, Said::Ban { .. })), 0);
-        // Nobody looks for processes any more, but the host has its flows still: it stays.
+        // Nobody looks for processes any more, but the host has its flows still: it stays for a while.
         world.processes.clear();
-        world.run(600);
+        world.run(290);
         assert_eq!(world.limited(), [culprit]);
-        world.hold("192.0.2.1", 100.0, 0.0);
-        world.run(400);
+        world.run(20);
         assert!(world.limited().is_empty());
     }
+}
+
+#[test]
+fn a_local_process_is_gone_when_it_was_looked_for_or_its_host_has_no_flows() {
+    let own: crate::net::Addr = "192.0.2.1".parse().unwrap();
+    for (looked, flows, over) in [(false, 9000.0, true), (true, 9000.0, false), (false, 100.0, false)] {
+        let mut world = World::lan(Settings::default());
+        world.own.insert(own);
+        world.run(120);
+        for second in 1..=30 {
+            world.processes = vec![process(1000, "game", second * 300, "203.0.113.9:4433/udp")];
+            world.tick();
+        }
+        assert_eq!(world.named().len(), 1);
+        world.processes.clear();
+        world.hold("192.0.2.1", flows, 0.0);
+        world.looked = looked;
+        world.run(11);
+        let status = world.guard.status(world.now);
+        assert_eq!(status.offenders.iter().map(|one| one.over).collect::<Vec<_>>(), [over], "{looked} {flows}");
+    }
+}
+
+#[test]
+fn who_is_not_looked_at_any_more_is_let_go_and_the_table_is_calm() {
+    for told in [false, true] {
+        let mut world = flooded(Settings { limit_time: Span::secs(300), ..Settings::default() });
+        world.hold(GAME, 60_000.0, 4000.0);
+        world.run(3);
+        assert_eq!(world.guard.state(), State::Flood);
+        let begun = world.now;
+        let mut ended = None;
+        for second in 1..=400 {
+            world.now.tick = begun.tick.plus(Span::secs(second));
+            if told {
+                world.guard.lost(world.now);
+            } else {
+                // Its limit drops on, and says nothing of what it holds.
+                world.guard.limited(&[(source(GAME), 10_000_000 + second * 4000)], world.now);
+            }
+            let (calm, free) = (world.guard.state() == State::Calm, world.guard.wanted().limits.is_empty());
+            // It was said in the first second.
+            assert_eq!(calm, told && second > 60, "{second}");
+            if free {
+                ended = ended.or(Some(second));
+            }
+        }
+        assert!(ended.is_some_and(|ended| (295..=300).contains(&ended)), "{ended:?}");
+        world.hear();
+        assert_eq!(world.count_of(|said| matches!(said, Said::Over { .. })), 1);
+        let blind = |said: &Said| matches!(said, Said::State { to: State::Calm, why, .. } if why.contains("cannot be read"));
+        assert_eq!(world.count_of(blind), usize::from(told));
+        assert!(!told || !world.guard.alarmed() && world.guard.next_deadline().is_none());
+    }
+}
+
+#[test]
+fn a_gauge_after_all_ends_the_loss_and_time_alone_ends_the_flood() {
+    let mut world = flooded(Settings::default());
+    world.hold(GAME, 60_000.0, 0.0);
+    world.run(3);
+    assert_eq!(world.guard.state(), State::Flood);
+    world.guard.lost(world.now);
+    assert_eq!(world.guard.next_deadline(), Some(world.now.tick.plus(Span::secs(60))));
+    world.run(3);
+    assert_ne!(world.guard.next_deadline(), Some(world.now.tick.plus(Span::secs(57))));
+    assert!(world.guard.state() > State::Calm);
+    world.guard.lost(world.now);
+    let at = world.guard.next_deadline().expect("it is calm then");
+    world.guard.pass(crate::time::Now { tick: at, ..world.now });
+    assert_eq!(world.guard.state(), State::Calm);
+}
+
+#[test]
+fn a_short_hold_does_not_end_between_two_censuses() {
+    let mut world = flooded(Settings { limit_time: Span::secs(1), ..Settings::default() });
+    let begun = world.now.tick;
+    for second in 1..=60 {
+        world.now.tick = begun.plus(Span::secs(second));
+        world.guard.pass(world.now);
+        assert_eq!(world.limited(), [source(GAME)]);
+    }
+}
+
+#[test]
+fn a_user_with_two_services_is_known_by_both() {
+    for uid in [0, 1000] {
+        let mut world = World::lan(Settings::default());
+        world.step = 10;
+        world.processes = vec![process(uid, "web", 500, "203.0.113.9:443/tcp"), process(uid, "base", 10, "203.0.113.9:5432/tcp")];
+        world.run(600);
+        // As an office in the morning.
+        for step in 1..=36 {
+            world.processes[0] = process(uid, "web", 500 + step * 125, "203.0.113.9:443/tcp");
+            world.run(300);
+        }
+        world.run(7200);
+        assert_eq!(world.said, Vec::new());
+        // It is a habit, and no licence.
+        world.step = 1;
+        for second in 1..=30 {
+            world.processes[1] = process(uid, "base", second * 1500, "203.0.113.9:5432/tcp");
+            world.tick();
+        }
+        assert_eq!(world.named(), [Culprit::Local { uid, protocol: TCP, port: 5432 }]);
+    }
+}
+
+#[test]
+fn two_constant_services_of_one_user_met_first_are_never_named() {
+    let mut world = World::lan(Settings::default());
+    world.step = 10;
+    world.processes = vec![process(1000, "web", 5000, "203.0.113.9:443/tcp"), process(1000, "base", 10, "203.0.113.9:5432/tcp")];
+    world.run(7200);
+    assert_eq!(world.said, Vec::new());
 }
 
 #[test]

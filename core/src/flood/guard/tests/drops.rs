@@ -1,7 +1,7 @@
 //! What the kernel lost is counted whole and told now and then.
 
 use crate::flood::gauge::Gauge;
-use crate::flood::guard::{Cause, FloodGuard, Said};
+use crate::flood::guard::{Cause, FloodGuard, Said, State};
 use crate::flood::settings::Settings;
 use crate::time::{Now, Stamp, Tick};
 
@@ -56,6 +56,9 @@ fn causes_are_told_apart() {
         (Gauge { early_drop: 4, ..FULL }, Cause::EarlyDrop, 4),
         (Gauge { insert_failed: 5, ..roomy }, Cause::Clash, 5),
         (Gauge { insert_failed: 5, chain_too_long: 5, ..roomy }, Cause::ChainTooLong, 5),
+        // Since Linux 5.7 a clash counts as a drop too.
+        (Gauge { drop: 5, insert_failed: 5, ..roomy }, Cause::Clash, 5),
+        (Gauge { drop: 5, insert_failed: 5, ..FULL }, Cause::Clash, 5),
     ];
     for (gauge, cause, count) in cases {
         let mut guard = FloodGuard::new(Settings::default());
@@ -64,6 +67,39 @@ fn causes_are_told_apart() {
         let all = told(&mut guard);
         assert_eq!(all.iter().map(|(cause, count, _)| (*cause, *count)).collect::<Vec<_>>(), [(cause, count)]);
     }
+}
+
+#[test]
+fn a_clash_is_no_want_of_room_and_what_is_dropped_beside_it_in_a_full_table_is() {
+    for (fill, cause, worst) in [(10, Cause::NoMemory, State::Calm), (960, Cause::TableFull, State::Flood)] {
+        let gauge = |drop, insert_failed| Gauge { count: fill, drop, insert_failed, ..FULL };
+        // By these settings no fill is a flood by itself.
+        let mut guard = FloodGuard::new(Settings { engage: (2.0, 2.0), ..Settings::default() });
+        guard.gauge(gauge(0, 0), at(0));
+        guard.gauge(gauge(1, 1), at(1));
+        assert_eq!((guard.state(), total(&guard, cause), total(&guard, Cause::Clash)), (State::Calm, 0, 1));
+        guard.gauge(gauge(6, 3), at(2));
+        assert_eq!((guard.state(), total(&guard, cause), total(&guard, Cause::Clash)), (worst, 3, 3));
+    }
+}
+
+#[test]
+fn what_was_lost_while_it_was_off_is_not_told() {
+    let mut guard = FloodGuard::new(Settings::default());
+    guard.gauge(FULL, at(0));
+    guard.configure(Settings { enabled: false, ..Settings::default() });
+    guard.pass(at(1));
+    guard.configure(Settings::default());
+    assert_eq!(told(&mut guard), []);
+    guard.gauge(Gauge { drop: 500, count: 100, ..FULL }, at(3600));
+    assert_eq!((told(&mut guard), total(&guard, Cause::TableFull), total(&guard, Cause::NoMemory)), (Vec::new(), 0, 0));
+    assert_eq!(guard.state(), State::Calm);
+    guard.gauge(Gauge { drop: 503, count: 100, ..FULL }, at(3601));
+    assert_eq!(total(&guard, Cause::NoMemory), 3);
+    // Other settings that leave it on change nothing of that.
+    guard.configure(Settings { per_source: 9, ..Settings::default() });
+    guard.gauge(Gauge { drop: 504, count: 100, ..FULL }, at(3602));
+    assert_eq!(total(&guard, Cause::NoMemory), 4);
 }
 
 #[test]

@@ -195,3 +195,19 @@ fn one_that_is_fast_is_named_before_it_holds_many() {
     }
     assert!(world.named().contains(&source(GAME)), "{:?}", world.named());
 }
+
+#[test]
+fn one_that_is_fast_and_holds_few_is_no_culprit() {
+    let mut world = World::lan(Settings::default());
+    world.run(600);
+    world.hold("198.51.100.1", 0.0, 3000.0);
+    world.run(5);
+    world.hold(GAME, 60.0, 0.0);
+    for _ in 0..30 {
+        // Its name server's questions are answered, and forgotten, at once.
+        let holder = world.holders.get_mut(&prefix(GAME)).unwrap();
+        (holder.flows, holder.rate) = (0.0, 200.0);
+        world.tick();
+    }
+    assert_eq!(world.named(), [source("198.51.100.1")]);
+}

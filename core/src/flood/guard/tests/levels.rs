@@ -2,7 +2,7 @@
 
 use super::world::{MAX, World, source};
 use crate::flood::gauge::Gauge;
-use crate::flood::guard::level::{Level, Signs};
+use crate::flood::guard::level::{Level, Signs, percent};
 use crate::flood::guard::{FloodGuard, Said, State};
 use crate::flood::settings::Settings;
 use crate::flood::timeouts::Profile;
@@ -41,8 +41,28 @@ fn fill_engages_at_once_and_is_left_a_step_at_a_time() {
     use State::{Calm, Flood, Pressure};
     let stairs = [(0.5, 100), (0.71, 100), (0.86, 100), (0.72, 200), (0.65, 200), (0.55, 200)];
     let counts = stairs.iter().flat_map(|(fill, seconds)| std::iter::repeat_n(*fill, *seconds));
-    let expected = [(100, Calm, Pressure), (200, Pressure, Flood), (560, Flood, Pressure), (760, Pressure, Calm)];
+    let expected = [(100, Calm, Pressure), (200, Pressure, Flood), (360, Flood, Pressure), (760, Pressure, Calm)];
     assert_eq!(states(counts), expected);
+}
+
+#[test]
+fn a_table_that_is_always_at_pressure_leaves_a_flood_that_is_over() {
+    use State::{Calm, Flood, Pressure};
+    let counts = (0..1000).map(|second| if (300..320).contains(&second) { 0.86 } else { 0.72 });
+    assert_eq!(states(counts), [(0, Calm, Pressure), (300, Pressure, Flood), (380, Flood, Pressure)]);
+    let counts = (0..1000).map(|second| if (300..320).contains(&second) { 0.86 } else { 0.78 });
+    assert_eq!(states(counts), [(0, Calm, Pressure), (300, Pressure, Flood)], "nearer to a flood than to pressure");
+}
+
+#[test]
+fn small_shares_are_told_with_a_decimal() {
+    for (share, told) in [(0.0, "0.0 %"), (0.0042, "0.4 %"), (0.0949, "9.5 %"), (0.0996, "10 %"), (0.1, "10 %"), (0.714, "71 %")] {
+        assert_eq!(percent(share), told);
+    }
+    let mut level = Level::default();
+    let settings = Settings { engage: (0.004, 0.5), ..Settings::default() };
+    let step = level.step(&Signs { fill: 0.012, ..Signs::default() }, &settings, at(0)).unwrap();
+    assert_eq!(step.why, "1.2 % full, from 0.4 % on it is under pressure");
 }
 
 #[test]
@@ -72,21 +92,26 @@ fn a_forecast_engages_long_before_the_table_is_full() {
 }
 
 #[test]
-fn drops_are_a_flood_where_the_table_is_full_and_pressure_where_memory_is() {
+fn drops_are_a_flood_where_the_table_is_full_and_only_told_where_it_has_room() {
     let mut guard = FloodGuard::new(Settings::default());
     guard.gauge(Gauge { count: 100, max: MAX, ..Gauge::default() }, at(0));
     guard.gauge(Gauge { count: 100, max: MAX, insert_failed: 7, ..Gauge::default() }, at(1));
     assert_eq!(guard.status(at(1)).state, State::Calm, "a clash is not want of room");
     guard.gauge(Gauge { count: 100, max: MAX, insert_failed: 7, drop: 1, ..Gauge::default() }, at(2));
-    assert_eq!(guard.status(at(2)).state, State::Pressure);
-    for second in 3..=62 {
-        guard.gauge(Gauge { count: 100, max: MAX, insert_failed: 7, drop: 1, ..Gauge::default() }, at(second));
-    }
-    assert_eq!(guard.status(at(62)).state, State::Pressure);
-    guard.gauge(Gauge { count: 100, max: MAX, insert_failed: 7, drop: 1, ..Gauge::default() }, at(63));
-    assert_eq!(guard.status(at(63)).state, State::Calm);
+    assert_eq!(guard.status(at(2)).state, State::Calm, "whoever sends malformed packets moves that counter");
+    assert!(guard.take().iter().any(|said| matches!(said, Said::Dropped { count: 1, .. })), "it is told");
     guard.gauge(Gauge { count: MAX, max: MAX, insert_failed: 7, drop: 2, ..Gauge::default() }, at(64));
     assert_eq!(guard.status(at(64)).state, State::Flood);
+}
+
+#[test]
+fn it_is_so_since_it_was_first_seen_or_changed() {
+    let moment = |second| Now { stamp: Stamp(1_795_366_800_000).plus(Span::secs(second)), ..at(second) };
+    let mut guard = FloodGuard::new(Settings::default());
+    for (second, count, since) in [(5, 10, 5), (6, 10, 5), (7, MAX, 7), (8, MAX, 7)] {
+        guard.gauge(Gauge { count, max: MAX, ..Gauge::default() }, moment(second));
+        assert_eq!(guard.status(moment(second)).since, moment(since).stamp);
+    }
 }
 
 #[test]

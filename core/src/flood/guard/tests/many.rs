@@ -1,10 +1,12 @@
 //! /64s whose addresses rotate, crowds of forged sources.
 
 use super::world::{MAX, World, prefix, source, to};
-use crate::flood::guard::State;
+use crate::flood::guard::offenders::PURGES;
+use crate::flood::guard::{Said, State};
 use crate::flood::settings::Settings;
 use crate::flood::timeouts::Profile;
 use crate::flood::wanted::{Culprit, LIMITS};
+use crate::time::Span;
 
 #[test]
 fn a_host_that_takes_a_new_address_for_each_flow_is_named_by_its_net() {
@@ -119,4 +121,37 @@ fn limits_are_the_worst_and_never_too_many() {
     assert_eq!(limits[0], Culprit::Source { prefix: prefix("198.51.100.99") });
     let status = world.guard.status(world.now);
     assert_eq!((status.limits, status.offenders.iter().filter(|one| one.limited).count()), (LIMITS, LIMITS));
+}
+
+#[test]
+fn idle_flows_of_those_only_who_are_limited_end_and_of_few_at_once() {
+    let mut world = World::new(Settings::default());
+    for host in 0..250 {
+        world.hold(&format!("192.0.2.{host}"), 10.0, 0.0);
+    }
+    world.run(60);
+    for host in 0..100u32 {
+        world.hold(&format!("198.51.100.{host}"), f64::from(520 + host), 0.0);
+    }
+    // So that all of them are over, and in danger at once.
+    world.guard.configure(Settings { engage: (0.5, 0.95), ..Settings::default() });
+    let purged = |world: &mut World| {
+        let of = |said| if let Said::Purge { culprit } = said { Some(culprit) } else { None };
+        world.guard.take().into_iter().filter_map(of).collect::<Vec<_>>()
+    };
+    world.now.tick = world.now.tick.plus(Span::secs(1));
+    world.guard.gauge(world.gauge(), world.now);
+    assert_eq!(world.guard.state(), State::Pressure);
+    world.look();
+    let limited = world.limited();
+    assert_eq!(limited.len(), LIMITS);
+    let mut all = purged(&mut world);
+    assert_eq!(all, limited[..PURGES], "the worst first");
+    for pass in 2..=8 {
+        world.guard.pass(world.now);
+        let more = purged(&mut world);
+        assert_eq!(more.len(), if pass <= LIMITS / PURGES { PURGES } else { 0 });
+        all.extend(more);
+    }
+    assert_eq!(all, limited, "each once");
 }

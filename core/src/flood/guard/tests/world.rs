@@ -35,6 +35,8 @@ pub(super) struct World {
     /// Beside them: so many forged sources with one flow each to one endpoint.
     pub forged: Option<(Endpoint, u32)>,
     pub processes: Vec<Held>,
+    /// Processes were looked for, though none may be there.
+    pub looked: bool,
     pub own: BTreeSet<Addr>,
     pub exempt: Vec<Prefix>,
     pub max: u32,
@@ -69,6 +71,7 @@ impl World {
             holders: BTreeMap::new(),
             forged: None,
             processes: Vec::new(),
+            looked: false,
             own: BTreeSet::new(),
             exempt: Vec::new(),
             max: MAX,
@@ -138,6 +141,7 @@ impl World {
         census.top.sort_by_key(|row| std::cmp::Reverse(row.flows));
         census.typical = if self.forged.is_some() { (1, 1) } else { typical(&census.top) };
         census.processes = self.processes.clone();
+        census.looked = self.looked;
         census
     }
 
