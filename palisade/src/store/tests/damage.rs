@@ -210,7 +210,7 @@ fn the_first_schema_is_brought_up_to_date() {
     drop(db);
     let (mut store, _) = Store::open(dir.path()).unwrap();
     assert_eq!(schema::version(&store.db).unwrap(), 2);
-    let point = Point { at: Stamp(0), grain: 60, peak: 1, max: 2, drops: 0, top: Vec::new() };
+    let point = palisade_core::flood::history::Point { at: Stamp(0), grain: 60, peak: 1, max: 2, drops: 0, top: Vec::new() };
     store.write(&[Record::History(point.clone())]).unwrap();
     assert_eq!(store.history(60, Stamp(0)).unwrap(), [point]);
 }
