@@ -4,6 +4,8 @@
 //! [`Wiring`] for cables, addresses and routes. Nothing of the machine's own network is touched, and
 //! nothing is left: the kernel takes a namespace away when nobody is in it and nobody holds it.
 
+#[cfg(test)]
+pub(crate) mod trying;
 mod wiring;
 
 use std::ffi::CString;

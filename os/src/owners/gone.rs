@@ -113,12 +113,13 @@ impl<T: Eq + Hash, W: Copy + Ord> Tally<T, W> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use palisade_core::time::Span;
 
     use super::*;
 
-    fn flow(source_port: u16, to: &str, port: u16, protocol: u8) -> Flow {
+    /// A flow from a port to an endpoint.
+    pub(in crate::owners) fn flow(source_port: u16, to: &str, port: u16, protocol: u8) -> Flow {
         Flow {
             source: "192.0.2.1".parse().unwrap(),
             destination: to.parse().unwrap(),

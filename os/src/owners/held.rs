@@ -107,7 +107,7 @@ impl<'a> Wanted<'a> {
     fn new(flows: &'a [&'a Flow]) -> Self {
         let (mut exact, mut by_port) = (HashMap::new(), HashMap::<u16, Vec<usize>>::new());
         for (i, flow) in flows.iter().enumerate() {
-            if matches!(flow.protocol, flow::TCP | flow::UDP) {
+            if has_sockets(flow) {
                 exact.insert((flow.protocol, flow.source, flow.source_port, flow.destination, flow.port), i);
             }
             if flow.protocol == flow::UDP {
@@ -306,24 +306,10 @@ pub(super) fn talkers(addr: Addr) -> io::Result<Behind> {
 
 #[cfg(test)]
 mod tests {
-    use palisade_core::time::Span;
-
     use super::*;
 
     fn flow(source_port: u16, to: &str, port: u16) -> Flow {
-        Flow {
-            source: "192.0.2.1".parse().unwrap(),
-            destination: to.parse().unwrap(),
-            protocol: flow::TCP,
-            source_port,
-            port,
-            tcp: None,
-            replied: false,
-            assured: false,
-            source_nat: false,
-            destination_nat: false,
-            left: Span::secs(1),
-        }
+        crate::owners::gone::tests::flow(source_port, to, port, flow::TCP)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use palisade_core::time::Span;
 
 use super::layout::{Kind, Layout, generation_of};
 use crate::netlink::nft::port::Port;
+use crate::netlink::nft::whole::{by_chain, hangs_as, sorted};
 use crate::netlink::nft::{Batch, Chain, Expr, Rule, Set, StoredElement, Table, op, parse_chain, parse_elements, parse_rule, parse_set};
 
 /// `NFT_TABLE_F_DORMANT`: the table exists and does nothing.
@@ -108,23 +109,6 @@ impl Snapshot {
         }
         layout.rules().iter().for_each(|rule| _ = batch.add_rule(rule));
     }
-}
-
-fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
-    all.sort();
-    all
-}
-
-/// Rules in their order within each chain, the chains sorted.
-fn by_chain(mut rules: Vec<Rule>) -> Vec<Rule> {
-    rules.sort_by(|a, b| a.chain.cmp(&b.chain));
-    rules
-}
-
-/// Whether `there` can become `wanted` without being deleted: the policy can be set.
-fn hangs_as(there: &Chain, wanted: &Chain) -> bool {
-    let place = |chain: &Chain| chain.base.as_ref().map(|base| (base.hook, base.priority, base.kind.clone()));
-    there.name == wanted.name && place(there) == place(wanted)
 }
 
 pub(super) fn standing(element: &StoredElement<'_>) -> Standing {

@@ -14,7 +14,6 @@ mod table;
 mod timeouts;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -26,6 +25,7 @@ use palisade_core::flood::wanted::{Culprit, Limit, Wanted};
 use palisade_core::time::Span;
 
 use crate::netns::Netns;
+use crate::netns::trying::{echoes, soon};
 
 const SERVER: &str = "198.51.100.2";
 const SERVER6: &str = "2001:db8:5::2";
@@ -161,16 +161,6 @@ fn open_here(from: &str, to: &str, flows: usize) {
     }
 }
 
-/// Waits for what the kernel does in a moment.
-#[track_caller]
-fn soon(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 fn listen(netns: &Netns, at: &str) -> TcpListener {
     netns.within(|| TcpListener::bind(at).unwrap()).unwrap()
 }
@@ -184,17 +174,6 @@ fn joined(from: &Netns, source: &str, to: &str, listener: &TcpListener) -> (TcpS
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     }
     (client, server)
-}
-
-/// The stream works in both directions.
-#[track_caller]
-fn echoes((a, b): &mut (TcpStream, TcpStream)) {
-    let mut buffer = [0; 4];
-    a.write_all(b"ping").unwrap();
-    b.read_exact(&mut buffer).unwrap();
-    b.write_all(b"pong").unwrap();
-    a.read_exact(&mut buffer).unwrap();
-    assert_eq!(&buffer, b"pong");
 }
 
 /// Connects from an IPv4 address, in the calling thread's namespace.

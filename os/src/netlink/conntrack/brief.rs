@@ -20,8 +20,8 @@ use palisade_core::flood::flow::{Flow, TCP};
 use palisade_core::net::{Addr, Family};
 use palisade_core::time::Span;
 
-use super::entry::{Entry, status, tcp_state};
-use super::{HEAD, ID, MARK, NEW, PROTOINFO, STATUS, TIMEOUT, TUPLE_IP, TUPLE_ORIG, TUPLE_PROTO, TUPLE_REPLY};
+use super::entry::{Entry, family_of, status, tcp_state};
+use super::{HEAD, ID, MARK, PROTOINFO, STATUS, TIMEOUT, TUPLE_IP, TUPLE_ORIG, TUPLE_PROTO, TUPLE_REPLY};
 use crate::netlink::wire::{Attrs, Message};
 
 /// The flow of one message of a listing or notification. `None` for anything but a whole IPv4 or IPv6 state; the same
@@ -45,14 +45,7 @@ struct Ends {
 
 /// A message that looks as it usually does; `None` where it does not.
 fn usual(message: &Message<'_>) -> Option<Flow> {
-    if message.kind != NEW {
-        return None;
-    }
-    let family = match i32::from(*message.payload.first()?) {
-        libc::AF_INET => Family::V4,
-        libc::AF_INET6 => Family::V6,
-        _ => return None,
-    };
+    let family = family_of(message)?;
     let (orig, rest) = tuple(message.payload.get(HEAD..)?, TUPLE_ORIG, family)?;
     let (_, rest) = tuple(rest, TUPLE_REPLY, family)?;
     let (mut bits, mut left, mut tcp) = (0, Span::ZERO, None);

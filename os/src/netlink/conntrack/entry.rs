@@ -99,17 +99,20 @@ pub struct Entry<'a> {
     zone_bytes: Option<&'a [u8]>,
 }
 
+/// The family of a state's message; `None` for another message or another family.
+pub(super) fn family_of(message: &Message<'_>) -> Option<Family> {
+    match i32::from(*message.payload.first()?) {
+        _ if message.kind != NEW => None,
+        libc::AF_INET => Some(Family::V4),
+        libc::AF_INET6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
 impl<'a> Entry<'a> {
     /// Reads one message of a listing. `None` for anything but a whole IPv4 or IPv6 state.
     pub fn parse(message: &Message<'a>) -> Option<Self> {
-        if message.kind != NEW {
-            return None;
-        }
-        let family = match i32::from(*message.payload.first()?) {
-            libc::AF_INET => Family::V4,
-            libc::AF_INET6 => Family::V6,
-            _ => return None,
-        };
+        let family = family_of(message)?;
         let (mut orig, mut reply) = (None, None);
         let (mut id, mut status, mut mark, mut timeout, mut zone_bytes) = (None, 0, 0, None, None);
         let mut tcp = None;

@@ -146,19 +146,20 @@ fn by_name(objects: &[Object]) -> Vec<&Object> {
     all
 }
 
-fn sorted(mut chains: Vec<Chain>) -> Vec<Chain> {
-    chains.sort();
-    chains
+/// For comparing what has no order of its own.
+pub(crate) fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+    all.sort();
+    all
 }
 
 /// Rules in their order within each chain, the chains sorted.
-fn by_chain(mut rules: Vec<Rule>) -> Vec<Rule> {
+pub(crate) fn by_chain(mut rules: Vec<Rule>) -> Vec<Rule> {
     rules.sort_by(|a, b| a.chain.cmp(&b.chain));
     rules
 }
 
 /// Whether `there` can become `wanted` without being deleted: the policy can be set.
-fn hangs_as(there: &Chain, wanted: &Chain) -> bool {
+pub(crate) fn hangs_as(there: &Chain, wanted: &Chain) -> bool {
     let place = |chain: &Chain| chain.base.as_ref().map(|base| (base.hook, base.priority, base.kind.clone()));
     there.name == wanted.name && place(there) == place(wanted)
 }

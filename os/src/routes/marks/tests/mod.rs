@@ -16,7 +16,6 @@ mod packets;
 mod purge;
 mod table;
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
@@ -26,6 +25,7 @@ use palisade_core::route::wanted::{Marked, Marks};
 use palisade_core::route::words::{Mark, Mask};
 
 use crate::netns::Netns;
+use crate::netns::trying::echoes;
 
 /// What connections are marked with, and what probes are: the same without the highest bit.
 const FIBRE: Mark = Mark(0x4100_0000);
@@ -176,15 +176,4 @@ fn joined(from: &Netns, to: &str, listener: &TcpListener) -> (TcpStream, TcpStre
     let server = listener.accept().unwrap().0;
     server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     (client, server)
-}
-
-/// The stream works in both directions.
-#[track_caller]
-fn echoes((a, b): &mut (TcpStream, TcpStream)) {
-    let mut buffer = [0; 4];
-    a.write_all(b"ping").unwrap();
-    b.read_exact(&mut buffer).unwrap();
-    b.write_all(b"pong").unwrap();
-    a.read_exact(&mut buffer).unwrap();
-    assert_eq!(&buffer, b"pong");
 }

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::UdpSocket;
-use std::time::{Duration, Instant};
 
 use palisade_core::route::spec::Guard;
 use palisade_core::route::wanted::Marks;
@@ -10,21 +9,12 @@ use palisade_core::route::words::Mask;
 
 use super::{FIBRE, LTE_PROBE, Lab, OUTSIDE, WAN1, WAN2, both, connect, echoes, joined, listen, sh, uplink};
 use crate::netns::Netns;
+use crate::netns::trying::soon;
 use crate::probe::Prober;
 
 /// Sends one datagram from an address.
 fn udp(netns: &Netns, from: &str, to: &str) -> std::io::Result<usize> {
     netns.within(|| UdpSocket::bind(from).unwrap().send_to(b"?", to)).unwrap()
-}
-
-/// Waits for what the kernel does in a moment.
-#[track_caller]
-fn soon(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
