@@ -16,6 +16,7 @@ use crate::bans::wall::Standing;
 pub use crate::event::KillCount;
 use crate::event::{Allowed, Notice};
 use crate::feeds::Report;
+use crate::flood::gauge::Gauge;
 use crate::flood::guard;
 use crate::net::{Addr, Prefix};
 use crate::tables::Row;
@@ -354,6 +355,13 @@ pub struct FloodStatus {
     pub limited: usize,
     /// Packets the kernel dropped since it booted, because the table was full or memory was short.
     pub drops: u64,
+}
+
+impl FloodStatus {
+    /// How full the table is, 0 to 1.
+    pub fn fill(&self) -> f64 {
+        Gauge { count: self.count, max: self.max, ..Gauge::default() }.fill()
+    }
 }
 
 /// How it stands with one feed.

@@ -13,7 +13,7 @@ use crate::control::{FloodStatus, Reply};
 use crate::event::{Record, What};
 use crate::flood::census::Census;
 use crate::flood::gauge::Gauge;
-use crate::flood::guard::{FloodGuard, Said, Status};
+use crate::flood::guard::{FloodGuard, Said, State, Status};
 use crate::flood::history::Recorder;
 use crate::flood::settings::Action as Answer;
 use crate::flood::wanted::{Culprit, Wanted};
@@ -118,9 +118,11 @@ impl Brain {
             self.floods.guard.pass(now);
             self.floods.dirty = true;
         }
+        let mut purged = Vec::new();
         for said in self.floods.guard.take() {
-            self.guard_said(said, now);
+            self.guard_said(said, &mut purged, now);
         }
+        self.purge(purged, now.stamp);
         let (gone, lost) = std::mem::take(&mut self.floods.lost).into_iter().partition::<Vec<_>, _>(|(_, at)| *at <= now.tick);
         self.floods.lost = lost;
         if !gone.is_empty() {
@@ -147,48 +149,48 @@ impl Brain {
         }
     }
 
-    fn guard_said(&mut self, said: Said, now: Now) {
-        let words = said.to_string();
+    /// Has the idle flows of culprits ended, but those of administrators.
+    fn purge(&mut self, culprits: Vec<Culprit>, now: Stamp) {
+        if culprits.is_empty() || self.mode == Mode::Observe {
+            return;
+        }
+        let own = self.host.own.iter().copied().collect();
+        let admins = self.allow.members(now).filter(|member| member.why == Why::AdminSession);
+        let spare = admins.map(|member| member.prefix.addr()).collect();
+        self.out.push(Action::Purge { culprits, own, spare });
+    }
+
+    /// Tells and does one thing the guard said; whose idle flows are to end is added to `purged`.
+    fn guard_said(&mut self, said: Said, purged: &mut Vec<Culprit>, now: Now) {
         match said {
-            Said::State { to, why, .. } => {
-                let Gauge { count, max, .. } = self.floods.gauge.unwrap_or_default();
-                self.tell(now.stamp, None, What::Table { state: to, count, max, what: why });
-            }
+            Said::State { to, why, .. } => self.table_is(to, why, now.stamp),
             Said::Named { culprit, flows, new_per_second, why, process, action, exempt } => {
-                let done = if self.mode == Mode::Observe { Answer::Watch } else { action };
                 let why = exempt.map_or_else(|| why.clone(), |exempt| format!("{why}; nothing is done: {exempt}"));
                 let who = process.map_or_else(|| culprit.to_string(), |process| format!("{process}, {culprit},"));
-                self.culprit(culprit, who, (flows, new_per_second), done, why, now.stamp);
+                self.culprit(culprit, who, (flows, new_per_second), action, why, now.stamp);
             }
             Said::Grown { culprit, flows, new_per_second, to, why, .. } => {
-                let done = if self.mode == Mode::Observe { Answer::Watch } else { to };
-                self.culprit(culprit, culprit.to_string(), (flows, new_per_second), done, why, now.stamp);
+                self.culprit(culprit, culprit.to_string(), (flows, new_per_second), to, why, now.stamp);
             }
-            Said::Eased { culprit, .. } => self.tell(now.stamp, about(&culprit), What::Daemon { what: words }),
+            Said::Eased { culprit, .. } => self.tell(now.stamp, about(&culprit), What::Daemon { what: said.to_string() }),
             Said::Over { culprit, lasted, dropped } => {
                 let what = What::CulpritOver { who: culprit.to_string(), seconds: lasted.as_secs_ceil(), dropped };
                 self.tell(now.stamp, about(&culprit), what);
             }
             Said::Ban { prefix, term, why } => self.ban_for_flood(prefix, term.from(now.stamp), why, now.stamp),
-            Said::Purge { culprit } if self.mode == Mode::Enforce => {
-                let own = self.host.own.iter().copied().collect();
-                let spare = self
-                    .allow
-                    .members(now.stamp)
-                    .filter(|member| member.why == Why::AdminSession)
-                    .map(|member| member.prefix.addr())
-                    .collect();
-                self.out.push(Action::Purge { culprit, own, spare });
-            }
-            Said::Purge { .. } => {}
-            Said::Dropped { explanation, .. } => {
-                let Gauge { count, max, .. } = self.floods.gauge.unwrap_or_default();
-                self.tell(now.stamp, None, What::Table { state: self.floods.guard.state(), count, max, what: explanation });
-            }
+            Said::Purge { culprit } => purged.push(culprit),
+            Said::Dropped { explanation, .. } => self.table_is(self.floods.guard.state(), explanation, now.stamp),
         }
     }
 
+    fn table_is(&mut self, state: State, what: String, now: Stamp) {
+        let Gauge { count, max, .. } = self.floods.gauge.unwrap_or_default();
+        self.tell(now, None, What::Table { state, count, max, what });
+    }
+
     fn culprit(&mut self, culprit: Culprit, who: String, (flows, opened): (u32, f32), action: Answer, what: String, now: Stamp) {
+        // Who only observes does nothing but watch.
+        let action = if self.mode == Mode::Observe { Answer::Watch } else { action };
         // Saturates; what is below nothing is nothing.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people's eyes, `as` saturates")]
         let new_per_second = opened.round() as u32;

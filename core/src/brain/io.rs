@@ -193,10 +193,10 @@ pub enum Action {
         /// This host's own addresses.
         own: Vec<Addr>,
     },
-    /// End what of a culprit's flows is of no use.
+    /// End what of culprits' flows is of no use.
     Purge {
         /// Whose.
-        culprit: Culprit,
+        culprits: Vec<Culprit>,
         /// This host's own addresses.
         own: Vec<Addr>,
         /// Administrators, whose flows stay.

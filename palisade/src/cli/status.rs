@@ -70,8 +70,8 @@ fn show(status: &Status) -> Result<()> {
     for feed in status.feeds.iter().filter(|feed| feed.enabled) {
         rows.push(vec!["feed".to_owned(), format!("{} {}", feed.name, super::feed::standing(feed, now))]);
     }
-    if let Some(FloodStatus { count, max, state, limited, drops }) = status.conntrack {
-        let fill = if max == 0 { 0.0 } else { 100.0 * f64::from(count) / f64::from(max) };
+    if let Some(table @ FloodStatus { count, max, state, limited, drops }) = status.conntrack {
+        let fill = 100.0 * table.fill();
         let held = if limited > 0 { format!(", {limited} culprits limited") } else { String::new() };
         let lost = if drops > 0 { format!(", {drops} packets dropped since boot") } else { String::new() };
         rows.push(vec!["flows".to_owned(), format!("{count} of {max} ({fill:.0} %), {state}{held}{lost}")]);

@@ -20,7 +20,7 @@
 //! | wall | 4096 orders | later orders lose their steps, and the wall is built anew from the table |
 //! | killing | one entry an order | bounded by the orders above |
 //! | keeper | 65,536 records | evidence lines and events are dropped and counted; bans and positions merge |
-//! | census | one wish, a purge a culprit | a later wish replaces the earlier |
+//! | census | one wish, the culprits to purge | a later wish replaces the earlier |
 //! | feeds, routing | one config, one question a connection | bounded by both |
 //!
 //! | file | what |
@@ -205,7 +205,7 @@ impl House {
             #[cfg(target_os = "linux")]
             Action::Hold { wanted, alarmed, own } => self.posts.census.put(|post| post.hold(wanted, alarmed, own)),
             #[cfg(target_os = "linux")]
-            Action::Purge { culprit, own, spare } => self.posts.census.put(|post| post.purge(culprit, own, spare)),
+            Action::Purge { culprits, own, spare } => self.posts.census.put(|post| post.purge(culprits, own, spare)),
             #[cfg(target_os = "linux")]
             Action::Forget { addrs } => self.posts.census.put(|post| post.forget(addrs)),
             // Nobody counts there, so nothing follows from it.

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::SyncSender;
 
 use palisade_core::brain::{Event, Mode};
 use palisade_core::event::What;
@@ -17,8 +16,8 @@ use palisade_os::flows::purge;
 use palisade_os::limits::{Done, Standing};
 use palisade_os::{clock, limits};
 
-use super::super::Input;
 use super::super::errors::chain;
+use super::Mouth;
 use crate::timeouts::{Desk, Hold, Proc, Switches, timeouts};
 
 /// How often it is looked whether the limits stand, and what failed is tried again: a few listings of a small table.
@@ -32,14 +31,21 @@ pub(super) const LIMITS: &str = "connection limits";
 /// And not being able to change timeouts.
 const TIMEOUTS: &str = "connection timeouts";
 
-/// Whose idle flows are to end: a culprit, this host's own addresses, administrators.
-pub(super) type Purge = (Culprit, Vec<Addr>, Vec<Addr>);
+/// Whose idle flows are to end.
+#[derive(Debug, Default)]
+pub(super) struct Purge {
+    pub(super) culprits: Vec<Culprit>,
+    /// This host's own addresses.
+    pub(super) own: Vec<Addr>,
+    /// Administrators, whose flows stay.
+    pub(super) spare: Vec<Addr>,
+}
 
 pub(super) struct Grip<'a> {
     settings: Settings,
     state: PathBuf,
     enforce: bool,
-    brain: &'a SyncSender<Input>,
+    brain: Mouth<'a>,
     timeouts: Hold,
     /// What the timeouts are where no profile holds.
     base: Timeouts,
@@ -58,7 +64,7 @@ pub(super) struct Grip<'a> {
 }
 
 impl<'a> Grip<'a> {
-    pub(super) fn new(settings: Settings, state: &Path, mode: Mode, brain: &'a SyncSender<Input>) -> Self {
+    pub(super) fn new(settings: Settings, state: &Path, mode: Mode, brain: Mouth<'a>) -> Self {
         // Services' timeouts outlive a daemon, so they stay from the first moment on.
         let services = if settings.enabled { settings.services.clone() } else { Default::default() };
         Self {
@@ -78,31 +84,23 @@ impl<'a> Grip<'a> {
         }
     }
 
-    fn tell(&self, event: Event) {
-        // The brain only goes away when the whole process stops.
-        let _ = self.brain.send(Input::Event(event));
-    }
-
-    fn trouble(&self, about: &str, what: Option<String>) {
-        self.tell(Event::Trouble { about: about.to_owned(), what });
-    }
-
     /// Takes away what a daemon that was killed has left of its limits, puts back what it has left shortened, and sets
     /// what was applied before this boot, where the switches were not there yet when sysctl.d was read.
     pub(super) fn recover(&mut self) {
         if !self.enforce {
             return;
         }
-        if let Ok(shown) = Desk::open(&self.state, self.settings.clone(), None).show() {
+        let mut desk = Desk::open(&self.state, self.settings.clone(), None);
+        if let Ok(shown) = desk.show() {
             self.base = timeouts(&shown.base);
             self.held.extend([timeouts(&shown.former), self.base.clone()]);
         }
         self.limit();
         self.profile();
-        match Desk::open(&self.state, self.settings.clone(), None).booted() {
-            Ok(Some(what)) => self.tell(Event::Noted(What::Daemon { what })),
+        match desk.booted() {
+            Ok(Some(what)) => self.brain.tell(Event::Noted(What::Daemon { what })),
             Ok(None) => {}
-            Err(error) => self.trouble(TIMEOUTS, Some(format!("{error:#}"))),
+            Err(error) => self.brain.trouble(TIMEOUTS, Some(format!("{error:#}"))),
         }
     }
 
@@ -152,7 +150,7 @@ impl<'a> Grip<'a> {
             self.limit();
             if self.done {
                 let (what, millis) = ("limits of floods were changed".to_owned(), clock::now().tick.since(now).as_millis());
-                self.tell(Event::Noted(What::Drift { what, repaired: 0, millis }));
+                self.brain.tell(Event::Noted(What::Drift { what, repaired: 0, millis }));
             }
         }
     }
@@ -171,7 +169,7 @@ impl<'a> Grip<'a> {
             Ok(Done::WithoutTimeouts(what)) => Some(what),
             Err(error) => Some(format!("{error}; culprits are named and not limited, and it is tried again every {LOOK}")),
         };
-        self.trouble(LIMITS, wrong);
+        self.brain.trouble(LIMITS, wrong);
     }
 
     /// What policies hold where nothing is said: not what an attack has made of the switches. Empty while these are calm, and
@@ -190,15 +188,15 @@ impl<'a> Grip<'a> {
         match self.timeouts.set(profile, &self.settings) {
             Ok(told) => {
                 self.profile = Some(profile);
-                self.trouble(TIMEOUTS, None);
+                self.brain.trouble(TIMEOUTS, None);
                 if let Some(what) = told {
-                    self.tell(Event::Noted(What::Daemon { what }));
+                    self.brain.tell(Event::Noted(What::Daemon { what }));
                 }
             }
             Err(error) => {
                 // Some may have changed all the same.
                 self.profile = None;
-                self.trouble(TIMEOUTS, Some(format!("{error:#}; it is tried again every {LOOK}")));
+                self.brain.trouble(TIMEOUTS, Some(format!("{error:#}; it is tried again every {LOOK}")));
             }
         }
     }
@@ -219,14 +217,15 @@ impl<'a> Grip<'a> {
     }
 
     /// Ends what of the culprits' flows is of no use, of all in one pass.
-    pub(super) fn purge(&mut self, purges: Vec<Purge>) {
-        let Some((_, own, spare)) = purges.last() else { return };
-        let culprits: Vec<Culprit> = purges.iter().map(|(culprit, ..)| *culprit).collect();
+    pub(super) fn purge(&mut self, Purge { culprits, own, spare }: &Purge) {
+        if culprits.is_empty() {
+            return;
+        }
         let names: Vec<String> = culprits.iter().map(ToString::to_string).collect();
         let whose = format!("{}, idle", names.join(", "));
-        match purge::idle_since(&culprits, own, spare, self.held.make_contiguous()) {
+        match purge::idle_since(culprits, own, spare, self.held.make_contiguous()) {
             Ok(0) => {}
-            Ok(states) => self.tell(Event::Noted(What::Purged { whose, states })),
+            Ok(states) => self.brain.tell(Event::Noted(What::Purged { whose, states })),
             Err(error) => tracing::warn!("flows of {whose} are not ended: {error}"),
         }
     }
@@ -242,7 +241,7 @@ impl<'a> Grip<'a> {
             Ok(states) => {
                 let names: Vec<String> = addrs.iter().map(ToString::to_string).collect();
                 let whose = format!("{}, which this host has no longer", names.join(", "));
-                self.tell(Event::Noted(What::Purged { whose, states }));
+                self.brain.tell(Event::Noted(What::Purged { whose, states }));
             }
             Err(error) => tracing::warn!("states of lost addresses are not ended: {}", chain(&error)),
         }

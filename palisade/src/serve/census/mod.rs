@@ -47,11 +47,11 @@ const ONE_IN: u32 = 64;
 /// What the problem list calls not being able to count.
 const TABLE: &str = "connection table";
 
-/// The census thread's mailbox. One of each; purges are bounded by the guard, which asks for few.
+/// The census thread's mailbox. One of each; culprits to purge are bounded by the guard, which names few at a time.
 #[derive(Debug, Default)]
 pub(super) struct Post {
     hold: Option<(Box<Wanted>, bool, Vec<Addr>)>,
-    purges: Vec<Purge>,
+    purge: Purge,
     forget: Vec<Addr>,
     settings: Option<Box<Settings>>,
     stop: bool,
@@ -63,9 +63,10 @@ impl Post {
         self.hold = Some((wanted, alarmed, own));
     }
 
-    /// The culprit's idle flows are to end.
-    pub(super) fn purge(&mut self, culprit: Culprit, own: Vec<Addr>, spare: Vec<Addr>) {
-        self.purges.push((culprit, own, spare));
+    /// The culprits' idle flows are to end. Where several wishes wait, it is for the latest to say who is spared.
+    pub(super) fn purge(&mut self, culprits: Vec<Culprit>, own: Vec<Addr>, spare: Vec<Addr>) {
+        self.purge.culprits.extend(culprits);
+        (self.purge.own, self.purge.spare) = (own, spare);
     }
 
     /// The states of these addresses are to end.
@@ -91,6 +92,7 @@ pub(super) fn run(settings: Settings, state: &Path, mode: Mode, inbox: &Mailbox<
         tracing::info!("the connection table is not watched: it takes CAP_NET_ADMIN");
         return idle(inbox);
     }
+    let brain = Mouth(brain);
     let mut grip = Grip::new(settings.clone(), state, mode, brain);
     grip.recover();
     let mut counter = Counter::new(settings, brain);
@@ -118,7 +120,7 @@ pub(super) fn run(settings: Settings, state: &Path, mode: Mode, inbox: &Mailbox<
             counter.hear(wanted.listen);
             grip.want(*wanted);
         }
-        grip.purge(post.purges);
+        grip.purge(&post.purge);
         grip.forget(&post.forget);
         counter.turn(grip.limits_any());
         grip.turn();
@@ -133,9 +135,24 @@ fn idle(inbox: &Mailbox<Post>) -> io::Result<()> {
     Ok(())
 }
 
+/// What both halves tell the brain by.
+#[derive(Clone, Copy)]
+struct Mouth<'a>(&'a SyncSender<Input>);
+
+impl Mouth<'_> {
+    fn tell(self, event: Event) {
+        // The brain only goes away when the whole process stops.
+        let _ = self.0.send(Input::Event(event));
+    }
+
+    fn trouble(self, about: &str, what: Option<String>) {
+        self.tell(Event::Trouble { about: about.to_owned(), what });
+    }
+}
+
 struct Counter<'a> {
     settings: Settings,
-    brain: &'a SyncSender<Input>,
+    brain: Mouth<'a>,
     table: Option<Table>,
     listener: Option<Listener>,
     pace: Pace,
@@ -148,7 +165,7 @@ struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    fn new(settings: Settings, brain: &'a SyncSender<Input>) -> Self {
+    fn new(settings: Settings, brain: Mouth<'a>) -> Self {
         let now = clock::now().tick;
         Self {
             settings,
@@ -171,22 +188,13 @@ impl<'a> Counter<'a> {
         if self.table.is_none() { self.retry_at } else { self.gauge_at.min(self.pace.due()) }
     }
 
-    fn tell(&self, event: Event) {
-        // The brain only goes away when the whole process stops.
-        let _ = self.brain.send(Input::Event(event));
-    }
-
-    fn trouble(&self, about: &str, what: Option<String>) {
-        self.tell(Event::Trouble { about: about.to_owned(), what });
-    }
-
     /// What time by itself has to do. `limits`: whether somebody is limited, whose drops are to be counted.
     fn turn(&mut self, limits: bool) {
         if !self.settings.enabled {
             if self.table.take().is_some() {
                 self.listener = None;
-                self.trouble(TABLE, None);
-                self.tell(Event::Uncounted);
+                self.brain.trouble(TABLE, None);
+                self.brain.tell(Event::Uncounted);
             }
             return;
         }
@@ -209,8 +217,8 @@ impl<'a> Counter<'a> {
 
     fn uncounted(&mut self, error: &io::Error) {
         self.table = None;
-        self.trouble(TABLE, Some(format!("{error}; who fills it is not seen, and it is tried again every {RETRY}")));
-        self.tell(Event::Uncounted);
+        self.brain.trouble(TABLE, Some(format!("{error}; who fills it is not seen, and it is tried again every {RETRY}")));
+        self.brain.tell(Event::Uncounted);
     }
 
     fn gauge(&mut self, now: Tick, limits: bool) {
@@ -221,11 +229,11 @@ impl<'a> Counter<'a> {
         };
         self.pace.gauge(&gauge, now, self.alarmed);
         self.opened.settle(now);
-        self.tell(Event::Gauged(gauge));
+        self.brain.tell(Event::Gauged(gauge));
         if limits {
             match limits::dropped() {
-                Ok(dropped) => self.tell(Event::Limited(dropped)),
-                Err(error) => self.trouble(LIMITS, Some(format!("what they drop cannot be read: {error}"))),
+                Ok(dropped) => self.brain.tell(Event::Limited(dropped)),
+                Err(error) => self.brain.trouble(LIMITS, Some(format!("what they drop cannot be read: {error}"))),
             }
         }
     }
@@ -257,8 +265,8 @@ impl<'a> Counter<'a> {
         if let Err(error) = counted {
             return self.uncounted(&error);
         }
-        self.trouble(TABLE, None);
-        self.tell(Event::Counted(Box::new(census)));
+        self.brain.trouble(TABLE, None);
+        self.brain.tell(Event::Counted(Box::new(census)));
     }
 
     /// Begins or ends to listen to who opens flows.
