@@ -4,7 +4,8 @@
 
 use std::time::Instant;
 
-use palisade_core::scan::{JailScan, Line, Scanner, load};
+use palisade_core::scan::{JailScan, Line, LogClock, Scanner, load};
+use palisade_core::time::Stamp;
 
 /// Lines a scanner is fed in one go; enough for about a second.
 const LINES: usize = 2_000_000;
@@ -24,13 +25,13 @@ const ACCESS: &[&str] = &[
 ];
 
 fn run(name: &str, signatures: &[&str], lines: &[&str]) {
-    let jails: Vec<JailScan> =
-        signatures.iter().map(|s| JailScan { jail: (*s).into(), signatures: vec![load(s).expect("a shipped signature")] }).collect();
+    let jails: Vec<JailScan> = signatures.iter().map(|s| JailScan::of((*s).into(), vec![load(s).expect("a shipped signature")])).collect();
     let scanner = Scanner::new(&jails);
     let mut found = 0_u64;
+    let mut state = scanner.state(LogClock::utc(Stamp(0)));
     let started = Instant::now();
     for line in lines.iter().cycle().take(LINES) {
-        scanner.scan(Line::raw(line.as_bytes()), &mut |_| found += 1);
+        scanner.scan(&mut state, Line::raw(line.as_bytes()), &mut |_| found += 1);
     }
     #[expect(clippy::cast_precision_loss, reason = "a benchmark's rate")]
     let rate = LINES as f64 / started.elapsed().as_secs_f64();

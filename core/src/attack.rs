@@ -51,6 +51,34 @@ pub struct Attack {
     pub line: String,
 }
 
+/// Somebody logged in: what a service says of the right password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// Who.
+    pub addr: Addr,
+    /// The jail whose source the line came from.
+    pub jail: JailName,
+    /// The signature that matched, `service/rule`: `sshd/accepted`.
+    pub signature: Arc<str>,
+    /// The service: `sshd`.
+    pub service: Arc<str>,
+    /// The line's own time where it carries one that could be read.
+    pub at: Option<Stamp>,
+    /// The user, made printable.
+    pub user: Option<String>,
+    /// The line, made printable by [`excerpt`].
+    pub line: String,
+}
+
+/// What a line can mean.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sign {
+    /// Somebody attacks.
+    Attack(Attack),
+    /// Somebody belongs here.
+    Login(Login),
+}
+
 /// A hostile line as printable text of at most [`EXCERPT`] bytes: control characters, bidirectional
 /// marks and broken UTF-8 are escaped, so that showing it cannot drive a terminal.
 pub fn excerpt(line: &[u8]) -> String {

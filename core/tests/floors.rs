@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("attack", 0),
     ("cover", 0),
     ("diff", 0),
+    ("ini", 0),
     ("net", 0),
     ("ours", 0),
     ("ports", 0),

@@ -6,17 +6,26 @@ use std::path::PathBuf;
 use std::str;
 use std::sync::Arc;
 
-use palisade_core::attack::Attack;
-use palisade_core::scan::{JailScan, Line, Reason, Scanner, Signature, SignatureError, builtin, load, shipped};
+use palisade_core::attack::{Attack, Sign};
+use palisade_core::scan::{JailScan, Line, LogClock, Reason, Scanner, Signature, SignatureError, builtin, load, shipped};
+use palisade_core::time::Stamp;
 use proptest::prelude::*;
 
 fn scanner(signatures: &[Arc<Signature>]) -> Scanner {
-    Scanner::new(&[JailScan { jail: "test".into(), signatures: signatures.to_vec() }])
+    Scanner::new(&[JailScan::of("test".into(), signatures.to_vec())])
 }
 
 fn attacks(scanner: &Scanner, line: &[u8]) -> Vec<Attack> {
+    heard(scanner, Line::raw(line))
+}
+
+fn heard(scanner: &Scanner, line: Line<'_>) -> Vec<Attack> {
     let mut all = Vec::new();
-    scanner.scan(Line::raw(line), &mut |attack| all.push(attack));
+    let mut state = scanner.state(LogClock::utc(Stamp(0)));
+    scanner.scan(&mut state, line, &mut |sign| match sign {
+        Sign::Attack(attack) => all.push(attack),
+        Sign::Login(_) => {}
+    });
     all
 }
 
@@ -256,7 +265,7 @@ fn at_most_one_attack_a_jail_and_the_heaviest() {
     let heavy = "name = 'h'\nservice = 'h'\nsummary = ''\nkind = 'plain'\n[[rule]]\nid = 'a'\nscore = 10\npattern = '^x <addr>$'\nhits = [{ line = 'x 192.0.2.7', addr = '192.0.2.7' }]";
     let light = heavy.replace("'h'", "'l'").replace("10", "1");
     let both = [Arc::new(Signature::compile("l", &light).unwrap()), Arc::new(Signature::compile("h", heavy).unwrap())];
-    let two = Scanner::new(&["a", "b"].map(|jail| JailScan { jail: jail.into(), signatures: both.to_vec() }));
+    let two = Scanner::new(&["a", "b"].map(|jail| JailScan::of(jail.into(), both.to_vec())));
     let found = attacks(&two, b"x 192.0.2.7");
     let found: Vec<_> = found.iter().map(|a| (a.jail.to_string(), a.signature.to_string(), a.score)).collect();
     assert_eq!(found, [("a".into(), "h/a".into(), 10), ("b".into(), "h/a".into(), 10)]);
@@ -267,10 +276,10 @@ fn a_journal_record_is_not_taken_apart_again() {
     let sshd = scanner(&[load("sshd").unwrap()]);
     let mut found = Vec::new();
     let message = b"Failed password for root from 192.0.2.7 port 50022 ssh2";
-    sshd.scan(Line::journal(Some(b"sshd"), message, None), &mut |a| found.push(a));
-    sshd.scan(Line::journal(Some(b"nginx"), message, None), &mut |a| found.push(a));
-    sshd.scan(Line::journal(Some(b"sshd"), b"Nov 22 17:00:00 host sshd[1]: Invalid user x from 203.0.113.9", None), &mut |a| found.push(a));
-    sshd.scan(Line::journal(Some(b"sshd"), b"x\nInvalid user x from 203.0.113.9", None), &mut |a| found.push(a));
+    found.extend(heard(&sshd, Line::journal(Some(b"sshd"), None, message, None)));
+    found.extend(heard(&sshd, Line::journal(Some(b"nginx"), None, message, None)));
+    found.extend(heard(&sshd, Line::journal(Some(b"sshd"), None, b"Nov 22 17:00:00 host sshd[1]: Invalid user x from 203.0.113.9", None)));
+    found.extend(heard(&sshd, Line::journal(Some(b"sshd"), None, b"x\nInvalid user x from 203.0.113.9", None)));
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].addr.to_string(), found[0].user.as_deref()), ("192.0.2.7".into(), Some("root")));
 }

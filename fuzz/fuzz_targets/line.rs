@@ -4,13 +4,15 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use palisade_core::scan::{JailScan, Line, Scanner, builtin};
+use palisade_core::scan::{JailScan, Line, LogClock, Scanner, builtin};
+use palisade_core::time::Stamp;
 
 static SCANNER: LazyLock<Scanner> =
-    LazyLock::new(|| Scanner::new(&[JailScan { jail: "fuzz".into(), signatures: builtin().to_vec() }]));
+    LazyLock::new(|| Scanner::new(&[JailScan::of("fuzz".into(), builtin().to_vec())]));
 
 fuzz_target!(|line: &[u8]| {
-    SCANNER.scan(Line::raw(line), &mut |_| {});
-    SCANNER.scan(Line::journal(Some(b"sshd"), line, None), &mut |_| {});
+    let mut state = SCANNER.state(LogClock::utc(Stamp(0)));
+    SCANNER.scan(&mut state, Line::raw(line), &mut |_| {});
+    SCANNER.scan(&mut state, Line::journal(Some(b"sshd"), None, line, None), &mut |_| {});
     SCANNER.explain(Line::raw(line));
 });

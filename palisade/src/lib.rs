@@ -19,3 +19,4 @@ mod tell;
 #[cfg(target_os = "linux")]
 pub mod timeouts;
 pub mod tunnels;
+mod zone;

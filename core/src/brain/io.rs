@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::feeding::Fed;
-use crate::attack::{Attack, JailName};
+use crate::attack::{Attack, JailName, Login};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
 use crate::bans::wall::{Entry, Frame, Key, Report};
@@ -31,6 +31,9 @@ pub struct Batch {
     pub oversize: u64,
     /// What the lines meant.
     pub attacks: Vec<Attack>,
+    /// Who got in, by the lines.
+    #[serde(default)]
+    pub logins: Vec<Login>,
     /// How far the input is read with this batch, to be kept with what it led to.
     pub position: Option<String>,
 }

@@ -13,15 +13,18 @@
 
 pub mod access;
 mod explain;
+pub mod fail2ban;
 pub mod framing;
 mod pattern;
 mod scanner;
 mod shipped;
 mod signature;
+pub mod times;
 mod toml_keys;
 
 pub use explain::{Explanation, Reason, Trial};
 pub use pattern::PatternError;
-pub use scanner::{JailScan, Line, Scanner};
+pub use scanner::{JailScan, Line, ScanState, Scanner};
 pub use shipped::{builtin, load, shipped};
 pub use signature::{Found, Hit, Kind, Rule, Signature, SignatureError};
+pub use times::LogClock;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::access::{self, Request};
+use super::fail2ban::{self, Failure, Filter};
 use super::framing::{self, Frame};
 use super::signature::{Found, Kind, Signature};
-use crate::attack::{Attack, JailName, excerpt};
+use super::times::LogClock;
+use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
 
 /// One line, as a source delivers it.
@@ -14,19 +16,33 @@ pub struct Line<'a> {
     text: &'a [u8],
     /// `None`: not taken apart yet.
     split: Option<Option<&'a [u8]>>,
+    pid: Option<u32>,
     at: Option<Stamp>,
 }
 
 impl<'a> Line<'a> {
     /// A line of a file or of standard input, without its newline.
     pub const fn raw(text: &'a [u8]) -> Self {
-        Self { text, split: None, at: None }
+        Self { text, split: None, pid: None, at: None }
     }
 
-    /// A journal record: `SYSLOG_IDENTIFIER`, `MESSAGE` and the record's time. Nothing in the
+    /// A journal record: `SYSLOG_IDENTIFIER`, `_PID`, `MESSAGE` and the record's time. Nothing in the
     /// message is taken for a syslog prefix.
-    pub const fn journal(program: Option<&'a [u8]>, message: &'a [u8], at: Option<Stamp>) -> Self {
-        Self { text: message, split: Some(program), at }
+    pub const fn journal(program: Option<&'a [u8]>, pid: Option<u32>, message: &'a [u8], at: Option<Stamp>) -> Self {
+        Self { text: message, split: Some(program), pid, at }
+    }
+
+    /// The program and the process of a journal record; `None` for a line.
+    pub(super) const fn record(&self) -> Option<(Option<&'a [u8]>, Option<u32>)> {
+        match self.split {
+            Some(program) => Some((program, self.pid)),
+            None => None,
+        }
+    }
+
+    /// When the journal got it.
+    pub(super) const fn at(&self) -> Option<Stamp> {
+        self.at
     }
 
     /// The bytes as delivered.
@@ -83,10 +99,10 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The line's own time: the journal's, or one that names its zone.
-    pub(super) fn at(&mut self) -> Option<Stamp> {
+    /// The line's own time: the journal's, or what stands in it, read by the clock of the log.
+    pub(super) fn at(&mut self, clock: &LogClock) -> Option<Stamp> {
         let own = self.line.at.or_else(|| self.request.flatten().and_then(|r| r.at()));
-        own.or_else(|| Stamp::parse(std::str::from_utf8(self.frame().time?).ok()?))
+        own.or_else(|| clock.read(self.frame().time?))
     }
 }
 
@@ -97,12 +113,36 @@ pub struct JailScan {
     pub jail: JailName,
     /// What its lines are held against.
     pub signatures: Vec<Arc<Signature>>,
+    /// fail2ban filters its lines are held against too.
+    pub filters: Vec<Arc<Filter>>,
+}
+
+impl JailScan {
+    /// A jail that uses signatures only.
+    pub fn of(jail: JailName, signatures: Vec<Arc<Signature>>) -> Self {
+        Self { jail, signatures, filters: Vec::new() }
+    }
 }
 
 /// All jails of one source. Immutable: share it in an `Arc`.
 #[derive(Clone, Debug)]
 pub struct Scanner {
     jails: Vec<JailScan>,
+}
+
+/// What scanning remembers from one line to the next: each thread that reads a source has its own.
+#[derive(Debug)]
+pub struct ScanState {
+    clock: LogClock,
+    /// One for each filter, in the order of the jails.
+    sessions: Vec<fail2ban::Session>,
+}
+
+impl ScanState {
+    /// Moves the clock on: lines without a year, or with a time of day only, are read by it.
+    pub fn set_now(&mut self, now: Stamp) {
+        self.clock.now = now;
+    }
 }
 
 impl Scanner {
@@ -116,11 +156,19 @@ impl Scanner {
         &self.jails
     }
 
-    /// Tells `sink` the attacks in one line, at most one a jail: the heaviest. A line that matches
-    /// nothing costs no allocation.
-    pub fn scan(&self, line: Line<'_>, sink: &mut dyn FnMut(Attack)) {
+    /// What to begin with.
+    pub fn state(&self, clock: LogClock) -> ScanState {
+        let sessions = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
+        ScanState { clock, sessions }
+    }
+
+    /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
+    /// A line that matches nothing costs no allocation.
+    pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
         let mut view = line.view();
-        for JailScan { jail, signatures } in &self.jails {
+        let ScanState { clock, sessions } = state;
+        let mut sessions = sessions.iter_mut();
+        for JailScan { jail, signatures, filters } in &self.jails {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
             for signature in signatures {
                 let Some(found) = view.look(signature) else { continue };
@@ -128,22 +176,45 @@ impl Scanner {
                     best = Some((signature, found));
                 }
             }
-            if let Some((signature, found)) = best {
-                sink(attack(jail, signature, &found, &mut view));
+            // Each filter sees each line, as what it remembers depends on all of them.
+            let mut failure: Option<(&Filter, Failure)> = None;
+            for (filter, session) in filters.iter().zip(&mut sessions) {
+                let found = filter.look(session, line, clock);
+                failure = failure.or_else(|| found.map(|found| (filter.as_ref(), found)));
+            }
+            match (best, failure) {
+                (Some((signature, found)), None) => sink(sign(jail, signature, &found, &mut view, clock)),
+                (_, Some((filter, failure))) => {
+                    if let Some(attack) = failure_attack(jail, filter, failure, line) {
+                        sink(Sign::Attack(attack));
+                    }
+                }
+                (None, None) => {}
             }
         }
     }
 }
 
-fn attack(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>) -> Attack {
-    Attack {
-        addr: found.addr,
-        jail: jail.clone(),
-        signature: found.rule.full_name().clone(),
-        service: signature.service().clone(),
-        score: found.rule.score(),
-        at: view.at(),
-        user: found.user.map(excerpt),
-        line: excerpt(view.line.text),
+fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, clock: &LogClock) -> Sign {
+    let (addr, jail) = (found.addr, jail.clone());
+    let (rule, service) = (found.rule.full_name().clone(), signature.service().clone());
+    let (at, user, line) = (view.at(clock), found.user.map(excerpt), excerpt(view.line.text));
+    if found.rule.is_login() {
+        return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }
+    Sign::Attack(Attack { addr, jail, signature: rule, service, score: found.rule.score(), at, user, line })
+}
+
+/// The attack a filter found; `None` where it names no address: nobody can be banned by a name.
+fn failure_attack(jail: &JailName, filter: &Filter, failure: Failure, line: Line<'_>) -> Option<Attack> {
+    Some(Attack {
+        addr: failure.addr?,
+        jail: jail.clone(),
+        signature: filter.full_name().clone(),
+        service: filter.service().clone(),
+        score: FULL_FAILURE,
+        at: failure.at,
+        user: failure.user,
+        line: excerpt(line.text),
+    })
 }

@@ -15,6 +15,8 @@
 //! misses = ['Nov 22 17:00:00 host example[7]: login of bob from 192.0.2.7']
 //! ```
 //!
+//! A rule with `outcome = "login"` knows who got in; it has no score.
+//!
 //! An access-log rule has `methods`, `path` and `status` in the place of `pattern`; what is not
 //! given is not looked at. `note` says what a reader should know about a rule, `open_end` why a
 //! pattern need not match to the end. A signature whose own hits and misses do not come out as
@@ -65,6 +67,7 @@ pub struct Rule {
     id: Arc<str>,
     full: Arc<str>,
     score: u16,
+    login: bool,
     note: Option<String>,
     text: String,
     pub(super) test: Test,
@@ -177,7 +180,9 @@ struct RawSignature {
 #[derive(Deserialize)]
 struct RawRule {
     id: String,
-    score: u16,
+    score: Option<u16>,
+    #[serde(default)]
+    outcome: Outcome,
     note: Option<String>,
     pattern: Option<String>,
     open_end: Option<String>,
@@ -190,6 +195,17 @@ struct RawRule {
     hits: Vec<Hit>,
     #[serde(default)]
     misses: Vec<String>,
+}
+
+/// What a rule's lines tell of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    /// Somebody failed.
+    #[default]
+    Failure,
+    /// Somebody got in.
+    Login,
 }
 
 /// Most rules one signature may have; sshd, the longest shipped, has about 30.
@@ -212,6 +228,7 @@ impl Signature {
         if raw.rule.is_empty() || raw.rule.len() > RULES {
             return Err(whole(format!("{} rules; 1 to {RULES} are allowed", raw.rule.len())));
         }
+        // Logins last: they have no score.
         raw.rule.sort_by_key(|rule| std::cmp::Reverse(rule.score));
         let kind = raw.kind;
         let rules: Vec<Rule> = raw.rule.into_iter().map(|r| r.compile(file, &raw.name, kind)).collect::<Result<_, _>>()?;
@@ -332,9 +349,13 @@ impl RawRule {
     fn compile(self, file: &str, signature: &str, kind: Kind) -> Result<Rule, SignatureError> {
         let rule = |what: &str| SignatureError::Rule { file: file.to_owned(), rule: self.id.clone(), what: what.to_owned() };
         let refused = |error| SignatureError::Pattern { file: file.to_owned(), rule: self.id.clone(), error };
-        if !(1..=1000).contains(&self.score) {
-            return Err(rule("a score is 1 to 1000; 10 is one full failure"));
-        }
+        let login = self.outcome == Outcome::Login;
+        let score = match self.score {
+            None if login => 0,
+            Some(score) if !login && (1..=1000).contains(&score) => score,
+            _ if login => return Err(rule("a rule with `outcome = \"login\"` has no `score`")),
+            _ => return Err(rule("it needs a `score` of 1 to 1000; 10 is one full failure")),
+        };
         if self.open_end.as_ref().is_some_and(|why| why.trim().is_empty()) {
             return Err(rule("`open_end` must say why the end of the line may be anything"));
         }
@@ -355,7 +376,8 @@ impl RawRule {
         Ok(Rule {
             full: format!("{signature}/{}", self.id).into(),
             id: self.id.into(),
-            score: self.score,
+            score,
+            login,
             note: self.note,
             text,
             test,
@@ -391,6 +413,11 @@ impl Rule {
     /// How heavy a match is: 10 is one full failure.
     pub fn score(&self) -> u16 {
         self.score
+    }
+
+    /// Whether its lines tell of somebody who got in.
+    pub fn is_login(&self) -> bool {
+        self.login
     }
 
     /// What a reader should know about it.

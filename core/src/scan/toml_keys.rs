@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 /// Known keys: of the file, of a `[[rule]]`, of a hit.
 const FILE: &[&str] = &["name", "service", "summary", "kind", "programs", "rule"];
-const RULE: &[&str] = &["id", "score", "note", "pattern", "open_end", "methods", "path", "status", "hits", "misses"];
+const RULE: &[&str] = &["id", "score", "outcome", "note", "pattern", "open_end", "methods", "path", "status", "hits", "misses"];
 const HIT: &[&str] = &["line", "addr", "score", "user"];
 
 /// A key nobody knows.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use palisade_core::attack::{Attack, excerpt};
-use palisade_core::scan::{self, Explanation, JailScan, Line, Reason, Scanner, Signature};
+use palisade_core::attack::{Attack, Sign, excerpt};
+use palisade_core::scan::{self, Explanation, JailScan, Line, LogClock, Reason, Scanner, Signature};
 use palisade_core::time::Stamp;
+use palisade_os::clock;
 use serde::Serialize;
 use serde_json::json;
 
@@ -18,6 +19,7 @@ use super::ask::usage;
 use super::print::{self, Painted};
 use super::{Exit, Global};
 use crate::serve::sources::scanner_of;
+use crate::zone;
 
 /// Hold lines against signatures.
 #[derive(Debug, Args)]
@@ -59,15 +61,15 @@ impl Test {
         let scanner = self.scanner(&config)?;
         let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
         let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
+        let mut state = scanner.state(LogClock::new(zone::system(), clock::now().stamp));
         let (mut number, mut matched) = (0, 0);
         while let Some(line) = lines.next()? {
             number += 1;
             let mut best: Option<Attack> = None;
             if let Some(bytes) = &line {
-                scanner.scan(Line::raw(bytes), &mut |attack| {
-                    if best.as_ref().is_none_or(|b| attack.score > b.score) {
-                        best = Some(attack);
-                    }
+                scanner.scan(&mut state, Line::raw(bytes), &mut |sign| match sign {
+                    Sign::Attack(attack) if best.as_ref().is_none_or(|b| attack.score > b.score) => best = Some(attack),
+                    _ => {}
                 });
             }
             matched += u64::from(best.is_some());
@@ -93,10 +95,10 @@ impl Test {
         }
         if self.signatures.is_empty() {
             let signatures = scan::builtin().to_vec();
-            return Ok(Scanner::new(&[JailScan { jail: "test".into(), signatures }]));
+            return Ok(Scanner::new(&[JailScan::of("test".into(), signatures)]));
         }
         let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(name)).collect();
-        Ok(Scanner::new(&[JailScan { jail: "test".into(), signatures: signatures? }]))
+        Ok(Scanner::new(&[JailScan::of("test".into(), signatures?)]))
     }
 
     fn show(&self, number: u64, line: Option<&[u8]>, best: Option<&Attack>, scanner: &Scanner) -> Result<()> {

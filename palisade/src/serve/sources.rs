@@ -12,10 +12,10 @@ use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
-use palisade_core::attack::JailName;
+use palisade_core::attack::{JailName, Sign};
 use palisade_core::brain::{Batch, Event};
 use palisade_core::config::{Config, Jail, Reads};
-use palisade_core::scan::{self, JailScan, Line, Scanner};
+use palisade_core::scan::{self, JailScan, Line, LogClock, ScanState, Scanner};
 use palisade_core::time::{Span, Tick};
 use palisade_os::clock;
 use palisade_os::logs::journal::{self, Options};
@@ -25,6 +25,7 @@ use palisade_os::wake::{Waker, poll};
 
 use super::Input;
 use super::errors::chain;
+use crate::zone;
 
 /// What one pump reads at most before it hands out what it has: small enough that a ban does not
 /// wait long behind a backlog.
@@ -44,7 +45,7 @@ struct Wiring {
 /// The scanner of a jail's signatures.
 fn jail_scan(jail: &Jail) -> JailScan {
     let signatures = jail.signatures.iter().filter_map(|name| scan::load(name)).collect();
-    JailScan { jail: jail.name.clone(), signatures }
+    JailScan::of(jail.name.clone(), signatures)
 }
 
 /// The scanner of these jails, as the daemon and `palisade test` use it.
@@ -178,6 +179,8 @@ impl Drop for Sources {
 /// One reading thread.
 struct Ears {
     scanners: Arc<Vec<Scanner>>,
+    /// One for each scanner.
+    states: Vec<ScanState>,
     brain: SyncSender<Input>,
     batches: HashMap<String, Batch>,
     troubles: Vec<(String, Option<String>)>,
@@ -185,11 +188,14 @@ struct Ears {
 
 impl Ears {
     fn new(scanners: &Arc<Vec<Scanner>>, brain: &SyncSender<Input>) -> Self {
-        Self { scanners: Arc::clone(scanners), brain: brain.clone(), batches: HashMap::new(), troubles: Vec::new() }
+        let clock = LogClock::new(zone::system(), clock::now().stamp);
+        let states = scanners.iter().map(|scanner| scanner.state(clock.clone())).collect();
+        Self { scanners: Arc::clone(scanners), states, brain: brain.clone(), batches: HashMap::new(), troubles: Vec::new() }
     }
 
     fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
         loop {
+            self.set_now();
             let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take));
             self.hand_over();
             let wait = wait(more, files.next_deadline());
@@ -202,6 +208,7 @@ impl Ears {
 
     fn journal(&mut self, mut journal: Journal, stop: &Waker) -> io::Result<()> {
         loop {
+            self.set_now();
             let more = journal.pump(clock::now().tick, BUDGET, &mut |take| self.record(take));
             self.hand_over();
             let wait = wait(more, journal.next_deadline());
@@ -212,14 +219,19 @@ impl Ears {
         }
     }
 
+    fn set_now(&mut self) {
+        let now = clock::now().stamp;
+        self.states.iter_mut().for_each(|state| state.set_now(now));
+    }
+
     fn record(&mut self, take: journal::Take<'_>) {
         match take {
             journal::Take::Record { source, record } => {
                 let batch = batch(&mut self.batches, JOURNAL);
                 batch.lines += 1;
-                let line = Line::journal(Some(record.ident), record.message, record.realtime);
-                if let Some(scanner) = self.scanners.get(source) {
-                    scanner.scan(line, &mut |attack| batch.attacks.push(attack));
+                let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
+                if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
+                    scanner.scan(state, line, &mut |sign| heard(batch, sign));
                 }
             }
             journal::Take::Oversize { .. } => batch(&mut self.batches, JOURNAL).oversize += 1,
@@ -234,8 +246,8 @@ impl Ears {
             Take::Line { source, path, bytes } => {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
-                if let Some(scanner) = self.scanners.get(source) {
-                    scanner.scan(Line::raw(bytes), &mut |attack| batch.attacks.push(attack));
+                if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
+                    scanner.scan(state, Line::raw(bytes), &mut |sign| heard(batch, sign));
                 }
             }
             Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
@@ -255,6 +267,13 @@ impl Ears {
             batch.source = source;
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
         }
+    }
+}
+
+fn heard(batch: &mut Batch, sign: Sign) {
+    match sign {
+        Sign::Attack(attack) => batch.attacks.push(attack),
+        Sign::Login(login) => batch.logins.push(login),
     }
 }
 

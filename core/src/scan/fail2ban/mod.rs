@@ -1,0 +1,56 @@
+//! fail2ban's filters, run as fail2ban runs them.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | `definition` | a `filter.d` file with its includes and options to the texts of its expressions |
+//! | `dates` | finds the date in a line and takes it out |
+//! | `expression` | fail2ban's tags and Python's regexes to engines that cannot run away |
+//! | `filter` | a line through all of it; what one session says over several lines |
+
+mod filter;
+
+use crate::net::Addr;
+use crate::time::Stamp;
+
+pub use filter::{Filter, Session};
+
+/// What a filter says, with all that stands in other files and options put in: only the tags of
+/// fail2ban's own regexes (`<HOST>`, `<F-USER>`, `<SKIPLINES>`) are left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// The file's stem: `sshd` of `sshd.conf`.
+    pub name: String,
+    /// One regex each; the first that matches counts.
+    pub failregex: Vec<String>,
+    /// Lines that match one of these are not looked at.
+    pub ignoreregex: Vec<String>,
+    /// What each line must match first; its `<F-CONTENT>` is what failregex sees.
+    pub prefregex: Option<String>,
+    /// Over how many lines a regex may match.
+    pub maxlines: u32,
+    /// Where the date is and what it looks like; `None`: fail2ban's list of templates.
+    pub datepattern: Option<String>,
+    /// Journal matches, one each, as `journalctl` takes them.
+    pub journalmatch: Vec<String>,
+    /// `yes`, `warn`, `no` or `raw`.
+    pub usedns: Option<String>,
+}
+
+/// What a filter found in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The text that names the attacker, as it stands in the line.
+    pub host: String,
+    /// The same as an address, where it is one.
+    pub addr: Option<Addr>,
+    /// The line's own time.
+    pub at: Option<Stamp>,
+    /// The user name tried, made printable.
+    pub user: Option<String>,
+    /// All user names of the session, made printable.
+    pub users: Vec<String>,
+    /// How many lines of the session made up this failure.
+    pub attempts: u32,
+    /// Which of the failregexes matched, from 0.
+    pub regex: usize,
+}
