@@ -2,6 +2,8 @@
 //!
 //! A line is bytes from an enemy. What happens to it, in order:
 //!
+//! 0. One automaton runs over whole blocks of lines and stops where a signature could match at all
+//!    (`prefilter`); the rest of the lines is only counted.
 //! 1. [`framing`] takes the syslog prefix off by hand-written byte parsers and says which program
 //!    wrote the line. A journal record comes already split ([`Line::journal`]).
 //! 2. Only signatures of that program (or, for web servers, of the access-log format: [`access`])
@@ -15,7 +17,9 @@ pub mod access;
 mod explain;
 pub mod fail2ban;
 pub mod framing;
+mod needles;
 mod pattern;
+mod prefilter;
 mod scanner;
 mod shipped;
 mod signature;
@@ -23,8 +27,9 @@ pub mod times;
 mod toml_keys;
 
 pub use explain::{Explanation, Reason, Trial};
+pub use needles::Needles;
 pub use pattern::PatternError;
-pub use scanner::{JailScan, Line, ScanState, Scanner};
+pub use scanner::{JailScan, Line, Place, ScanState, Scanner};
 pub use shipped::{builtin, load, shipped};
 pub use signature::{Found, Hit, Kind, Rule, Signature, SignatureError};
 pub use times::LogClock;

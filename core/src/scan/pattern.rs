@@ -21,6 +21,8 @@ use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
+use super::needles::Needles;
+
 /// Longest pattern text: ten times the longest shipped one.
 const TEXT: usize = 4096;
 /// Most memory one compiled pattern may take: four times the largest shipped one. Stops `(a{999}){999}`.
@@ -72,6 +74,8 @@ pub(super) struct Pattern {
     pub(super) expanded: String,
     /// The bytes each match starts with.
     pub(super) lead: Vec<u8>,
+    /// What each match holds.
+    pub(super) needles: Needles,
 }
 
 impl Pattern {
@@ -112,7 +116,8 @@ impl Pattern {
             Some(HirKind::Literal(literal)) => literal.0.to_vec(),
             _ => Vec::new(),
         };
-        Ok((Self { regex, expanded, lead }, hir))
+        let needles = Needles::of(&hir);
+        Ok((Self { regex, expanded, lead, needles }, hir))
     }
 }
 

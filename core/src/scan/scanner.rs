@@ -1,11 +1,14 @@
 //! The lines of one source against the signatures of the jails that read it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::access::{self, Request};
 use super::fail2ban::{self, Failure, Filter};
 use super::framing::{self, Frame};
-use super::signature::{Found, Kind, Signature};
+use super::needles::Needles;
+use super::prefilter::{Prefilter, Seen};
+use super::signature::{Found, Kind, Rule, Signature};
 use super::times::LogClock;
 use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
@@ -128,6 +131,19 @@ impl JailScan {
 #[derive(Clone, Debug)]
 pub struct Scanner {
     jails: Vec<JailScan>,
+    /// A slot for each signature of each jail, in their order.
+    prefilter: Prefilter,
+    /// There are filters that must see every line.
+    filters: bool,
+}
+
+/// Where in a block a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How many lines of the block are before it.
+    pub line: u64,
+    /// Its bytes, without the line end.
+    pub bytes: Range<usize>,
 }
 
 /// What scanning remembers from one line to the next: each thread that reads a source has its own.
@@ -136,6 +152,8 @@ pub struct ScanState {
     clock: LogClock,
     /// One for each filter, in the order of the jails.
     sessions: Vec<fail2ban::Session>,
+    /// Which signatures the line at hand can be of.
+    seen: Seen,
 }
 
 impl ScanState {
@@ -148,7 +166,10 @@ impl ScanState {
 impl Scanner {
     /// A scanner for a source that these jails read.
     pub fn new(jails: &[JailScan]) -> Self {
-        Self { jails: jails.to_vec() }
+        let needles: Vec<Vec<Needles>> =
+            jails.iter().flat_map(|jail| &jail.signatures).map(|s| s.rules().iter().map(Rule::needles).collect()).collect();
+        let prefilter = Prefilter::new(needles.iter().map(|rules| rules.iter().collect()));
+        Self { jails: jails.to_vec(), prefilter, filters: jails.iter().any(|jail| !jail.filters.is_empty()) }
     }
 
     /// The jails and their signatures.
@@ -159,18 +180,25 @@ impl Scanner {
     /// What to begin with.
     pub fn state(&self, clock: LogClock) -> ScanState {
         let sessions = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
-        ScanState { clock, sessions }
+        ScanState { clock, sessions, seen: self.prefilter.seen() }
     }
 
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
+        if !self.prefilter.mark(line.text, &mut state.seen) && !self.filters {
+            return;
+        }
         let mut view = line.view();
-        let ScanState { clock, sessions } = state;
+        let ScanState { clock, sessions, seen } = state;
         let mut sessions = sessions.iter_mut();
+        let mut slots = 0..;
         for JailScan { jail, signatures, filters } in &self.jails {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
-            for signature in signatures {
+            for (signature, slot) in signatures.iter().zip(&mut slots) {
+                if !seen.has(slot) {
+                    continue;
+                }
                 let Some(found) = view.look(signature) else { continue };
                 if best.as_ref().is_none_or(|(_, b)| found.rule.score() > b.rule.score()) {
                     best = Some((signature, found));
@@ -193,6 +221,47 @@ impl Scanner {
             }
         }
     }
+
+    /// Scans lines that each end with a newline (the last one need not), as [`Self::scan`] would one
+    /// by one, and tells how many they are. Lines that nothing can match are only counted.
+    pub fn scan_block(&self, state: &mut ScanState, block: &[u8], sink: &mut dyn FnMut(Place, Sign)) -> u64 {
+        let mut place = Place { line: 0, bytes: 0..0 };
+        let mut from = 0;
+        while from < block.len() {
+            let start = match self.skip(block, from) {
+                Some(start) => start,
+                None => break,
+            };
+            place.line += newlines(block, from, start);
+            let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
+            let text = part(block, start, end);
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            place.bytes = start..start + text.len();
+            self.scan(state, Line::raw(text), &mut |sign| sink(place.clone(), sign));
+            place.line += 1;
+            from = end + 1;
+        }
+        place.line += newlines(block, from, block.len());
+        // What follows the last newline is a line too.
+        place.line + u64::from(from < block.len() && block.last() != Some(&b'\n'))
+    }
+
+    /// Where the next line starts that must be looked at.
+    fn skip(&self, block: &[u8], from: usize) -> Option<usize> {
+        if self.filters || !self.prefilter.skips() {
+            return Some(from);
+        }
+        let hit = self.prefilter.next(block, from)?;
+        Some(memchr::memrchr(b'\n', part(block, from, hit)).map_or(from, |at| from + at + 1))
+    }
+}
+
+fn part(block: &[u8], from: usize, to: usize) -> &[u8] {
+    block.get(from..to).unwrap_or_default()
+}
+
+fn newlines(block: &[u8], from: usize, to: usize) -> u64 {
+    memchr::memchr_iter(b'\n', part(block, from, to)).count() as u64
 }
 
 fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, clock: &LogClock) -> Sign {

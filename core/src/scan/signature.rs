@@ -30,6 +30,7 @@ use regex::bytes::RegexSet;
 use serde::Deserialize;
 
 use super::access::Request;
+use super::needles::Needles;
 use super::pattern::{self, Pattern, PatternError};
 use super::scanner::Line;
 use super::toml_keys;
@@ -423,6 +424,18 @@ impl Rule {
     /// What a reader should know about it.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
+    }
+
+    /// Texts one of which each of its lines holds.
+    pub fn needles(&self) -> Needles {
+        match &self.test {
+            Test::Message(pattern) => pattern.needles.clone(),
+            Test::Access { methods, path, status } => Needles::rarest([
+                path.as_ref().map(|path| path.needles.clone()).unwrap_or_default(),
+                Needles::any(status.iter().map(|status| format!(" {status} "))),
+                Needles::any(methods.iter().map(|method| format!("{method} "))),
+            ]),
+        }
     }
 
     /// The pattern or the fields, as written.
