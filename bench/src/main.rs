@@ -16,6 +16,7 @@ mod footprint;
 mod guards;
 mod lab;
 mod line_to_drop;
+mod logs;
 mod one_more;
 mod process;
 mod reading;

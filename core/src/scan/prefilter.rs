@@ -1,30 +1,44 @@
 //! One pass over many lines for all signatures: which lines any of them could match at all.
 //!
-//! All needles of all rules ([`super::needles`]) are one Aho-Corasick automaton. It runs over whole
-//! blocks of lines, so that what is innocent is neither cut into lines nor taken apart; where it
-//! stops, the line is looked through once more for all needles, as the first may be of a signature
-//! that does not match.
+//! All needles of all rules ([`super::needles`]) are one Aho-Corasick automaton, a table with one
+//! step a byte. It runs over whole blocks of lines, so that what is innocent is neither cut into
+//! lines nor taken apart. A step waits for the one before it; so a block is cut into [`LANES`] parts,
+//! each ending with a line, and one step of each is made in turn: the waits overlap.
+//!
+//! A line with a needle is looked through once more for all needles, as the first may be of a
+//! signature that does not match.
 
-use aho_corasick::automaton::OverlappingState;
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, StartKind};
+use std::array;
+use std::collections::BTreeMap;
+
+use aho_corasick::automaton::{Automaton, StateID};
+use aho_corasick::dfa::DFA;
+use aho_corasick::{Anchored, MatchKind, StartKind};
 
 use super::needles::Needles;
 
-/// Up to so many needles the automaton is a full table, one step a byte; beyond it would take
-/// megabytes and leave the cache.
-const TABLE: usize = 4096;
+/// So many parts of a block are run through at once: with more there are not enough registers.
+const LANES: usize = 4;
+/// A shorter block is not worth cutting up.
+const SHORT: usize = 4096;
 
 /// The needles of many signatures, each known by its slot.
 #[derive(Clone, Debug)]
 pub(super) struct Prefilter {
     /// `None`: there are no needles, or so many that no automaton could be built.
-    automaton: Option<AhoCorasick>,
+    automaton: Option<Table>,
     /// The slots each needle is of.
     slots: Vec<Vec<usize>>,
     /// The slots that must be asked about each line.
     always: Seen,
     /// Whether there is one.
     any_always: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    dfa: DFA,
+    start: StateID,
 }
 
 /// A set of slots.
@@ -48,13 +62,21 @@ impl Seen {
     }
 }
 
+/// A part of a block on its way through the automaton.
+#[derive(Clone, Copy)]
+struct Lane {
+    at: usize,
+    end: usize,
+    state: StateID,
+}
+
 impl Prefilter {
     /// A prefilter over slots 0, 1 and so on: each given by the needles of its rules.
     pub(super) fn new<'a>(all: impl Iterator<Item = Vec<&'a Needles>>) -> Self {
         let all: Vec<Vec<&Needles>> = all.collect();
         let mut always = Seen::of(all.len());
         let mut any_always = false;
-        let mut by_text = std::collections::BTreeMap::<&[u8], Vec<usize>>::new();
+        let mut by_text = BTreeMap::<&[u8], Vec<usize>>::new();
         let mut folded = false;
         for (slot, rules) in all.iter().enumerate() {
             if rules.iter().any(|needles| needles.is_empty()) {
@@ -72,16 +94,8 @@ impl Prefilter {
                 }
             }
         }
-        let kind = if by_text.len() <= TABLE { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-        let built = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .start_kind(StartKind::Unanchored)
-            .ascii_case_insensitive(folded)
-            .kind(Some(kind))
-            .build(by_text.keys());
-        let none = by_text.is_empty();
-        let automaton = built.ok().filter(|_| !none);
-        if automaton.is_none() && !none {
+        let automaton = Table::new(folded, by_text.keys().copied());
+        if automaton.is_none() && !by_text.is_empty() {
             (0..all.len()).for_each(|slot| always.add(slot));
             any_always = true;
         }
@@ -98,25 +112,125 @@ impl Prefilter {
         !self.any_always
     }
 
-    /// The first place in `text` at or behind `from` that a needle ends at.
-    pub(super) fn next(&self, text: &[u8], from: usize) -> Option<usize> {
-        let input = Input::new(text).range(from.min(text.len())..);
-        self.automaton.as_ref()?.find(input).map(|found| found.end())
-    }
-
     /// Makes `seen` the slots that a line of this text can be of. Whether there is any.
     pub(super) fn mark(&self, text: &[u8], seen: &mut Seen) -> bool {
         seen.0.clone_from(&self.always.0);
         let mut any = self.any_always;
-        let Some(automaton) = &self.automaton else { return any };
-        let mut state = OverlappingState::start();
-        loop {
-            automaton.find_overlapping(text, &mut state);
-            let Some(found) = state.get_match() else { return any };
+        let Some(Table { dfa, start }) = &self.automaton else { return any };
+        let mut state = *start;
+        for byte in text {
+            state = dfa.next_state(Anchored::No, state, *byte);
+            if !dfa.is_special(state) || !dfa.is_match(state) {
+                continue;
+            }
             any = true;
-            let slots = self.slots.get(found.pattern().as_usize());
-            slots.into_iter().flatten().for_each(|slot| seen.add(*slot));
+            for index in 0..dfa.match_len(state) {
+                let slots = self.slots.get(dfa.match_pattern(state, index).as_usize());
+                slots.into_iter().flatten().for_each(|slot| seen.add(*slot));
+            }
         }
+        any
+    }
+
+    /// Puts into `hits`, in their order, the ends of the first needles of all lines of `block` that
+    /// hold one.
+    pub(super) fn hits(&self, block: &[u8], hits: &mut Vec<usize>) {
+        hits.clear();
+        let Some(table) = &self.automaton else { return };
+        let mut lanes = table.lanes(block);
+        if block.len() >= SHORT {
+            table.abreast(block, &mut lanes, hits);
+        }
+        lanes.iter_mut().for_each(|lane| table.alone(block, lane, hits));
+        hits.sort_unstable();
+    }
+}
+
+impl Table {
+    fn new<'a>(folded: bool, texts: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Self> {
+        texts.clone().next()?;
+        // Without a prefilter of its own: with so many needles it only costs.
+        let dfa = DFA::builder()
+            .match_kind(MatchKind::Standard)
+            .start_kind(StartKind::Unanchored)
+            .ascii_case_insensitive(folded)
+            .prefilter(false)
+            .build(texts)
+            .ok()?;
+        let start = dfa.start_state(Anchored::No).ok()?;
+        Some(Self { dfa, start })
+    }
+
+    /// Cuts the block behind newlines into parts of about one length. Parts may be empty.
+    fn lanes(&self, block: &[u8]) -> [Lane; LANES] {
+        let mut from = 0;
+        array::from_fn(|n| {
+            let goal = block.len() / LANES * (n + 1);
+            let end = match block.get(goal.max(from)..) {
+                Some(rest) if n + 1 < LANES && block.len() >= SHORT => {
+                    memchr::memchr(b'\n', rest).map_or(block.len(), |at| goal.max(from) + at + 1)
+                }
+                _ => block.len(),
+            };
+            let lane = Lane { at: from, end, state: self.start };
+            from = end;
+            lane
+        })
+    }
+
+    /// Runs all lanes in step until one is at its end.
+    fn abreast(&self, block: &[u8], lanes: &mut [Lane; LANES], hits: &mut Vec<usize>) {
+        let dfa = &self.dfa;
+        loop {
+            let steps = lanes.iter().map(|lane| lane.end.saturating_sub(lane.at)).min().unwrap_or(0);
+            let parts: [&[u8]; LANES] = lanes.map(|lane| block.get(lane.at..lane.at + steps).unwrap_or_default());
+            let [a, b, c, d] = parts;
+            let mut states = lanes.map(|lane| lane.state);
+            let mut made = 0;
+            for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+                let [p, q, r, s] = states;
+                states = [
+                    dfa.next_state(Anchored::No, p, *a),
+                    dfa.next_state(Anchored::No, q, *b),
+                    dfa.next_state(Anchored::No, r, *c),
+                    dfa.next_state(Anchored::No, s, *d),
+                ];
+                made += 1;
+                let [p, q, r, s] = states;
+                // The lowest number tells: special states come first.
+                if dfa.is_special(p.min(q).min(r.min(s))) {
+                    break;
+                }
+            }
+            if made == 0 {
+                return;
+            }
+            for (lane, state) in lanes.iter_mut().zip(states) {
+                lane.at += made;
+                lane.state = state;
+                self.note(block, lane, hits);
+            }
+        }
+    }
+
+    /// Runs one lane to its end.
+    fn alone(&self, block: &[u8], lane: &mut Lane, hits: &mut Vec<usize>) {
+        while let Some(byte) = block.get(lane.at).filter(|_| lane.at < lane.end) {
+            lane.state = self.dfa.next_state(Anchored::No, lane.state, *byte);
+            lane.at += 1;
+            self.note(block, lane, hits);
+        }
+    }
+
+    /// Notes a needle that ends here, and goes on with the next line.
+    fn note(&self, block: &[u8], lane: &mut Lane, hits: &mut Vec<usize>) {
+        if !self.dfa.is_special(lane.state) || !self.dfa.is_match(lane.state) {
+            return;
+        }
+        hits.push(lane.at);
+        let rest = block.get(lane.at..lane.end).unwrap_or_default();
+        lane.at = memchr::memchr(b'\n', rest).map_or(lane.end, |at| lane.at + at + 1);
+        lane.state = self.start;
     }
 }
 
@@ -141,6 +255,20 @@ mod tests {
         assert_eq!(seen(&all[..4], b"y"), (false, vec![]));
         assert_eq!(seen(&[], b"y"), (false, vec![]));
         assert_eq!(seen(&[vec![]], b"y"), (false, vec![]));
+    }
+
+    #[test]
+    fn each_line_with_a_needle_is_hit_once_however_the_block_is_cut() {
+        let needles = Needles::any(["needle"]);
+        let prefilter = Prefilter::new(std::iter::once(vec![&needles]));
+        for (every, count) in [(1, 3000), (7, 3000), (100, 2000), (3, 10), (1000, 1)] {
+            let line = |n: usize| format!("{n} {}{}\n", "hay ".repeat(n % 40), if n.is_multiple_of(every) { "needle needle" } else { "" });
+            let block: String = (0..count).map(line).collect();
+            let mut hits = Vec::new();
+            prefilter.hits(block.as_bytes(), &mut hits);
+            let lines: Vec<usize> = hits.iter().map(|hit| block.as_bytes().iter().take(*hit).filter(|b| **b == b'\n').count()).collect();
+            assert_eq!(lines, (0..count).step_by(every).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -154,6 +154,8 @@ pub struct ScanState {
     sessions: Vec<fail2ban::Session>,
     /// Which signatures the line at hand can be of.
     seen: Seen,
+    /// Where in the block at hand needles are; kept for its memory only.
+    hits: Vec<usize>,
 }
 
 impl ScanState {
@@ -180,7 +182,7 @@ impl Scanner {
     /// What to begin with.
     pub fn state(&self, clock: LogClock) -> ScanState {
         let sessions = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
-        ScanState { clock, sessions, seen: self.prefilter.seen() }
+        ScanState { clock, sessions, seen: self.prefilter.seen(), hits: Vec::new() }
     }
 
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
@@ -190,7 +192,7 @@ impl Scanner {
             return;
         }
         let mut view = line.view();
-        let ScanState { clock, sessions, seen } = state;
+        let ScanState { clock, sessions, seen, .. } = state;
         let mut sessions = sessions.iter_mut();
         let mut slots = 0..;
         for JailScan { jail, signatures, filters } in &self.jails {
@@ -227,32 +229,34 @@ impl Scanner {
     pub fn scan_block(&self, state: &mut ScanState, block: &[u8], sink: &mut dyn FnMut(Place, Sign)) -> u64 {
         let mut place = Place { line: 0, bytes: 0..0 };
         let mut from = 0;
-        while from < block.len() {
-            let start = match self.skip(block, from) {
-                Some(start) => start,
-                None => break,
-            };
-            place.line += newlines(block, from, start);
-            let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
-            let text = part(block, start, end);
-            let text = text.strip_suffix(b"\r").unwrap_or(text);
-            place.bytes = start..start + text.len();
-            self.scan(state, Line::raw(text), &mut |sign| sink(place.clone(), sign));
-            place.line += 1;
-            from = end + 1;
+        if self.filters || !self.prefilter.skips() {
+            while from < block.len() {
+                from = self.scan_at(state, block, &mut place, from, sink);
+            }
+            return place.line;
         }
+        let mut hits = std::mem::take(&mut state.hits);
+        self.prefilter.hits(block, &mut hits);
+        for hit in &hits {
+            let start = memchr::memrchr(b'\n', part(block, from, *hit)).map_or(from, |at| from + at + 1);
+            place.line += newlines(block, from, start);
+            from = self.scan_at(state, block, &mut place, start, sink);
+        }
+        state.hits = hits;
         place.line += newlines(block, from, block.len());
         // What follows the last newline is a line too.
         place.line + u64::from(from < block.len() && block.last() != Some(&b'\n'))
     }
 
-    /// Where the next line starts that must be looked at.
-    fn skip(&self, block: &[u8], from: usize) -> Option<usize> {
-        if self.filters || !self.prefilter.skips() {
-            return Some(from);
-        }
-        let hit = self.prefilter.next(block, from)?;
-        Some(memchr::memrchr(b'\n', part(block, from, hit)).map_or(from, |at| from + at + 1))
+    /// Scans the line that starts here. Where the next one does.
+    fn scan_at(&self, state: &mut ScanState, block: &[u8], place: &mut Place, start: usize, sink: &mut dyn FnMut(Place, Sign)) -> usize {
+        let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
+        let text = part(block, start, end);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        place.bytes = start..start + text.len();
+        self.scan(state, Line::raw(text), &mut |sign| sink(place.clone(), sign));
+        place.line += 1;
+        end + 1
     }
 }
 
