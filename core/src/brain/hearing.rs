@@ -58,6 +58,7 @@ impl Brain {
                 self.counts.attacks += 1;
                 let Some(jail) = self.config.jail(&attack.jail) else { return };
                 let policy = jail.policy.clone();
+                self.tallies.entry(attack.jail.clone()).or_default().failures += 1;
                 self.weigh(attack, &policy, now, made);
             }
             Sign::Login(login) => {
@@ -80,6 +81,7 @@ impl Brain {
             Verdict::Ignore { why } => self.refused(&origin, &why, now),
             Verdict::Watch { unit, .. } => self.records.push(Record::Failure { unit, counted: now, attack }),
             Verdict::Ban { prefix, unit, until, offences, reason } => {
+                self.tallies.entry(jail.clone()).or_default().bans += 1;
                 self.records.push(Record::Failure { unit, counted: now, attack });
                 self.records.push(Record::Spent { jail, unit });
                 let sentence = Sentence { prefix: prefix.prefix(), started: now, ends: until };
