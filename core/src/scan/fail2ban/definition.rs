@@ -88,7 +88,9 @@ fn load(files: &dyn Files, path: &str) -> Result<Ini, Fault> {
     match ini.files() {
         [] if ini.notes().is_empty() => fault("there is no such filter; `ls` its folder to see which there are".to_owned()),
         [] => Err(ini.notes().first().cloned().unwrap_or_else(|| Fault { file: path.to_owned(), line: 0, what: String::new() })),
-        _ if !ini.has_section("Definition") => fault("this is no filter: it has no section [Definition]".to_owned()),
+        _ if !ini.has_section("Definition") && !ini.has_section("Init") => {
+            fault("this is no filter: it has no section [Definition]".to_owned())
+        }
         _ => Ok(ini),
     }
 }
