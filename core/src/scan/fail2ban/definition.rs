@@ -117,7 +117,7 @@ fn combined(ini: &Ini, options: &BTreeMap<String, String>, journal: bool, all: b
     }
     said.extend(init);
     let mut tags = Tags::new(said);
-    let filled = tags.fill(&|tag| ini.get_from("Definition", tag, &vars));
+    let filled = tags.fill(&OPTIONS, &|tag| ini.get_from("Definition", tag, &vars));
     filled.map_err(|unfilled| origin(ini, &unfilled.option, unfilled.what))?;
     Ok(tags.into_values())
 }
