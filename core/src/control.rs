@@ -105,6 +105,8 @@ pub enum Request {
         /// Whose connections.
         prefixes: Vec<Prefix>,
     },
+    /// `palisade report`: a program knows an attacker itself.
+    Report(Reported),
     /// `palisade feed list`.
     Feeds,
     /// `palisade feed refresh`.
@@ -130,6 +132,66 @@ pub enum Request {
         since: Option<Stamp>,
         /// Only what is about this prefix or something in it.
         about: Option<Prefix>,
+    },
+}
+
+/// What a program reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Whom. They count for the jail as if a line had told of each.
+    pub addrs: Vec<Addr>,
+    /// The jail whose policy judges.
+    pub jail: JailName,
+    /// What they did.
+    pub what: ReportedAs,
+    /// The user name tried.
+    pub user: Option<String>,
+    /// What is kept in the place of a line.
+    pub reason: String,
+}
+
+/// What somebody did whom a program reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportedAs {
+    /// Failed, so heavily: 10 is one full failure.
+    Failure(u16),
+    /// Did what nobody honest does: as heavy as the jail's `max_retry`.
+    Abuse,
+    /// Logged in.
+    Login,
+}
+
+/// What became of one reported address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportResult {
+    /// Which.
+    pub addr: Addr,
+    /// What.
+    #[serde(flatten)]
+    pub what: ReportOutcome,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum ReportOutcome {
+    /// It counts.
+    Counted {
+        /// What its window weighs now.
+        score: u32,
+        /// What bans.
+        needed: u32,
+    },
+    /// It is banned.
+    Banned {
+        /// Until then.
+        until: Until,
+    },
+    /// A safety rule protects it: nothing was counted.
+    Refused {
+        /// Which.
+        protected_by: String,
     },
 }
 
@@ -200,6 +262,11 @@ pub enum Reply {
     },
     /// To `kill`.
     Killed(KillCount),
+    /// To `report`, one for each address.
+    Reported {
+        /// In the order told.
+        results: Vec<ReportResult>,
+    },
     /// To `feed list`.
     Feeds {
         /// Every feed of the config.
@@ -439,6 +506,9 @@ pub struct Why {
     pub windows: Vec<(JailName, Prefix, u32, u32)>,
     /// How many bans it has had that are not forgotten.
     pub offences: u32,
+    /// The last logins of its sources since the daemon started: jail, unit, when.
+    #[serde(default)]
+    pub logins: Vec<(JailName, Prefix, Stamp)>,
     /// What protects it.
     pub protected_by: Option<String>,
     /// The lines that led to it, newest first.

@@ -3,7 +3,7 @@
 use super::wall::Pending;
 use super::{Batch, Brain, Mode};
 use crate::allow::{Bannable, Protected};
-use crate::attack::Attack;
+use crate::attack::{Attack, Sign};
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::table::{Change, NewBan};
 use crate::control::Source;
@@ -30,14 +30,11 @@ impl Brain {
     pub(super) fn heard(&mut self, batch: Batch, now: Stamp) {
         self.counts.lines += batch.lines;
         self.counts.oversize += batch.oversize;
-        self.counts.attacks += u64::try_from(batch.attacks.len()).unwrap_or(u64::MAX);
         let name = batch.source;
         self.sources.entry(name.clone()).or_insert_with(|| Source { name: name.clone(), lines: 0 }).lines += batch.lines;
         let mut made = Vec::new();
-        for attack in batch.attacks {
-            let Some(jail) = self.config.jail(&attack.jail) else { continue };
-            let policy = jail.policy.clone();
-            self.weigh(attack, &policy, now, &mut made);
+        for sign in batch.signs {
+            self.sign(sign, now, &mut made);
         }
         // Observing keeps nothing, so that enforcing later finds the world as it was.
         if self.mode == Mode::Observe {
@@ -52,6 +49,24 @@ impl Brain {
         let order = Self::blocks(&made);
         let notices = made.iter().map(|(ban, _)| self.notice_of(ban, now)).collect();
         self.order(order, Pending { notices, ..Pending::default() });
+    }
+
+    /// Takes one sign to the court.
+    pub(super) fn sign(&mut self, sign: Sign, now: Stamp, made: &mut Vec<(Ban, bool)>) {
+        match sign {
+            Sign::Attack(attack) => {
+                self.counts.attacks += 1;
+                let Some(jail) = self.config.jail(&attack.jail) else { return };
+                let policy = jail.policy.clone();
+                self.weigh(attack, &policy, now, made);
+            }
+            Sign::Login(login) => {
+                let Some(jail) = self.config.jail(&login.jail) else { return };
+                if let Some(unit) = self.court.welcome(&login, &jail.policy, now) {
+                    self.records.push(Record::Spent { jail: login.jail, unit });
+                }
+            }
+        }
     }
 
     fn weigh(&mut self, attack: Attack, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {

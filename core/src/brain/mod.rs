@@ -10,6 +10,7 @@
 //! | `mod` | the state, and which event goes where |
 //! | `hearing` | attacks become bans |
 //! | `asking` | requests become answers |
+//! | `reporting` | what programs report becomes bans |
 //! | `importing` | tables become bans |
 //! | `feeding` | feeds become bans |
 //! | `flooding` | censuses of the connection table become limits and bans |
@@ -23,6 +24,7 @@ mod flooding;
 mod hearing;
 mod importing;
 pub mod io;
+mod reporting;
 #[cfg(test)]
 mod tests;
 mod wall;

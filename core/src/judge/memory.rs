@@ -241,6 +241,15 @@ impl Judge {
         }
     }
 
+    /// Forgets what `unit` did in this jail. Whether anything was remembered.
+    pub fn forgive(&mut self, jail: &JailName, unit: Prefix) -> bool {
+        let found = self.jails.iter().position(|(name, _)| name == jail);
+        let key = found.and_then(|jail| Some(Key { unit, jail: u16::try_from(jail).ok()? }));
+        let Some(&at) = key.and_then(|key| self.index.get(&key)) else { return false };
+        self.remove(at);
+        true
+    }
+
     /// Forgets what any source that shares an address with `prefix` did. Walks through all of the memory.
     pub fn forget_overlapping(&mut self, prefix: Prefix) {
         for at in 0..self.places.len() {

@@ -21,6 +21,7 @@ pub mod list;
 pub mod print;
 mod progress;
 pub mod prove;
+pub mod report;
 #[cfg(target_os = "linux")]
 pub mod route;
 pub mod run;
@@ -175,6 +176,8 @@ pub enum Verb {
     Allow(allow::AllowArgs),
     /// Block lists that are followed
     Feed(feed::FeedArgs),
+    /// Tell the daemon of attackers that a program knows itself: they count as lines do
+    Report(report::ReportArgs),
     /// End the connections of an address or prefix, without banning it
     Kill(ban::KillArgs),
     /// Put the stored bans into the kernel: at boot, before the network, without the daemon
@@ -228,6 +231,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Why(args) => args.run(global),
         Verb::Allow(args) => args.run(global),
         Verb::Feed(args) => args.run(global),
+        Verb::Report(args) => args.run(global),
         Verb::Kill(args) => args.run(global),
         Verb::Restore(args) => args.run(global),
         Verb::Flush(args) => args.run(global),
