@@ -8,6 +8,7 @@
 //! | `filter` | a line through all of it; what one session says over several lines |
 
 mod expression;
+pub mod dates;
 mod filter;
 
 use crate::net::Addr;
