@@ -3,17 +3,21 @@
 //! | part | what it does |
 //! |---|---|
 //! | `definition` | a `filter.d` file with its includes and options to the texts of its expressions |
+//! | `tags` | `<tag>` in options: other options by name |
 //! | `dates` | finds the date in a line and takes it out |
 //! | `expression` | fail2ban's tags and Python's regexes to engines that cannot run away |
 //! | `filter` | a line through all of it; what one session says over several lines |
 
 mod expression;
 pub mod dates;
+mod definition;
 mod filter;
+mod tags;
 
 use crate::net::Addr;
 use crate::time::Stamp;
 
+pub use definition::{FilterError, define, known};
 pub use filter::{Filter, Session};
 
 /// What a filter says, with all that stands in other files and options put in: only the tags of
