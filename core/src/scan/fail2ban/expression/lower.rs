@@ -69,8 +69,6 @@ pub(super) struct Lowered {
     pub(super) checks: Vec<Check>,
     /// Whether a match that passes the checks is the match of the real expression.
     pub(super) decides: bool,
-    /// How many groups there are, those for checks included.
-    pub(super) groups: u32,
 }
 
 struct Lowering<'a> {
@@ -88,7 +86,7 @@ struct Lowering<'a> {
 pub(super) fn lower(node: &Node, groups: u32, ascii: bool) -> Lowered {
     let mut lowering = Lowering { whole: node, ascii, checks: Vec::new(), decides: true, groups, loops: 0 };
     let hir = lowering.node(node);
-    Lowered { hir, checks: lowering.checks, decides: lowering.decides, groups: lowering.groups }
+    Lowered { hir, checks: lowering.checks, decides: lowering.decides }
 }
 
 impl Lowering<'_> {

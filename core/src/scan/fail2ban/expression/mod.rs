@@ -115,10 +115,6 @@ impl<'a> Text<'a> {
     pub(super) const fn as_str(&self) -> &'a str {
         self.text
     }
-
-    pub(super) const fn is_ascii(&self) -> bool {
-        self.ascii
-    }
 }
 
 impl Scratch {
@@ -156,7 +152,7 @@ impl Expression {
         Self {
             narrow: automaton(&lowered.hir),
             wide: OnceLock::new(),
-            literals: literals::required(&lowered.hir),
+            literals: literals::required(&node),
             checks: lowered.checks,
             decides: lowered.decides,
             dollar: node.any(&|node| matches!(node, Node::Assert(Assert::Dollar))),
@@ -176,7 +172,7 @@ impl Expression {
         self.names.iter().any(|(known, _)| known == name)
     }
 
-    /// Texts, in lower case, of which a text of ASCII that matches holds at least one, in any case.
+    /// Texts, in lower case, of which each text that matches holds at least one, in any case.
     pub(super) fn literals(&self) -> Option<&[String]> {
         self.literals.as_deref()
     }
