@@ -75,22 +75,25 @@ fn jail(name: &str, base: &Policy, built_in: Option<&BuiltIn>, raw: &RawJail, er
     };
     // Whoever writes one kind of source means that one: the other's default would read besides it.
     let sources = built_in.filter(|_| raw.files.is_none() && raw.journal.is_none());
+    // And whoever writes a filter means the filter.
+    let signatures = built_in.filter(|_| raw.fail2ban.is_none());
     let jail = Jail {
         name: name.into(),
         enabled: or(&raw.enabled, true),
         reports: or(&raw.reports, false),
-        signatures: list(&raw.signatures, built_in.map(|jail| jail.signatures)),
+        signatures: list(&raw.signatures, signatures.map(|jail| jail.signatures)),
+        fail2ban: super::filter::mean(name, raw, errors),
         files: list(&raw.files, sources.map(|jail| jail.files)),
         journal: list(&raw.journal, sources.map(|jail| jail.journal)),
         policy: Policy { ports: raw.ports.as_ref().map_or(Ports::All, |typed| typed.value.clone()), ..policy(base, &raw.policy, errors) },
     };
     let names: Vec<&str> = JAILS.iter().map(|jail| jail.name).collect();
-    if jail.signatures.is_empty() && !jail.reports {
+    if jail.signatures.is_empty() && jail.fail2ban.is_none() && !jail.reports {
         let at = raw.signatures.as_ref().map_or(raw.at, |typed| typed.at);
         let message = format!("jail `{name}` has no signatures: nothing would ever match");
         errors.tell(at, Problem::Missing(message), hint(name, &names).filter(|_| built_in.is_none()));
     }
-    if jail.enabled && !jail.reports && jail.files.is_empty() && jail.journal.is_empty() {
+    if jail.enabled && jail.fail2ban.is_none() && !jail.reports && jail.files.is_empty() && jail.journal.is_empty() {
         let message = format!("jail `{name}` has no source: write `files` or `journal`, or `enabled = false`");
         errors.tell(raw.at, Problem::Missing(message), hint(name, &names).filter(|_| built_in.is_none()));
     }

@@ -32,6 +32,11 @@ impl<'a> Line<'a> {
         Self { text: message, split: Some(program), pid, at }
     }
 
+    /// A line without a date whose time is known otherwise.
+    pub const fn dated(text: &'a [u8], at: Stamp) -> Self {
+        Self { text, split: None, pid: None, at: Some(at) }
+    }
+
     /// The program and the process of a journal record; `None` for a line.
     pub(super) const fn record(&self) -> Option<(Option<&'a [u8]>, Option<u32>)> {
         match self.split {

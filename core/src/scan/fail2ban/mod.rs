@@ -3,16 +3,28 @@
 //! | part | what it does |
 //! |---|---|
 //! | `definition` | a `filter.d` file with its includes and options to the texts of its expressions |
+//! | `tags` | `<tag>` in options: other options by name |
 //! | `dates` | finds the date in a line and takes it out |
 //! | `expression` | fail2ban's tags and Python's regexes to engines that cannot run away |
-//! | `filter` | a line through all of it; what one session says over several lines |
+//! | `sieve` | which expressions a line can match at all, in one pass |
+//! | `filter` | a line through all of it |
+//! | `session`, `lines` | what one session says over several lines; one match over several lines |
 
+pub mod dates;
+mod definition;
+mod expression;
 mod filter;
+mod lines;
+mod session;
+mod sieve;
+mod tags;
 
 use crate::net::Addr;
 use crate::time::Stamp;
 
-pub use filter::{Filter, Session};
+pub use definition::{FilterError, define, known};
+pub use expression::ExpressionError;
+pub use filter::{CompileError, Filter, Session, Summary};
 
 /// What a filter says, with all that stands in other files and options put in: only the tags of
 /// fail2ban's own regexes (`<HOST>`, `<F-USER>`, `<SKIPLINES>`) are left.
