@@ -1,5 +1,6 @@
 //! `palisade import`.
 
+mod config;
 mod job;
 
 use std::fs::File;
@@ -72,15 +73,27 @@ impl FormatArg {
 /// Ban whom a table lists.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade import ban-hammer /etc/firewall/ip4.ban\n  palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3\n  palisade import sshguard /var/db/sshguard/blacklist.db\n  palisade import sshguard --allow /etc/sshguard/whitelist\n  cscli decisions list -o json | palisade import crowdsec -\n  palisade import netset --for 1d firehol_level1.netset\n  palisade import drop-json --for 2d --dry-run drop_v4.json\n\nWhat a table says goes before --for and --reason, which are for rows that do not say. A ban that stands longer keeps\nits end. Nobody on the allow list is banned by an import. docs/tables.md describes every format.\n\nExit code 0: all of it is imported (or over). 1: some rows were not understood or refused; each is named, up to 20."
+    after_help = "Examples:\n  palisade import ban-hammer /etc/firewall/ip4.ban\n  palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3\n  palisade import sshguard /var/db/sshguard/blacklist.db\n  palisade import sshguard --allow /etc/sshguard/whitelist\n  cscli decisions list -o json | palisade import crowdsec -\n  palisade import netset --for 1d firehol_level1.netset\n  palisade import drop-json --for 2d --dry-run drop_v4.json\n  palisade import fail2ban --config /etc/fail2ban --write /etc/palisade/conf.d/fail2ban.toml\n  palisade import sshguard --config /etc/sshguard/sshguard.conf\n\nWhat a table says goes before --for and --reason, which are for rows that do not say. A ban that stands longer keeps\nits end. Nobody on the allow list is banned by an import. docs/tables.md describes every format.\n\nExit code 0: all of it is imported (or over). 1: some rows were not understood or refused; each is named, up to 20."
 )]
 pub struct ImportArgs {
     /// Which
     #[arg(value_name = "FORMAT")]
     format: FormatArg,
     /// The table, or - for standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", required_unless_present = "their_config", default_value = "-", hide_default_value = true)]
     file: PathBuf,
+    /// Not bans but the config itself: fail2ban's folder (/etc/fail2ban), or sshguard.conf. Ours goes to standard
+    /// output, what became of each line to standard error
+    #[arg(
+        long = "config",
+        id = "their_config",
+        value_name = "PATH",
+        conflicts_with_all = ["term", "permanent", "reason", "allow", "dry_run"]
+    )]
+    their_config: Option<PathBuf>,
+    /// Write the new config into this file, which must not be there yet
+    #[arg(long, value_name = "FILE", requires = "their_config")]
+    write: Option<PathBuf>,
     /// How long those last whose end the table does not say (the config's manual_time): 90s, 1h30m, 2d, 1w
     #[arg(long = "for", short = 'd', value_name = "DURATION", visible_alias = "duration", conflicts_with = "permanent", value_parser = term)]
     term: Option<Term>,
@@ -109,6 +122,14 @@ impl ImportArgs {
     pub fn run(self, global: &Global) -> Result<Exit> {
         if self.allow && !matches!(self.format, FormatArg::Plain | FormatArg::Netset | FormatArg::Sshguard) {
             return Err(usage("--allow reads tables of the formats plain, netset and sshguard"));
+        }
+        if let Some(from) = &self.their_config {
+            let whose = match self.format {
+                FormatArg::Fail2ban => config::Whose::Fail2ban,
+                FormatArg::Sshguard => config::Whose::Sshguard,
+                _ => return Err(usage("--config reads the configs of fail2ban and sshguard")),
+            };
+            return config::run(whose, from, self.write.as_deref(), global);
         }
         let mut job = Job::new(&self, global);
         match self.format.reads(self.allow) {
