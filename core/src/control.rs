@@ -19,6 +19,7 @@ use crate::feeds::Report;
 use crate::flood::gauge::Gauge;
 use crate::flood::guard;
 use crate::net::{Addr, Prefix};
+use crate::scan::fail2ban::Shortfall;
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
 use conntrack::{ConntrackReply, ConntrackRequest};
@@ -399,6 +400,9 @@ pub struct Status {
     pub attacks: u64,
     /// Jails and how many bans of theirs stand.
     pub jails: Vec<(JailName, usize)>,
+    /// Jails whose filters left something undone since start.
+    #[serde(default)]
+    pub shortfalls: Vec<(JailName, Shortfall)>,
     /// Feeds.
     #[serde(default)]
     pub feeds: Vec<FeedStatus>,

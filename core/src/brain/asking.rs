@@ -103,6 +103,7 @@ impl Brain {
             oversize: self.counts.oversize,
             attacks: self.counts.attacks,
             jails: jails.into_iter().collect(),
+            shortfalls: self.shortfalls.iter().map(|(jail, shortfall)| (jail.clone(), *shortfall)).collect(),
             feeds: self.feed_list(),
             conntrack: self.floods.line(),
             problems: self.problems.values().cloned().collect(),

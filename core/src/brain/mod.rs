@@ -33,6 +33,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allow::{AllowList, Altered};
+use crate::attack::JailName;
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::proof::Proof;
@@ -44,6 +45,7 @@ use crate::event::{Allowed, Notice, Record, What};
 use crate::flood::guard::FloodGuard;
 use crate::judge::Court;
 use crate::net::{Addr, Prefix};
+use crate::scan::fail2ban::Shortfall;
 use crate::time::{Now, Span, Stamp, Tick};
 
 pub use feeding::Fed;
@@ -95,6 +97,8 @@ pub struct Brain {
     host: Host,
     problems: BTreeMap<String, Problem>,
     sources: BTreeMap<String, Source>,
+    /// What the filters of these jails left undone.
+    shortfalls: BTreeMap<JailName, Shortfall>,
     counts: Counts,
     sweep_at: Tick,
     refusals: BTreeMap<Prefix, Stamp>,
@@ -143,6 +147,7 @@ impl Brain {
             host: Host::default(),
             problems: BTreeMap::new(),
             sources: BTreeMap::new(),
+            shortfalls: BTreeMap::new(),
             counts: Counts::default(),
             sweep_at: now.tick.plus(SWEEP),
             refusals: BTreeMap::new(),
@@ -363,6 +368,7 @@ impl Brain {
 
     fn configured(&mut self, config: Config, now: Stamp) {
         self.config = config;
+        self.shortfalls.retain(|jail, _| self.config.jail(jail).is_some());
         self.floods.guard.configure(self.config.conntrack().clone());
         self.floods.dirty = true;
         self.fit_ports(now);
