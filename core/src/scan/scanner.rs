@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::access::{self, Request};
-use super::fail2ban::{self, Failure, Filter};
+use super::fail2ban::{self, Failure, Filter, Shortfall};
 use super::framing::{self, Frame};
 use super::signature::{Found, Kind, Signature};
 use super::times::LogClock;
@@ -141,6 +141,8 @@ pub struct ScanState {
     clock: LogClock,
     /// One for each filter, in the order of the jails.
     sessions: Vec<fail2ban::Session>,
+    /// What was told of each by [`Scanner::shortfalls`].
+    told: Vec<Shortfall>,
 }
 
 impl ScanState {
@@ -163,15 +165,28 @@ impl Scanner {
 
     /// What to begin with.
     pub fn state(&self, clock: LogClock) -> ScanState {
-        let sessions = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
-        ScanState { clock, sessions }
+        let sessions: Vec<_> = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
+        let told = vec![Shortfall::default(); sessions.len()];
+        ScanState { clock, sessions, told }
+    }
+
+    /// Tells `sink` of each filter that left something undone since it was last asked.
+    pub fn shortfalls(&self, state: &mut ScanState, sink: &mut dyn FnMut(&JailName, Shortfall)) {
+        let jails = self.jails.iter().flat_map(|jail| jail.filters.iter().map(|_| &jail.jail));
+        for (jail, (session, told)) in jails.zip(state.sessions.iter().zip(&mut state.told)) {
+            let now = Shortfall { undecided: session.limits(), nameless: session.nameless() };
+            if now != *told {
+                sink(jail, now.since(*told));
+                *told = now;
+            }
+        }
     }
 
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
         let mut view = line.view();
-        let ScanState { clock, sessions } = state;
+        let ScanState { clock, sessions, told: _ } = state;
         let mut sessions = sessions.iter_mut();
         for JailScan { jail, signatures, filters } in &self.jails {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;

@@ -165,6 +165,16 @@ pub enum SignatureError {
     },
 }
 
+impl SignatureError {
+    /// The file, and its line where that is known.
+    pub fn place(&self) -> (&str, Option<usize>) {
+        match self {
+            Self::UnknownKey { file, line, .. } => (file, Some(*line)),
+            Self::Toml { file, .. } | Self::Pattern { file, .. } | Self::Rule { file, .. } | Self::Example { file, .. } => (file, None),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct RawSignature {
     name: String,

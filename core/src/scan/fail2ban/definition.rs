@@ -11,8 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Definition;
+use super::filter::CompileError;
 use super::tags::Tags;
+use super::{Definition, Filter};
 use crate::ini::{self, Fault, Files, Ini, Value};
 
 /// What a filter can say to the engine.
@@ -27,9 +28,41 @@ pub type FilterError = Fault;
 /// # Errors
 /// That it is not there, cannot be read, or says nothing that could match.
 pub fn define(files: &dyn Files, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<Definition, FilterError> {
-    let ini = load(files, path)?;
-    let mut said = combined(&ini, options, journal, false)?;
-    let at = |option: &str, what: String| origin(&ini, option, what);
+    let ini = ini(files, path)?;
+    defined(&ini, path, options, journal)
+}
+
+/// Reads and compiles the filter at `path`, as [`define`] does.
+///
+/// # Errors
+/// As [`define`], and which regex or date pattern is none.
+pub fn load(
+    files: &dyn Files,
+    path: &str,
+    options: &BTreeMap<String, String>,
+    journal: bool,
+) -> Result<(Definition, Filter), FilterError> {
+    let ini = ini(files, path)?;
+    let definition = defined(&ini, path, options, journal)?;
+    match Filter::compile(&definition) {
+        Ok(filter) => Ok((definition, filter)),
+        Err(error) => {
+            let option = match &error {
+                CompileError::Expression { option, .. } => *option,
+                CompileError::Date { .. } => "datepattern",
+            };
+            let what = error.to_string();
+            Err(match options.contains_key(option) {
+                true => Fault { file: path.to_owned(), line: 0, what: format!("{what}; the jail's `options` say so") },
+                false => origin(&ini, option, what),
+            })
+        }
+    }
+}
+
+fn defined(ini: &Ini, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<Definition, Fault> {
+    let mut said = combined(ini, options, journal, false)?;
+    let at = |option: &str, what: String| origin(ini, option, what);
     let lines = |text: Option<String>| -> Vec<String> {
         text.unwrap_or_default().split('\n').filter(|line| !line.is_empty()).map(str::to_owned).collect()
     };
@@ -72,7 +105,7 @@ pub fn known(
     options: &BTreeMap<String, String>,
     journal: bool,
 ) -> Result<BTreeMap<String, String>, FilterError> {
-    combined(&load(files, path)?, options, journal, true)
+    combined(&ini(files, path)?, options, journal, true)
 }
 
 /// The file's stem.
@@ -81,7 +114,7 @@ fn name(path: &str) -> &str {
     name.strip_suffix(".conf").or_else(|| name.strip_suffix(".local")).unwrap_or(name)
 }
 
-fn load(files: &dyn Files, path: &str) -> Result<Ini, Fault> {
+fn ini(files: &dyn Files, path: &str) -> Result<Ini, Fault> {
     let base = path.strip_suffix(".conf").or_else(|| path.strip_suffix(".local")).unwrap_or(path);
     let ini = Ini::load(files, base)?;
     let fault = |what: String| Err(Fault { file: path.to_owned(), line: 0, what });
