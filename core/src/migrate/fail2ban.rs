@@ -61,7 +61,10 @@ pub fn fail2ban(files: &dyn Files, dir: &str) -> Result<Migration, Fault> {
 impl Job<'_> {
     /// An option with all filled in; an error is told and counts as not set.
     pub(super) fn get(&mut self, section: &str, option: &str) -> Option<String> {
-        match self.ini.get(section, option, &BTreeMap::new()) {
+        // What only a jail has, and options that all inherit speak of.
+        let alone = [("logpath", ""), ("__name__", DEFAULT)].map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let vars = if section == DEFAULT { BTreeMap::from(alone) } else { BTreeMap::new() };
+        match self.ini.get(section, option, &vars) {
             Ok(value) => value,
             Err(fault) => {
                 let setting = shown(section, option, "");
@@ -99,6 +102,7 @@ impl Job<'_> {
         let own: Vec<String> = self
             .ini
             .options(DEFAULT)
+            .filter(|(_, value)| !value.file.is_empty())
             .filter(|(name, value)| !INHERITED.contains(name) && (TOLD.contains(name) || is_own(&value.file)))
             .map(|(name, _)| name.to_owned())
             .collect();

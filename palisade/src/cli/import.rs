@@ -5,7 +5,7 @@ mod job;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -79,20 +79,12 @@ pub struct ImportArgs {
     /// Which
     #[arg(value_name = "FORMAT")]
     format: FormatArg,
-    /// The table, or - for standard input
-    #[arg(value_name = "FILE", required_unless_present = "their_config", default_value = "-", hide_default_value = true)]
-    file: PathBuf,
-    /// Not bans but the config itself: fail2ban's folder (/etc/fail2ban), or sshguard.conf. Ours goes to standard
-    /// output, what became of each line to standard error
-    #[arg(
-        long = "config",
-        id = "their_config",
-        value_name = "PATH",
-        conflicts_with_all = ["term", "permanent", "reason", "allow", "dry_run"]
-    )]
-    their_config: Option<PathBuf>,
+    /// The table, or - for standard input. Left out, `--config PATH` names fail2ban's folder or sshguard.conf: not bans
+    /// but the config is taken over; ours goes to standard output, what became of each line to standard error
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Write the new config into this file, which must not be there yet
-    #[arg(long, value_name = "FILE", requires = "their_config")]
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
     write: Option<PathBuf>,
     /// How long those last whose end the table does not say (the config's manual_time): 90s, 1h30m, 2d, 1w
     #[arg(long = "for", short = 'd', value_name = "DURATION", visible_alias = "duration", conflicts_with = "permanent", value_parser = term)]
@@ -123,18 +115,11 @@ impl ImportArgs {
         if self.allow && !matches!(self.format, FormatArg::Plain | FormatArg::Netset | FormatArg::Sshguard) {
             return Err(usage("--allow reads tables of the formats plain, netset and sshguard"));
         }
-        if let Some(from) = &self.their_config {
-            let whose = match self.format {
-                FormatArg::Fail2ban => config::Whose::Fail2ban,
-                FormatArg::Sshguard => config::Whose::Sshguard,
-                _ => return Err(usage("--config reads the configs of fail2ban and sshguard")),
-            };
-            return config::run(whose, from, self.write.as_deref(), global);
-        }
+        let Some(file) = self.file.clone() else { return self.config(global) };
         let mut job = Job::new(&self, global);
         match self.format.reads(self.allow) {
-            Some(format) => self.read(format, &mut job)?,
-            None => self.read_database(&mut job)?,
+            Some(format) => self.read(format, &file, &mut job)?,
+            None => self.read_database(&file, &mut job)?,
         }
         job.send()?;
         job.progress.end();
@@ -147,17 +132,30 @@ impl ImportArgs {
         Ok(job.exit())
     }
 
-    fn read(&self, format: Format, job: &mut Job<'_>) -> Result<()> {
-        let (mut input, size): (Box<dyn Read>, _) = if self.file.as_os_str() == "-" {
+    /// Without a table it is the config that is meant: the flag that names ours names theirs here.
+    fn config(&self, global: &Global) -> Result<Exit> {
+        let whose = match self.format {
+            FormatArg::Fail2ban => config::Whose::Fail2ban,
+            FormatArg::Sshguard => config::Whose::Sshguard,
+            _ => return Err(usage("a FILE is needed, or - for standard input")),
+        };
+        let Some(from) = &global.config else {
+            return Err(usage("name a FILE to import bans from, or `--config PATH` to take over the config"));
+        };
+        config::run(whose, from, self.write.as_deref(), global)
+    }
+
+    fn read(&self, format: Format, file: &Path, job: &mut Job<'_>) -> Result<()> {
+        let (mut input, size): (Box<dyn Read>, _) = if file.as_os_str() == "-" {
             (Box::new(io::stdin().lock()), None)
         } else {
-            let told = |error| usage(format_args!("cannot read {}: {error}", self.file.display()));
-            let file = File::open(&self.file).map_err(told)?;
-            let meta = file.metadata().map_err(told)?;
+            let told = |error| usage(format_args!("cannot read {}: {error}", file.display()));
+            let open = File::open(file).map_err(told)?;
+            let meta = open.metadata().map_err(told)?;
             if meta.is_dir() {
-                return Err(usage(format_args!("{} is a folder", self.file.display())));
+                return Err(usage(format_args!("{} is a folder", file.display())));
             }
-            (Box::new(file), meta.is_file().then_some(meta.len()))
+            (Box::new(open), meta.is_file().then_some(meta.len()))
         };
         job.progress = Progress::begin(size);
         let mut reader = Reader::new(format, job.now);
@@ -168,7 +166,7 @@ impl ImportArgs {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).with_context(|| format!("reading {}", self.file.display())),
+                Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
             };
             reader.push(&buffer[..count], &mut |line, item| job.take(line, item));
             read += count as u64;
@@ -179,11 +177,11 @@ impl ImportArgs {
         Ok(())
     }
 
-    fn read_database(&self, job: &mut Job<'_>) -> Result<()> {
-        if self.file.as_os_str() == "-" {
+    fn read_database(&self, file: &Path, job: &mut Job<'_>) -> Result<()> {
+        if file.as_os_str() == "-" {
             return Err(usage("a database is read from its file, not from standard input"));
         }
-        let database = Database::open(&self.file).map_err(usage)?;
+        let database = Database::open(file).map_err(usage)?;
         database
             .each(&mut |row, item| {
                 job.take(row, item);

@@ -36,12 +36,7 @@ pub fn define(files: &dyn Files, path: &str, options: &BTreeMap<String, String>,
 ///
 /// # Errors
 /// As [`define`], and which regex or date pattern is none.
-pub fn load(
-    files: &dyn Files,
-    path: &str,
-    options: &BTreeMap<String, String>,
-    journal: bool,
-) -> Result<(Definition, Filter), FilterError> {
+pub fn load(files: &dyn Files, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<(Definition, Filter), FilterError> {
     let ini = ini(files, path)?;
     let definition = defined(&ini, path, options, journal)?;
     match Filter::compile(&definition) {
