@@ -205,7 +205,8 @@ impl Job<'_> {
                 "bantime.overalljails" => Outcome::Became("offences count over all jails, always".to_owned()),
                 _ => Outcome::Left("bans grow by `escalate`: a factor, or steps".to_owned()),
             },
-            _ if INHERITED.contains(&option) => return,
+            // Words that `action` is made of: what they come to is told there.
+            _ if INHERITED.contains(&option) || option.starts_with("action_") => return,
             _ => {
                 Outcome::Left("it is a word for other options there, or unknown; what they say with it is taken over with them".to_owned())
             }

@@ -42,6 +42,19 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
         job.tell(section, "enabled", Outcome::Left(why.to_owned()));
         return None;
     }
+    if job.get(section, "blocktype").is_some_and(|text| text.contains("RETURN") || text.contains("ACCEPT")) {
+        let why =
+            "it lets in whom it finds, and does not shut out: the jail is not taken over; `palisade allow add ADDR --for 1h` does that";
+        job.tell(section, "blocktype", Outcome::Left(why.to_owned()));
+        return None;
+    }
+    let actions = values::action_names(&job.get(section, "action").unwrap_or_default());
+    if !actions.is_empty() && actions.iter().all(|name| values::action(name) == values::Action::Tells) {
+        let why =
+            "its actions tell somebody and shut nobody out: the jail is not taken over; `palisade run --observe` decides and only logs";
+        job.tell(section, "action", Outcome::Left(why.to_owned()));
+        return None;
+    }
     let (filter, options) = filter(job, section)?;
     let (files, journal) = sources(job, section, &filter)?;
     let ports = job.get(section, "port").and_then(|text| values::ports(&text));

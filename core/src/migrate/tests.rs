@@ -118,6 +118,13 @@ fn systemd_jails_read_the_journal_of_their_filter() {
 }
 
 #[test]
+fn jails_that_shut_nobody_out_are_left() {
+    let migration = migrated("[sshd]\nenabled = true\naction = sendmail-whois[name=x]\n[web]\nenabled = true\nblocktype = RETURN\n");
+    assert!(!migration.config.contains("[jail."), "{}", migration.config);
+    assert!(fate(&migration, "[sshd] action")[0].contains("shut nobody out") && fate(&migration, "[web] blocktype")[0].contains("lets in"));
+}
+
+#[test]
 fn growing_bans_become_a_factor_or_a_ladder() {
     let migration = migrated("[DEFAULT]\nbantime.increment = true\nbantime.maxtime = 5w\nbantime.rndtime = 30m\n[sshd]\nenabled = true\n");
     let value: toml::Value = toml::from_str(&migration.config).unwrap();
