@@ -69,15 +69,21 @@ fn units(text: &str) -> Option<u64> {
 
 /// `ssh`, `http,https`, `0:65535`, `6000:6007` as the value of `ports`; `None`: all of them.
 pub(super) fn ports(text: &str) -> Option<String> {
-    let mut items = Vec::new();
+    let mut items: Vec<String> = Vec::new();
     for item in text.split([',', ' ', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
         if matches!(item, "0:65535" | "1:65535" | "0-65535" | "any" | "all" | "anyport") {
             return None;
         }
-        items.push(match item.parse::<u16>() {
-            Ok(port) => port.to_string(),
-            Err(_) => super::quoted(&item.replace(':', "-")),
-        });
+        // Names of one and the same port: the config wants each port once.
+        let item = match item {
+            "imap2" => "imap",
+            "ssmtp" | "smtps" | "submissions" | "urd" => "465",
+            item => item,
+        };
+        let item = item.parse::<u16>().map_or_else(|_| super::quoted(&item.replace(':', "-")), |port| port.to_string());
+        if !items.contains(&item) {
+            items.push(item);
+        }
     }
     (!items.is_empty()).then(|| format!("[{}]", items.join(", ")))
 }
