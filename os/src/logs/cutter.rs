@@ -5,6 +5,8 @@
 pub(super) enum Cut<'a> {
     /// A whole line, without `\n` or `\r\n`.
     Line(&'a [u8]),
+    /// Whole lines, each with its `\n` or `\r\n`, none of them over the cap.
+    Block(&'a [u8]),
     /// The end of a line over the cap, and how long it was, without `\n`.
     Oversize(u64),
 }
@@ -39,21 +41,45 @@ impl Cutter {
         self.dropped = 0;
     }
 
-    /// Takes the next piece of the stream; hands out each line that ends in it.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], take: &mut dyn FnMut(Cut<'_>)) {
-        while let Some(end) = find_newline(bytes) {
-            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
-            bytes = rest;
-            if self.pending() == 0 {
-                take(self.cut(line));
-                continue;
-            }
-            self.hold(line);
+    /// The same as [`Self::blocks`], each line alone.
+    pub(super) fn feed(&mut self, bytes: &[u8], take: &mut dyn FnMut(Cut<'_>)) {
+        self.blocks(bytes, &mut |cut| match cut {
+            Cut::Block(block) => lines_of(block).for_each(|line| take(Cut::Line(line))),
+            other => take(other),
+        });
+    }
+
+    /// Takes the next piece of the stream; hands out each line that ends in it, alone or in a block.
+    pub(super) fn blocks(&mut self, mut bytes: &[u8], take: &mut dyn FnMut(Cut<'_>)) {
+        if self.pending() > 0 {
+            let Some(end) = find_newline(bytes) else { return self.hold(bytes) };
+            self.hold(&bytes[..end]);
             self.finish(take);
+            bytes = &bytes[end + 1..];
         }
-        if !bytes.is_empty() {
-            self.hold(bytes);
+        let whole = find_last_newline(bytes).map_or(0, |at| at + 1);
+        let (lines, rest) = bytes.split_at(whole);
+        if self.fits(lines) {
+            if !lines.is_empty() {
+                take(Cut::Block(lines));
+            }
+        } else {
+            lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| take(self.cut(line.strip_suffix(b"\n").unwrap_or(line))));
         }
+        if !rest.is_empty() {
+            self.hold(rest);
+        }
+    }
+
+    /// Whether surely no line is over the cap: it leaps from newline to newline, as far as the cap allows.
+    fn fits(&self, mut lines: &[u8]) -> bool {
+        while lines.len() > self.max {
+            match find_last_newline(&lines[..=self.max.min(lines.len() - 1)]) {
+                Some(at) => lines = &lines[at + 1..],
+                None => return false,
+            }
+        }
+        true
     }
 
     /// The stream is over: hands out the line that has no end, if there is one.
@@ -84,11 +110,24 @@ impl Cutter {
     }
 }
 
+/// The lines of a block, without their ends.
+pub(super) fn lines_of(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    block.split_inclusive(|byte| *byte == b'\n').map(|line| {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    })
+}
+
 /// Where the next newline is.
 fn find_newline(bytes: &[u8]) -> Option<usize> {
     // SAFETY: the pointer and length are of a live slice that is only read.
     let found = unsafe { libc::memchr(bytes.as_ptr().cast(), i32::from(b'\n'), bytes.len()) };
     (!found.is_null()).then(|| found.addr() - bytes.as_ptr().addr())
+}
+
+/// Where the last newline is.
+fn find_last_newline(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().rposition(|byte| *byte == b'\n')
 }
 
 #[cfg(test)]
@@ -100,8 +139,9 @@ mod tests {
         let mut cutter = Cutter::new(max);
         let mut out = Vec::new();
         for piece in pieces {
-            cutter.feed(piece, &mut |cut| match cut {
+            cutter.blocks(piece, &mut |cut| match cut {
                 Cut::Line(line) => out.push(Ok(line.to_vec())),
+                Cut::Block(lines) => out.extend(lines_of(lines).map(|line| Ok(line.to_vec()))),
                 Cut::Oversize(n) => out.push(Err(n)),
             });
         }
@@ -121,6 +161,21 @@ mod tests {
         assert_eq!(lines, [Err(25), Ok(b"ok".to_vec())]);
         let (lines, _) = all(&[b"1234\r", b"\n12345\n1234\r\n"], 4);
         assert_eq!(lines, [Ok(b"1234".to_vec()), Err(5), Ok(b"1234".to_vec())]);
+    }
+
+    #[test]
+    fn whole_lines_come_in_one_block_unless_one_is_over_the_cap() {
+        let blocks = |piece: &[u8]| {
+            let mut blocks = Vec::new();
+            Cutter::new(4).blocks(piece, &mut |cut| match cut {
+                Cut::Block(block) => blocks.push(block.to_vec()),
+                Cut::Line(_) | Cut::Oversize(_) => blocks.push(Vec::new()),
+            });
+            blocks
+        };
+        assert_eq!(blocks(b"1234\n\n1\r\n1234\nrest"), [b"1234\n\n1\r\n1234\n".to_vec()]);
+        assert_eq!(blocks(b"1234\n12345\n1\n").len(), 3);
+        assert_eq!(blocks(b"rest").len(), 0);
     }
 
     #[test]

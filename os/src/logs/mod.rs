@@ -27,6 +27,16 @@ pub enum Take<'a> {
         /// The line. Anything but a newline may be in it.
         bytes: &'a [u8],
     },
+    /// Whole lines one after another, each with its line end: what a chunk of a file held. They are
+    /// to be split at newlines, and a `\r` before one is of the line end.
+    Block {
+        /// Whose lines.
+        source: usize,
+        /// Where they were read.
+        path: &'a Path,
+        /// The lines. None is over the cap.
+        bytes: &'a [u8],
+    },
     /// A line over the cap went by and was dropped whole.
     Oversize {
         /// Whose line.

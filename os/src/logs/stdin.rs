@@ -57,6 +57,7 @@ impl Stdin {
         let (source, path) = (self.source, Path::new(PLACE));
         let mut emit = |cut: Cut<'_>| match cut {
             Cut::Line(bytes) => take(Take::Line { source, path, bytes }),
+            Cut::Block(bytes) => take(Take::Block { source, path, bytes }),
             Cut::Oversize(bytes) => take(Take::Oversize { source, path, bytes }),
         };
         let mut left = budget_bytes.max(1);
@@ -72,7 +73,7 @@ impl Stdin {
                     self.ended = true;
                 }
                 Ok(count) => {
-                    self.cutter.feed(&self.buffer[..count], &mut emit);
+                    self.cutter.blocks(&self.buffer[..count], &mut emit);
                     left -= count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Wait),
@@ -92,6 +93,7 @@ impl AsFd for Stdin {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cutter::lines_of;
     use super::*;
     use std::io::Write;
 
@@ -100,6 +102,9 @@ mod tests {
         let progress = stdin
             .pump(budget, &mut |take| match take {
                 Take::Line { source: 3, bytes, .. } => out.push(String::from_utf8_lossy(bytes).into_owned()),
+                Take::Block { source: 3, bytes, .. } => {
+                    out.extend(lines_of(bytes).map(|line| String::from_utf8_lossy(line).into_owned()));
+                }
                 Take::Oversize { bytes, .. } => out.push(format!("over {bytes}")),
                 other => panic!("{other:?}"),
             })

@@ -272,6 +272,12 @@ impl Ears {
                     scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
                 }
             }
+            Take::Block { source, path, bytes } => {
+                let batch = batch(&mut self.batches, &path.to_string_lossy());
+                if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
+                    batch.lines += scanner.scan_block(state, bytes, &mut |_, sign| batch.signs.push(sign));
+                }
+            }
             Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
             Take::Position { path, position, .. } => batch(&mut self.batches, &path.to_string_lossy()).position = Some(position.to_owned()),
             Take::Problem { soft: true, about, what, .. } => tracing::debug!("{about}: {what}"),

@@ -36,11 +36,13 @@ pub(super) struct Follow {
     pub(super) history: Option<(FileId, u64)>,
     /// The position changed since it was last told.
     pub(super) moved: bool,
+    /// When all that was there had been read.
+    pub(super) at_end: Tick,
 }
 
 impl Follow {
     pub(super) const fn new(path: PathBuf, sources: Vec<usize>, literal: bool) -> Self {
-        Self { path, sources, literal, tails: VecDeque::new(), trouble: None, missing_from: None, history: None, moved: false }
+        Self { path, sources, literal, tails: VecDeque::new(), trouble: None, missing_from: None, history: None, moved: false, at_end: Tick(0) }
     }
 
     pub(super) fn has(&self, id: FileId) -> bool {
@@ -51,6 +53,11 @@ impl Follow {
         self.tails.iter().any(|tail| tail.dirty)
     }
 
+    /// How much is there to read.
+    pub(super) fn behind(&self) -> u64 {
+        self.tails.iter().filter(|tail| tail.dirty).map(Tail::behind).sum()
+    }
+
     /// One read of the oldest file that may have grown. How much was read.
     pub(super) fn step(&mut self, buffer: &mut [u8], now: Tick, take: &mut dyn FnMut(Take<'_>)) -> io::Result<usize> {
         let Some(tail) = self.tails.iter_mut().find(|tail| tail.dirty) else { return Ok(0) };
@@ -59,6 +66,7 @@ impl Follow {
             for &source in sources {
                 take(match cut {
                     Cut::Line(bytes) => Take::Line { source, path, bytes },
+                    Cut::Block(bytes) => Take::Block { source, path, bytes },
                     Cut::Oversize(bytes) => Take::Oversize { source, path, bytes },
                 });
             }
@@ -69,6 +77,9 @@ impl Follow {
         }
         tail.dirty = !step.end;
         self.moved |= step.moved;
+        if !self.dirty() {
+            self.at_end = now;
+        }
         Ok(step.bytes)
     }
 

@@ -24,12 +24,13 @@ mod inotify;
 mod kqueue;
 mod paths;
 mod position;
+mod share;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod watcher;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -40,6 +41,9 @@ use events::Birth;
 use follow::{Follow, Trouble};
 use glob::Pattern;
 use position::Mark;
+use share::Share;
+
+pub use share::Lag;
 use watcher::Watcher;
 
 /// Everything is looked at this often although notices should tell: network file systems and some
@@ -88,8 +92,8 @@ pub struct Files {
     next_key: u64,
     /// Positions not yet claimed by a file.
     stored: HashMap<PathBuf, Vec<Mark>>,
-    /// Files let go, and how far they were read: they may turn up under a name that a pattern matches.
-    retired: VecDeque<Mark>,
+    /// Which of the paths are ours, and what the other readers read.
+    share: Share,
     watcher: Option<Watcher>,
     /// The kernel's limits do not let us watch everything.
     blind: bool,
@@ -114,11 +118,42 @@ impl Files {
         Self::with(specs, positions, line_max, Watcher::open().ok())
     }
 
+    /// The same for so many readers at most, each for a thread of its own: a path is read by one of
+    /// them, and no file by two.
+    pub fn open_shared(
+        readers: usize,
+        specs: &[FileSpec],
+        positions: &HashMap<PathBuf, String>,
+        line_max: usize,
+    ) -> Result<Vec<Self>, LogError> {
+        let readers = share::readers(readers, specs)?;
+        let shares = Share::among(readers).into_iter();
+        let new = |share| Self::new(specs.to_vec(), positions.clone(), line_max, Watcher::open().ok(), share);
+        let mut all = shares.map(new).collect::<Result<Vec<_>, _>>()?;
+        // Those with a position first, in all of them: see `begin`.
+        for known in [true, false] {
+            all.iter_mut().for_each(|files| files.begin(known));
+        }
+        Ok(all)
+    }
+
     fn with(
         specs: Vec<FileSpec>,
         positions: HashMap<PathBuf, String>,
         line_max: usize,
         watcher: Option<Watcher>,
+    ) -> Result<Self, LogError> {
+        let mut files = Self::new(specs, positions, line_max, watcher, Share::default())?;
+        [true, false].into_iter().for_each(|known| files.begin(known));
+        Ok(files)
+    }
+
+    fn new(
+        specs: Vec<FileSpec>,
+        positions: HashMap<PathBuf, String>,
+        line_max: usize,
+        watcher: Option<Watcher>,
+        share: Share,
     ) -> Result<Self, LogError> {
         let spec = |s: FileSpec| Pattern::parse(&s.pattern).map(|pattern| Spec { source: s.source, pattern, trouble: None });
         let mut files = Self {
@@ -128,7 +163,7 @@ impl Files {
             paths: HashMap::new(),
             next_key: 0,
             stored: positions.into_iter().filter_map(|(path, text)| Some((path, position::read(&text)?))).collect(),
-            retired: VecDeque::new(),
+            share,
             blind: watcher.is_none(),
             watcher,
             dirs: HashMap::new(),
@@ -142,11 +177,17 @@ impl Files {
             scratch: String::new(),
         };
         files.expand();
-        // Those with a position first: the rest of a rotated file belongs to the path it was read by.
-        let (known, new): (Vec<u64>, Vec<u64>) = files.follows.keys().partition(|key| files.stored.contains_key(&files.follows[key].path));
-        known.into_iter().chain(new).for_each(|key| files.recheck(key, Tick(0)));
-        files.opening = false;
         Ok(files)
+    }
+
+    /// Opens the files of paths with a position, then the others: the rest of a rotated file belongs
+    /// to the path it was read by.
+    fn begin(&mut self, known: bool) {
+        // What the first round has opened has no position any more, but files.
+        let now = |follow: &Follow| self.stored.contains_key(&follow.path) == known && follow.tails.is_empty();
+        let keys: Vec<u64> = self.follows.iter().filter(|(_, follow)| now(follow)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.recheck(key, Tick(0)));
+        self.opening = known;
     }
 
     /// Becomes readable when there is something to pump. `None` without notices: then deadlines do.
@@ -164,6 +205,7 @@ impl Files {
     pub fn pump(&mut self, now: Tick, budget_bytes: usize, take: &mut dyn FnMut(Take<'_>)) -> bool {
         if self.next_look == Tick(0) {
             // Opened without a clock: what is quiet is quiet from now.
+            self.follows.values_mut().for_each(|follow| follow.at_end = now);
             self.follows.values_mut().flat_map(|follow| &mut follow.tails).for_each(|tail| tail.quiet_from = now);
         }
         let all = self.drain_events(now);
@@ -179,27 +221,61 @@ impl Files {
         more
     }
 
+    /// Small backlogs first, whole: live lines do not wait for a large one. Of the large ones each
+    /// gets a chunk in turn, and one of them gets its chunk even when the budget is used up.
     fn read(&mut self, now: Tick, budget: usize, take: &mut dyn FnMut(Take<'_>)) -> bool {
         let mut left = budget;
-        loop {
-            let mut keys: Vec<u64> = self.follows.iter().filter(|(_, follow)| follow.dirty()).map(|(key, _)| *key).collect();
-            if keys.is_empty() || left == 0 {
-                return !keys.is_empty();
+        let (small, large) = self.dirty();
+        for key in small {
+            if left == 0 {
+                break;
             }
-            let first = keys.partition_point(|key| *key < self.turn);
-            keys.rotate_left(first);
-            for key in keys {
-                if left == 0 {
-                    break;
-                }
-                self.turn = key + 1;
-                let Some(follow) = self.follows.get_mut(&key) else { continue };
-                let room = left.min(CHUNK);
-                match follow.step(&mut self.buffer[..room], now, take) {
-                    Ok(bytes) => left -= bytes,
-                    Err(error) => self.trouble(key, Some(Trouble { what: format!("reading failed: {error}"), soft: false })),
-                }
+            left -= self.step(key, left, now, take);
+        }
+        let mut large = share::from_turn(large, self.turn);
+        let mut first = true;
+        while let Some(key) = large.pop_front() {
+            if left == 0 && !first {
+                break;
             }
+            self.turn = key + 1;
+            let room = if left == 0 { budget } else { left };
+            left = left.saturating_sub(self.step(key, room, now, take));
+            first = false;
+            if self.follows.get(&key).is_some_and(Follow::dirty) {
+                large.push_back(key);
+            }
+        }
+        self.follows.values().any(Follow::dirty)
+    }
+
+    /// The paths with something to read: those that one read will do for, and the others.
+    fn dirty(&self) -> (Vec<u64>, Vec<u64>) {
+        let dirty = self.follows.iter().filter(|(_, follow)| follow.dirty());
+        let behind = dirty.map(|(key, follow)| (follow.behind(), *key));
+        let (mut small, large): (Vec<_>, Vec<_>) = behind.partition(|(behind, _)| *behind < CHUNK as u64);
+        small.sort_unstable();
+        (small.into_iter().map(|(_, key)| key).collect(), large.into_iter().map(|(_, key)| key).collect())
+    }
+
+    /// One read of a path. How much was read.
+    fn step(&mut self, key: u64, room: usize, now: Tick, take: &mut dyn FnMut(Take<'_>)) -> usize {
+        let Some(follow) = self.follows.get_mut(&key) else { return 0 };
+        match follow.step(&mut self.buffer[..room.min(CHUNK)], now, take) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.trouble(key, Some(Trouble { what: format!("reading failed: {error}"), soft: false }));
+                0
+            }
+        }
+    }
+
+    /// How far each path is behind what was written to it.
+    pub fn lags(&self, now: Tick, tell: &mut dyn FnMut(Lag<'_>)) {
+        for follow in self.follows.values() {
+            let bytes = follow.behind();
+            let since = if bytes == 0 { Span::ZERO } else { now.since(follow.at_end) };
+            tell(Lag { path: &follow.path, bytes, since });
         }
     }
 

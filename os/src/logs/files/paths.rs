@@ -26,9 +26,6 @@ const GRACE: Span = Span::secs(5);
 /// So many files at once, each an open descriptor: half of what a process usually may have.
 const FILES_MAX: usize = 512;
 
-/// So many files let go are remembered.
-const RETIRED_MAX: usize = 256;
-
 impl Files {
     /// Looks at everything: paths that came, files that grew or were replaced, files to let go.
     pub(super) fn look(&mut self, now: Tick) {
@@ -62,7 +59,8 @@ impl Files {
             });
             let literal = spec.pattern.literal();
             let trouble = literal.is_none().then(|| glob_trouble(found.len())).flatten();
-            if spec.trouble != trouble {
+            // Each reader sees it; one says it.
+            if spec.trouble != trouble && self.share.is_first() {
                 spec.trouble.clone_from(&trouble);
                 notices.push(Notice { source: spec.source, about: spec.pattern.text().to_owned(), trouble });
             }
@@ -70,7 +68,7 @@ impl Files {
             if let Some(path) = literal {
                 found = vec![path];
             }
-            for path in found.into_iter().take(FILES_MAX) {
+            for path in found.into_iter().take(FILES_MAX).filter(|path| self.share.has(path)) {
                 *wanted.entry(path).or_default() |= plain;
             }
         }
@@ -99,7 +97,7 @@ impl Files {
 
     fn follow_new(&mut self, wanted: BTreeMap<PathBuf, bool>) {
         for (path, literal) in wanted {
-            if self.paths.contains_key(&path) || (self.follows.len() >= FILES_MAX && !literal) {
+            if self.paths.contains_key(&path) || (self.follows.len() >= self.share.part(FILES_MAX) && !literal) {
                 continue;
             }
             let mut sources: Vec<usize> = self.specs.iter().filter(|spec| spec.pattern.means(&path)).map(|spec| spec.source).collect();
@@ -200,7 +198,13 @@ impl Files {
     /// hard link. No line may count twice.
     fn read_elsewhere(&mut self, key: u64, id: FileId) -> bool {
         let other = self.follows.iter().find(|(other, follow)| **other != key && follow.has(id));
-        let Some((_, other)) = other else { return false };
+        let Some((_, other)) = other else {
+            if self.share.read_by_another(id) {
+                self.stands(key);
+                return true;
+            }
+            return false;
+        };
         let hard_link = tail::look(&other.path).is_ok_and(|(there, _)| there == id);
         if hard_link {
             let what = format!("the same file as {}, which is read already", other.path.display());
@@ -225,7 +229,7 @@ impl Files {
             let size = opened.size;
             return Tail::history(opened, size, max).map(|tail| vec![tail]);
         }
-        let known = self.retired.iter().find(|mark| mark.id == opened.id).copied();
+        let known = self.share.retired(opened.id);
         Ok(vec![match known {
             Some(mark) => Tail::resume(opened, mark, max).unwrap_or_else(|opened| Tail::begin(opened, max)),
             None => Tail::begin(opened, max),
@@ -277,7 +281,7 @@ impl Files {
     pub(super) fn adopt(&mut self, key: u64, at: &Path, now: Tick) {
         let Ok(opened) = tail::open(at) else { return };
         let id = opened.id;
-        if self.follows.values().any(|follow| follow.has(id)) || self.retired.iter().any(|mark| mark.id == id) {
+        if self.follows.values().any(|follow| follow.has(id)) || self.share.retired(id).is_some() {
             return;
         }
         let tail = Tail::begin(opened, self.line_max);
@@ -287,6 +291,9 @@ impl Files {
     }
 
     fn push(&mut self, key: u64, mut tail: Tail, now: Tick, newest: bool) {
+        if !self.share.take(tail.id) {
+            return;
+        }
         let Some(follow) = self.follows.get_mut(&key) else { return };
         match self.watcher.as_mut().map(|watcher| watcher.file(tail.file().as_fd())) {
             Some(Ok(watch)) => {
@@ -339,10 +346,8 @@ impl Files {
                 watcher.remove(watch);
             }
         }
-        self.retired.push_back(tail.mark());
-        if self.retired.len() > RETIRED_MAX {
-            self.retired.pop_front();
-        }
+        let last = !self.follows.values().any(|follow| follow.has(tail.id));
+        self.share.retire(tail.mark(), last);
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) const HEAD: usize = 256;
 const MARKS_MAX: usize = 32;
 
 /// Which file, as the kernel counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileId {
     pub(super) dev: u64,
     pub(super) ino: u64,

@@ -157,6 +157,11 @@ impl Tail {
         Mark { id: self.id, offset: self.read - self.cutter.pending(), head: self.head.len(), hash: hash(&self.head) }
     }
 
+    /// How much of it was not read yet.
+    pub(super) fn behind(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.len().saturating_sub(self.read))
+    }
+
     /// Whether no name leads to it any more.
     pub(super) fn unlinked(&self) -> bool {
         self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
@@ -183,7 +188,7 @@ impl Tail {
         }
         let before = self.mark_offset();
         self.keep_head(&buffer[..bytes]);
-        self.cutter.feed(&buffer[..bytes], take);
+        self.cutter.blocks(&buffer[..bytes], take);
         self.read += bytes as u64;
         Ok(Step { bytes, end, moved: self.mark_offset() != before })
     }

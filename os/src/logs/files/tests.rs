@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::super::Take;
+use super::super::cutter::lines_of;
 use super::inotify::tests::WITHOUT_NAMES;
 use super::watcher::Watcher;
 use super::{FileSpec, Files};
@@ -84,12 +85,14 @@ impl Scene {
         let root = format!("{}/", self.dir.path().display());
         let short = |path: &Path| path.display().to_string().replace(&root, "");
         let (lines, other, positions) = (&mut self.lines, &mut self.other, &mut self.positions);
+        let mut line = |source, path: &Path, bytes: &[u8], lines: &mut Vec<String>| {
+            assert!(path.starts_with(&root));
+            let text = String::from_utf8_lossy(bytes);
+            lines.push(if source == 0 { text.into_owned() } else { format!("{source}: {text}") });
+        };
         files.pump(self.now, budget, &mut |take| match take {
-            Take::Line { source, path, bytes } => {
-                assert!(path.starts_with(&root));
-                let text = String::from_utf8_lossy(bytes);
-                lines.push(if source == 0 { text.into_owned() } else { format!("{source}: {text}") });
-            }
+            Take::Line { source, path, bytes } => line(source, path, bytes, lines),
+            Take::Block { source, path, bytes } => lines_of(bytes).for_each(|bytes| line(source, path, bytes, lines)),
             Take::Oversize { path, bytes, .. } => lines.push(format!("{} over {bytes}", short(path))),
             Take::Position { path, position, .. } => {
                 positions.insert(path.to_owned(), position.to_owned());
@@ -440,7 +443,7 @@ fn denied_files_are_named_with_the_fix() {
         file.write_all(b"new\n").unwrap();
         let granted = pump(&mut files, 1);
         assert!(
-            granted.contains("Solved") && granted.contains(&format!("{:?}", b"new")) && !granted.contains(&format!("{:?}", b"old")),
+            granted.contains("Solved") && granted.contains(&format!("{:?}", b"new\n")) && !granted.contains(&format!("{:?}", b"old")),
             "{granted}"
         );
         return;
@@ -523,14 +526,107 @@ fn the_budget_is_kept_and_shared() {
     scene.start();
     scene.write("a", "a\n".repeat(100_000));
     scene.write("b", "b\n");
-    assert!(scene.pump(1000));
-    assert_eq!(scene.lines.len(), 500);
-    scene.lines.clear();
     // The quiet one does not wait for the loud one.
     assert!(scene.pump(1000));
     assert_eq!(scene.lines.iter().filter(|l| *l == "1: b").count(), 1);
+    assert_eq!(scene.lines.len(), 500);
+    scene.lines.clear();
+    assert!(scene.pump(1000));
+    assert_eq!(scene.lines.len(), 500);
     let rest = scene.lines();
-    assert_eq!(rest.iter().filter(|l| *l == "a").count(), 100_000 - 500);
+    assert_eq!(rest.len(), 100_000 - 499);
+}
+
+#[test]
+fn a_large_backlog_goes_on_however_much_the_small_ones_get() {
+    let mut scene = Scene::new(&["a", "b"]);
+    scene.write("a", "");
+    scene.write("b", "");
+    scene.start();
+    scene.write("a", "a\n".repeat(100_000));
+    for n in 1..=10 {
+        scene.write("b", "b\n".repeat(500));
+        assert!(scene.pump(1000));
+        assert_eq!(scene.lines.iter().filter(|l| *l == "1: b").count(), n * 500);
+        assert_eq!(scene.lines.iter().filter(|l| *l == "a").count(), n * 500);
+    }
+}
+
+#[test]
+fn how_far_a_path_is_behind_is_told() {
+    let mut scene = Scene::new(&["a", "b"]);
+    scene.write("a", "");
+    scene.write("b", "");
+    scene.start();
+    let lags = |scene: &Scene| {
+        let mut all = Vec::new();
+        scene.files.as_ref().unwrap().lags(scene.now, &mut |lag| {
+            all.push((lag.path.file_name().unwrap().to_string_lossy().into_owned(), lag.bytes, lag.since));
+        });
+        all
+    };
+    let none = |name: &str| (name.to_owned(), 0, Span::ZERO);
+    assert_eq!(lags(&scene), [none("a"), none("b")]);
+    scene.write("a", "a\n".repeat(200_000));
+    scene.now = scene.now.plus(Span::secs(3));
+    scene.pump(100_000);
+    assert_eq!(lags(&scene), [("a".to_owned(), 300_000, Span::secs(3)), none("b")]);
+    scene.settle();
+    assert_eq!(lags(&scene), [none("a"), none("b")]);
+}
+
+/// Several readers of one directory while logs in it are rotated, each under another scheme of names.
+#[test]
+fn several_readers_read_each_line_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let append = |name: &str, text: &str| {
+        OpenOptions::new().append(true).create(true).open(path(name)).unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    let logs = ["auth.log", "mail.log", "web-access", "web-error", "x"];
+    logs.iter().for_each(|log| append(log, ""));
+    let specs = [FileSpec { source: 0, pattern: path("*").display().to_string() }];
+    let (mut lines, mut positions) = (Vec::new(), HashMap::new());
+    let (mut next, mut now, mut used) = (0, Tick(1000), 0);
+    for restart in 0..3 {
+        let mut all = Files::open_shared(3, &specs, &positions, LINE_MAX).unwrap();
+        assert_eq!(all.len(), 3);
+        used = all.iter().filter(|files| files.follows.values().any(|follow| !follow.tails.is_empty())).count().max(used);
+        for round in 0..8 {
+            for log in logs {
+                append(log, &format!("{next}\n"));
+                next += 1;
+                let old = match round % 4 {
+                    0 => format!("{log}.{restart}{round}"),
+                    1 => format!("{log}.old{restart}{round}"),
+                    2 => format!("{log}-2026112{round}{restart}.bak"),
+                    _ => continue,
+                };
+                fs::rename(path(log), path(&old)).unwrap();
+                append(&old, &format!("{next}\n"));
+                next += 1;
+            }
+            // Past the minute after which replaced files are let go.
+            for _ in 0..14 {
+                now = now.plus(Span::secs(6));
+                for files in &mut all {
+                    while files.pump(now, usize::MAX, &mut |take| match take {
+                        Take::Line { bytes, .. } => lines.push(String::from_utf8_lossy(bytes).parse::<u32>().unwrap()),
+                        Take::Block { bytes, .. } => {
+                            lines.extend(lines_of(bytes).map(|line| String::from_utf8_lossy(line).parse::<u32>().unwrap()));
+                        }
+                        Take::Position { path, position, .. } => {
+                            positions.insert(path.to_owned(), position.to_owned());
+                        }
+                        _ => {}
+                    }) {}
+                }
+            }
+        }
+    }
+    assert!(used > 1, "more than one reader had something to do");
+    lines.sort_unstable();
+    assert!(lines.iter().copied().eq(0..next), "{} of {next}", lines.len());
 }
 
 /// A writer that numbers its lines while the log is rotated under it, twice within 100 ms, by
