@@ -506,6 +506,19 @@ pub struct Source {
     pub name: String,
     /// How many lines it gave since start.
     pub lines: u64,
+    /// How many bytes are there that are not read yet.
+    #[serde(default)]
+    pub behind_bytes: u64,
+    /// How many milliseconds ago all of it had been read; 0 where all of it is.
+    #[serde(default)]
+    pub behind_ms: u64,
+}
+
+impl Source {
+    /// One that gave nothing yet.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), lines: 0, behind_bytes: 0, behind_ms: 0 }
+    }
 }
 
 /// One thing that does not work.

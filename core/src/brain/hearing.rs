@@ -34,7 +34,7 @@ impl Brain {
             self.shortfalls.entry(jail).or_default().add(shortfall);
         }
         let name = batch.source;
-        self.sources.entry(name.clone()).or_insert_with(|| Source { name: name.clone(), lines: 0 }).lines += batch.lines;
+        self.sources.entry(name.clone()).or_insert_with(|| Source::new(&name)).lines += batch.lines;
         let mut made = Vec::new();
         for sign in batch.signs {
             self.sign(sign, now, &mut made);

@@ -19,7 +19,7 @@ use crate::flood::wanted::{Culprit, Wanted};
 use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
 use crate::scan::fail2ban::Shortfall;
-use crate::time::{Stamp, Tick};
+use crate::time::{Span, Stamp, Tick};
 
 /// What an input gave since it was last heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,15 @@ pub enum Event {
         about: String,
         /// What happened and what to do next.
         what: Option<String>,
+    },
+    /// How far an input is behind what is written to it: told every second while it is, and once when it is not.
+    Behind {
+        /// Which: as in [`Batch::source`].
+        source: String,
+        /// So many bytes are not read yet; 0 where only the time is known.
+        bytes: u64,
+        /// So long ago all of it had been read.
+        since: Span,
     },
     /// Something happened that others decided, for the event log.
     Noted(What),

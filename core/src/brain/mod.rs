@@ -24,6 +24,7 @@ mod flooding;
 mod hearing;
 mod importing;
 pub mod io;
+mod lagging;
 mod reporting;
 #[cfg(test)]
 mod tests;
@@ -97,6 +98,7 @@ pub struct Brain {
     host: Host,
     problems: BTreeMap<String, Problem>,
     sources: BTreeMap<String, Source>,
+    lagging: lagging::Lagging,
     /// What the filters of these jails left undone.
     shortfalls: BTreeMap<JailName, Shortfall>,
     counts: Counts,
@@ -149,6 +151,7 @@ impl Brain {
             host: Host::default(),
             problems: BTreeMap::new(),
             sources: BTreeMap::new(),
+            lagging: lagging::Lagging::default(),
             shortfalls: BTreeMap::new(),
             counts: Counts::default(),
             tallies: BTreeMap::new(),
@@ -268,6 +271,7 @@ impl Brain {
                 self.allow_changed(altered, "allowed name", now.stamp);
             }
             Event::Trouble { about, what } => self.trouble(&about, what, now.stamp),
+            Event::Behind { source, bytes, since } => self.behind(&source, bytes, since, now),
             Event::Noted(what) => self.tell(now.stamp, None, what),
             Event::Gauged(gauge) => self.gauged(gauge, now),
             Event::Uncounted => self.uncounted(now),
@@ -276,7 +280,10 @@ impl Brain {
             Event::Fed(fed) => self.fed(*fed, now.stamp),
             Event::Fetched { id, names } => self.fetched(id, names),
             Event::Forgotten => self.tell_all(),
-            Event::Configured(config) => self.configured(*config, now.stamp),
+            Event::Configured(config) => {
+                self.forget_lags(now.stamp);
+                self.configured(*config, now.stamp);
+            }
         }
         self.pass(now);
         self.hand_out(out);

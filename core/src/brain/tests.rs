@@ -569,3 +569,40 @@ fn a_login_in_the_log_forgives_what_was_counted_before_it() {
     assert!(steps(&lab.play(Event::Heard(batch))).is_empty());
     assert!(!steps(&lab.fail("203.0.113.7", 1)).is_empty());
 }
+
+#[test]
+fn an_input_that_stays_behind_is_a_problem_until_it_has_caught_up() {
+    let mut lab = Lab::new("");
+    let problems = |lab: &Lab| lab.brain.problems.keys().cloned().collect::<Vec<_>>();
+    let behind = |lab: &mut Lab, bytes, secs| {
+        lab.tell(Event::Behind { source: "/log".to_owned(), bytes, since: Span::secs(secs) });
+    };
+    let source = |lab: &Lab| lab.brain.sources.get("/log").map(|s| (s.behind_bytes, s.behind_ms)).unwrap();
+    // A large backlog, and one that is small but old: each is waited for a minute.
+    for (bytes, secs) in [(100 << 20, 1), (1, 31)] {
+        behind(&mut lab, bytes, secs);
+        assert_eq!(source(&lab), (bytes, secs * 1000));
+        lab.pass(59_000);
+        behind(&mut lab, bytes, secs);
+        assert!(problems(&lab).is_empty());
+        lab.pass(1000);
+        behind(&mut lab, bytes, secs);
+        assert_eq!(problems(&lab), ["reading /log"]);
+        behind(&mut lab, 0, 0);
+        assert!(problems(&lab).is_empty());
+        assert_eq!(source(&lab), (0, 0));
+    }
+    // Caught up in between: the minute begins anew.
+    behind(&mut lab, 100 << 20, 1);
+    lab.pass(50_000);
+    behind(&mut lab, 1000, 1);
+    lab.pass(20_000);
+    behind(&mut lab, 100 << 20, 1);
+    assert!(problems(&lab).is_empty());
+    lab.pass(60_000);
+    behind(&mut lab, 100 << 20, 1);
+    assert_eq!(problems(&lab).len(), 1);
+    // Another config may not read it at all.
+    lab.tell(Event::Configured(Box::new(config(""))));
+    assert!(problems(&lab).is_empty());
+}

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use palisade_core::control::{FloodStatus, Reply, Request, State, Status};
+use palisade_core::time::Span;
 use palisade_os::clock;
 use serde::Serialize;
 
@@ -77,7 +78,12 @@ fn show(status: &Status) -> Result<()> {
         rows.push(vec!["flows".to_owned(), format!("{count} of {max} ({fill:.0} %), {state}{held}{lost}")]);
     }
     for source in &status.sources {
-        rows.push(vec!["reads".to_owned(), format!("{} ({} lines)", source.name, source.lines)]);
+        let behind = match (source.behind_bytes, Span::millis(source.behind_ms)) {
+            (0, Span::ZERO) => String::new(),
+            (0, since) => format!(", {} behind", print::rough(since)),
+            (bytes, since) => format!(", {} KiB and {} behind", bytes.div_ceil(1024), print::rough(since)),
+        };
+        rows.push(vec!["reads".to_owned(), format!("{} ({} lines{behind})", source.name, source.lines)]);
     }
     print::table(&rows)?;
     for problem in &status.problems {

@@ -41,6 +41,7 @@ pub(crate) mod former;
 pub(crate) mod host;
 pub(crate) mod keeper;
 pub(crate) mod killing;
+mod lags;
 mod logging;
 pub(crate) mod open;
 pub(crate) mod proof;

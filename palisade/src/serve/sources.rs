@@ -16,7 +16,7 @@ use palisade_core::attack::JailName;
 use palisade_core::brain::{Batch, Event};
 use palisade_core::config::Config;
 use palisade_core::scan::{JailScan, Line, LogClock, ScanState, Scanner};
-use palisade_core::time::{Span, Tick};
+use palisade_core::time::{Span, Stamp, Tick};
 use palisade_os::clock;
 use palisade_os::logs::journal::{self, Options};
 use palisade_os::logs::stdin::Progress;
@@ -24,6 +24,7 @@ use palisade_os::logs::{FileSpec, Files, Journal, Stdin, Take};
 use palisade_os::wake::{Waker, poll};
 
 use super::errors::chain;
+use super::lags::Lags;
 use super::{Input, reports};
 use crate::library::{Library, Listening, Source};
 use crate::zone;
@@ -123,12 +124,15 @@ impl Sources {
         let scanners = Arc::new(wiring.scanners);
         let kept =
             positions.iter().filter(|(name, _)| name.starts_with('/')).map(|(path, text)| (PathBuf::from(path), text.clone())).collect();
-        let files = (!wiring.files.is_empty()).then(|| Files::open(wiring.files, kept, config.limits().line)).transpose()?;
+        let files = match wiring.files.is_empty() {
+            true => Vec::new(),
+            false => Files::open_shared(cores(), &wiring.files, &kept, config.limits().line)?,
+        };
         let options = Options { message_max: config.limits().line, ..Options::default() };
         let cursor = positions.get(JOURNAL).cloned();
         let journal = (!wiring.journal.is_empty()).then(|| Journal::open_with(wiring.journal, cursor, options)).transpose()?;
         let mut sources = Self { generation, threads: Vec::new(), troubles: wiring.troubles };
-        if let Some(files) = files {
+        for files in files {
             sources.spawn("files", brain, Ears::new(&scanners, brain), |ears, waker| ears.files(files, waker))?;
         }
         if let Some(journal) = journal {
@@ -198,13 +202,17 @@ struct Ears {
     brain: SyncSender<Input>,
     batches: HashMap<String, Batch>,
     troubles: Vec<(String, Option<String>)>,
+    lags: Lags,
+    /// When the journal got the last record that was read.
+    newest: Option<Stamp>,
 }
 
 impl Ears {
     fn new(scanners: &Arc<Vec<Scanner>>, brain: &SyncSender<Input>) -> Self {
         let clock = LogClock::new(zone::system(), clock::now().stamp);
         let states = scanners.iter().map(|scanner| scanner.state(clock.clone())).collect();
-        Self { scanners: Arc::clone(scanners), states, brain: brain.clone(), batches: HashMap::new(), troubles: Vec::new() }
+        let (scanners, brain, lags) = (Arc::clone(scanners), brain.clone(), Lags::default());
+        Self { scanners, states, brain, batches: HashMap::new(), troubles: Vec::new(), lags, newest: None }
     }
 
     fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
@@ -212,6 +220,11 @@ impl Ears {
             self.set_now();
             let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take));
             self.hand_over();
+            let now = clock::now().tick;
+            if self.lags.due(now, more) {
+                files.lags(now, &mut |lag| self.lags.note(&lag.path.to_string_lossy(), lag.bytes, lag.since));
+                self.lags.tell(&self.brain);
+            }
             let wait = wait(more, files.next_deadline());
             let fds: Vec<_> = files.fd().into_iter().collect();
             if poll(&fds, Some(stop), wait)?.woken() {
@@ -225,6 +238,13 @@ impl Ears {
             self.set_now();
             let more = journal.pump(clock::now().tick, BUDGET, &mut |take| self.record(take));
             self.hand_over();
+            let now = clock::now();
+            if self.lags.due(now.tick, more) {
+                // How much there is, nobody tells; how old what was read last is, the records do.
+                let since = self.newest.filter(|_| more).map_or(Span::ZERO, |at| now.stamp.since(at));
+                self.lags.note(JOURNAL, 0, since);
+                self.lags.tell(&self.brain);
+            }
             let wait = wait(more, journal.next_deadline());
             let fds: Vec<_> = journal.fd().into_iter().collect();
             if poll(&fds, Some(stop), wait)?.woken() {
@@ -251,6 +271,7 @@ impl Ears {
             journal::Take::Record { source, record } => {
                 let batch = batch(&mut self.batches, JOURNAL);
                 batch.lines += 1;
+                self.newest = record.realtime.or(self.newest);
                 let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
                 if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
                     scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
@@ -301,6 +322,11 @@ impl Ears {
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
         }
     }
+}
+
+/// How many threads can run at once.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// How long to wait for more: not at all while there is more to read right now.
