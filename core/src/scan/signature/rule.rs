@@ -110,6 +110,23 @@ impl RawRule {
     }
 }
 
+/// Refuses a signature in which a line of one rule, filled by a client, is read by another with
+/// another address.
+pub(super) fn hold_apart(file: &str, rules: &mut [Rule]) -> Result<(), SignatureError> {
+    let taken = rules.iter_mut().filter_map(|rule| match &mut rule.test {
+        Test::Message(pattern) => Some((rule.id.clone(), pattern.take_proof()?)),
+        Test::Access { .. } | Test::Fields(_) => None,
+    });
+    let proofs: Vec<_> = taken.collect();
+    for (id, proof) in &proofs {
+        for (reader, other) in proofs.iter().filter(|(reader, _)| reader != id) {
+            let refused = |error| SignatureError::Pattern { file: file.to_owned(), rule: id.to_string(), error };
+            proof.against(other, Some(reader)).map_err(refused)?;
+        }
+    }
+    Ok(())
+}
+
 fn describe_request(methods: &[String], path: Option<&str>, status: &BTreeSet<u16>) -> String {
     let mut parts = Vec::new();
     if !methods.is_empty() {
