@@ -19,6 +19,7 @@
 //! The regex engine is linear in the line by construction; bytes, not Unicode, so it is small too.
 
 mod bytes;
+mod free;
 mod shift;
 
 use std::collections::BTreeSet;
@@ -153,7 +154,8 @@ impl Pattern {
         let hir = parse(&expand(text, true))?;
         address_stands(&hir)?;
         let is_owned = |name: &str| name == "time" || name.starts_with(OWN) || owned.0.contains(name);
-        let proof = || Ok(Proof { written: shift::Lines::written(&hir, open_end, &is_owned)?, matched: shift::Lines::matched(&hir, open_end)? });
+        let proof =
+            || Ok(Proof { written: shift::Lines::written(&hir, open_end, &is_owned)?, matched: shift::Lines::matched(&hir, open_end)? });
         let proof = proof().map_err(|shift::TooLarge| PatternError::Unproven)?;
         proof.against(&proof, None)?;
         pattern.proof = Some(Box::new(proof));
@@ -163,6 +165,14 @@ impl Pattern {
     /// What the lint needs to hold one rule against another; once.
     pub(super) fn take_proof(&mut self) -> Option<Box<Proof>> {
         self.proof.take()
+    }
+
+    /// The parts of a matching text that a client may fill: what the lint takes to hold anything.
+    pub(super) fn free(&self, text: &[u8], is_owned: &dyn Fn(&str) -> bool) -> Vec<(usize, usize)> {
+        let owned = |name: &str| name == "time" || name.starts_with(OWN) || is_owned(name);
+        let marked = parse(&expand(&self.text, true)).ok().and_then(|hir| free::marked(&hir, &owned));
+        let Some(groups) = marked.as_ref().and_then(|regex| regex.captures(text)) else { return Vec::new() };
+        groups.iter().skip(1).flatten().map(|group| (group.start(), group.end())).collect()
     }
 
     /// Compiles a pattern over one field, which names no address.

@@ -1,7 +1,7 @@
 //! One kind of line: how a rule is made from what was written, and how it looks.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::formats::access::Request;
@@ -23,6 +23,7 @@ pub struct Rule {
     pub(in super::super) test: Test,
     hits: Vec<Hit>,
     misses: Vec<String>,
+    owned: BTreeMap<String, String>,
 }
 
 /// How a rule looks at a line.
@@ -71,6 +72,7 @@ impl RawRule {
             test,
             hits: self.hits,
             misses: self.misses,
+            owned: self.owned,
         })
     }
 
@@ -168,6 +170,20 @@ impl Rule {
     /// The pattern or the fields, as written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The parts of a text, which its pattern matches, that a client may fill with anything; nothing
+    /// for rules of other kinds. For a syslog line the text is the message.
+    pub fn free(&self, text: &[u8]) -> Vec<(usize, usize)> {
+        match &self.test {
+            Test::Message(pattern) => pattern.free(text, &|name| self.owned.contains_key(name)),
+            Test::Access { .. } | Test::Fields(_) => Vec::new(),
+        }
+    }
+
+    /// Which groups no client can write past, and why.
+    pub fn owned(&self) -> &BTreeMap<String, String> {
+        &self.owned
     }
 
     /// Lines that match.
