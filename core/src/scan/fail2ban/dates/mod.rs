@@ -171,3 +171,6 @@ fn with_date(line: &str, pattern: &str) -> String {
     }
     out + &line[from..]
 }
+
+#[cfg(test)]
+mod tests;
