@@ -144,6 +144,8 @@ pub(super) struct Program {
     pub(super) first: Option<Class>,
     /// Matches at the start of the line only.
     pub(super) anchored: bool,
+    /// A byte that every match holds, and what stands behind it: a line without is not searched.
+    pub(super) needs: Option<(u8, Option<Class>)>,
 }
 
 impl Program {
@@ -170,12 +172,42 @@ impl Program {
         let mut first = Some(Class::NONE);
         begin_with(&ops, 0, &mut first);
         let anchored = ops.iter().find(|op| !matches!(op, Op::Save(_))) == Some(&Op::Begin);
-        Some(Self { fields: parser.fields.into(), first, anchored, ops: ops.into() })
+        let needs = needs(&ops);
+        Some(Self { fields: parser.fields.into(), first, anchored, needs, ops: ops.into() })
     }
 
     /// The groups whose names say what they hold.
     pub(super) fn fields(&self) -> &[(char, u8)] {
         &self.fields
+    }
+}
+
+/// The colon of a time of day where there is one, else the first byte that no way leads around.
+fn needs(ops: &[Op]) -> Option<(u8, Option<Class>)> {
+    let mut found: Option<usize> = None;
+    let mut pc = 0;
+    while let Some(op) = ops.get(pc) {
+        pc = match op {
+            // Behind all alternatives, or behind what may be left out.
+            Op::Split(here, there) => match ops.get(usize::from(*there).wrapping_sub(1)) {
+                Some(Op::Jump(end)) => usize::from(*end),
+                _ => usize::from(*here.max(there)),
+            },
+            Op::Jump(to) => usize::from(*to),
+            op => {
+                if matches!(op, Op::Byte(b) if found.is_none() || (*b == b':' && found.is_some_and(|at| ops.get(at) != Some(op)))) {
+                    found = Some(pc);
+                }
+                pc + 1
+            }
+        };
+    }
+    let at = found?;
+    let mut behind = Some(Class::NONE);
+    begin_with(ops, at + 1, &mut behind);
+    match ops.get(at)? {
+        Op::Byte(b) => Some((*b, behind)),
+        _ => None,
     }
 }
 

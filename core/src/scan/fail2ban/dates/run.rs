@@ -51,6 +51,12 @@ impl Program {
         if self.anchored {
             return (from == 0).then(|| walk.whole(0))?;
         }
+        if let Some((byte, behind)) = self.needs {
+            let fits = |at: usize| behind.is_none_or(|class| text.get(at + 1).is_some_and(|b| if *b < 128 { class.has(*b) } else { class.has_other() }));
+            if !memchr::memchr_iter(byte, text).any(fits) {
+                return None;
+            }
+        }
         let first = self.first.unwrap_or(Class::all());
         let mut at = from;
         while at < text.len() {
