@@ -19,8 +19,16 @@ fn main() {
         ("syslog", None, "Nov 22 17:00:05 host sshd[900]: Failed password for root from 192.0.2.7 port 50022 ssh2"),
         ("iso", None, "2026-11-22T17:00:03.123456+01:00 host sshd[900]: Failed password for root from 192.0.2.7 port 50022 ssh2"),
         ("iso, no zone", None, "2026-11-22 17:00:03,123 host sshd[900]: Failed password for root from 192.0.2.7 port 50022 ssh2"),
-        ("access", None, r#"192.0.2.7 - - [22/Nov/2026:17:00:00 +0100] "GET /index.html HTTP/1.1" 200 5120 "-" "Mozilla/5.0 (X11; Linux x86_64)""#),
-        ("apache error", Some("^[^\\[]*\\[({DATE})\n{^LN-BEG}"), "[Sun Nov 22 17:00:00.123456 2026] [core:error] [pid 12:tid 13] [client 192.0.2.7:50022] AH00001: no"),
+        (
+            "access",
+            None,
+            r#"192.0.2.7 - - [22/Nov/2026:17:00:00 +0100] "GET /index.html HTTP/1.1" 200 5120 "-" "Mozilla/5.0 (X11; Linux x86_64)""#,
+        ),
+        (
+            "apache error",
+            Some("^[^\\[]*\\[({DATE})\n{^LN-BEG}"),
+            "[Sun Nov 22 17:00:00.123456 2026] [core:error] [pid 12:tid 13] [client 192.0.2.7:50022] AH00001: no",
+        ),
         ("none", None, "host sshd[900]: Failed password for root from 192.0.2.7 port 50022 ssh2, which is a line without a date"),
     ] {
         let detector = Detector::compile(pattern).expect("a datepattern");

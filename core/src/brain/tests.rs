@@ -92,8 +92,13 @@ impl Lab {
 
     fn fail(&mut self, addr: &str, times: usize) -> Vec<Action> {
         let signs = (0..times).map(|_| Sign::Attack(attack(addr))).collect::<Vec<_>>();
-        let batch =
-            Batch { source: "/var/log/auth.log".to_owned(), lines: times as u64, signs, position: Some("pos".to_owned()), ..Batch::default() };
+        let batch = Batch {
+            source: "/var/log/auth.log".to_owned(),
+            lines: times as u64,
+            signs,
+            position: Some("pos".to_owned()),
+            ..Batch::default()
+        };
         self.play(Event::Heard(batch))
     }
 

@@ -215,7 +215,14 @@ impl Ears {
     fn new(scanners: &Arc<Vec<Heard>>, brain: &SyncSender<Input>) -> Self {
         let now = clock::now().stamp;
         let states = scanners.iter().map(|heard| heard.scanner.state(LogClock::new(heard.zone.clone(), now))).collect();
-        Self { scanners: Arc::clone(scanners), states, brain: brain.clone(), batches: HashMap::new(), odd: HashSet::new(), troubles: Vec::new() }
+        Self {
+            scanners: Arc::clone(scanners),
+            states,
+            brain: brain.clone(),
+            batches: HashMap::new(),
+            odd: HashSet::new(),
+            troubles: Vec::new(),
+        }
     }
 
     fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
@@ -325,18 +332,14 @@ impl Ears {
         let (early, late) = (now.since(at), at.since(now));
         let off = early.max(late);
         if off <= ODD && self.odd.remove(source) {
-            self.troubles.push((times_of(source), None));
+            tracing::info!("the times in {source} are right again");
         } else if off > ODD && self.odd.insert(source.to_owned()) {
-            let way = if early > late { "before" } else { "after" };
-            let what = format!("a line that just came says it was written {off} {way} now: set `timezone` of the jails that read it, or the clock that writes it");
-            self.troubles.push((times_of(source), Some(what)));
+            let (off, way) = (Span::secs(off.as_secs_ceil()), if early > late { "before" } else { "after" });
+            tracing::warn!(
+                "a line that just came to {source} says it was written {off} {way} now: set `timezone` of the jails that read it, or the clock that writes it"
+            );
         }
     }
-}
-
-/// What the problem list calls times that are off.
-fn times_of(source: &str) -> String {
-    format!("the times in {source}")
 }
 
 /// How long to wait for more: not at all while there is more to read right now.

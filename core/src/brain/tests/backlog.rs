@@ -46,7 +46,11 @@ fn a_storm_of_yesterday_says_nothing_of_today() {
     let mut lab = Lab::new("");
     let actions = lab.backlog(&[86_400; 9], true);
     assert!(!lab.banned(ADDR));
-    assert!(!actions.iter().any(|action| matches!(action, Action::Keep(records) if records.iter().any(|r| matches!(r, Record::Failure { .. })))));
+    assert!(
+        !actions
+            .iter()
+            .any(|action| matches!(action, Action::Keep(records) if records.iter().any(|r| matches!(r, Record::Failure { .. }))))
+    );
 }
 
 #[test]

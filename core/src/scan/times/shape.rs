@@ -218,7 +218,8 @@ impl Cursor<'_> {
         let mut civil = self.time(Day { year, month, day })?;
         if civil.year.is_none() {
             let mut ahead = *self;
-            civil.year = ahead.take(b" ").and_then(|_| (ahead.run() == 4).then(|| ahead.year())?).filter(|year| has_weekday && *year >= 1970);
+            civil.year =
+                ahead.take(b" ").and_then(|_| (ahead.run() == 4).then(|| ahead.year())?).filter(|year| has_weekday && *year >= 1970);
             if civil.year.is_some() {
                 *self = ahead;
             }

@@ -148,7 +148,8 @@ fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[0-9]{1,17}",
         "[-/:., T\\[\\]@+]",
-        prop_oneof![Just("Nov"), Just("Sun "), Just("UTC"), Just("Z"), Just("2026-11-22T"), Just("17:00:00"), Just("é")].prop_map(String::from),
+        prop_oneof![Just("Nov"), Just("Sun "), Just("UTC"), Just("Z"), Just("2026-11-22T"), Just("17:00:00"), Just("é")]
+            .prop_map(String::from),
     ];
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }

@@ -114,9 +114,17 @@ pub(super) enum Op {
     /// A character of the set.
     One(Class),
     /// So many characters of the set, as many as possible first, or as few.
-    Many { class: Class, min: u16, max: u16, greedy: bool },
+    Many {
+        class: Class,
+        min: u16,
+        max: u16,
+        greedy: bool,
+    },
     /// The first of the words that lets the rest match; letters in any case if told so.
-    Words { words: Box<[Box<str>]>, any_case: bool },
+    Words {
+        words: Box<[Box<str>]>,
+        any_case: bool,
+    },
     /// Remembers the place.
     Save(u8),
     /// Goes on here, or else there.
@@ -405,7 +413,8 @@ impl Parser<'_> {
             return Some(None);
         };
         let greedy = !self.take("?");
-        let more = self.text.starts_with(['+', '*', '?']) || (self.text.starts_with('{') && self.text[1..].starts_with(|c: char| c.is_ascii_digit()));
+        let more = self.text.starts_with(['+', '*', '?'])
+            || (self.text.starts_with('{') && self.text[1..].starts_with(|c: char| c.is_ascii_digit()));
         (!more).then_some(Some((min, max, greedy)))
     }
 

@@ -140,7 +140,23 @@ fn whoever_makes_a_pattern_search_for_ever_finds_no_date() {
 
 /// Pieces of dates and of what stands around them.
 fn pieces() -> impl Strategy<Value = String> {
-    let words = ["Aug", " 14 ", "Sun ", "2005", "-08-", "/Aug/", "11:59:59", "[", "@4000000041f4104f", "00000000", "1106513999", "UTC", " +0200", "é", "audit("];
+    let words = [
+        "Aug",
+        " 14 ",
+        "Sun ",
+        "2005",
+        "-08-",
+        "/Aug/",
+        "11:59:59",
+        "[",
+        "@4000000041f4104f",
+        "00000000",
+        "1106513999",
+        "UTC",
+        " +0200",
+        "é",
+        "audit(",
+    ];
     let piece = prop_oneof![prop::sample::select(words.to_vec()).prop_map(String::from), "[0-9]{1,3}", "[-/:., TxZ<>@]{1,2}"];
     prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
 }

@@ -117,7 +117,9 @@ fn escape(out: &mut String, c: char, inside: bool) {
         'Z' => out.push_str("\\z"),
         // Rust knows these as edges of a word, and refuses others that need no backslash.
         c if c.is_ascii_punctuation() => match c {
-            '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$' | '#' | '&' | '-' | '~' => out.extend(['\\', c]),
+            '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$' | '#' | '&' | '-' | '~' => {
+                out.extend(['\\', c])
+            }
             _ => out.push(c),
         },
         _ => out.extend(['\\', c]),
