@@ -61,7 +61,11 @@ impl Library {
             let signature = Signature::compile(&file, &text).map_err(BadConfig::Signature)?;
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             if stem != signature.name() {
-                let what = format!("it calls itself `{}`; write `name = \"{stem}\"`, or call the file {}.toml", signature.name(), signature.name());
+                let what = format!(
+                    "it calls itself `{}`; write `name = \"{stem}\"`, or call the file {}.toml",
+                    signature.name(),
+                    signature.name()
+                );
                 return Err(BadConfig::Signature(SignatureError::Rule { file, rule: String::new(), what }).into());
             }
             own.insert(stem, Arc::new(signature));

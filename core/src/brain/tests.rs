@@ -91,8 +91,14 @@ impl Lab {
 
     fn fail(&mut self, addr: &str, times: usize) -> Vec<Action> {
         let signs = (0..times).map(|_| Sign::Attack(attack(addr))).collect::<Vec<_>>();
-        let batch =
-            Batch { source: "/var/log/auth.log".to_owned(), lines: times as u64, oversize: 0, signs, shortfalls: Vec::new(), position: Some("pos".to_owned()) };
+        let batch = Batch {
+            source: "/var/log/auth.log".to_owned(),
+            lines: times as u64,
+            oversize: 0,
+            signs,
+            shortfalls: Vec::new(),
+            position: Some("pos".to_owned()),
+        };
         self.play(Event::Heard(batch))
     }
 

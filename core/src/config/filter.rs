@@ -52,7 +52,8 @@ impl Reading<'_> {
                 _ => self.text(name.get_ref(), value, "a text like \"aggressive\", or a number")?.to_owned(),
             };
             if text.len() > VALUE_MAX || text.contains('\0') {
-                let message = format!("`{}` has {} bytes; a filter's option has at most {VALUE_MAX}, and no NUL", shown(name.get_ref()), text.len());
+                let message =
+                    format!("`{}` has {} bytes; a filter's option has at most {VALUE_MAX}, and no NUL", shown(name.get_ref()), text.len());
                 self.tell(&value.span(), Problem::TooLarge(message), None);
                 continue;
             }

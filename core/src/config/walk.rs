@@ -11,8 +11,8 @@ use super::error::{At, Gather, Place, Problem};
 use super::feeds::FEED_KEYS;
 use super::nearest::{hint, key_hint, shown};
 use super::raw::{
-    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LIMITS_KEYS, POLICY_KEYS, Raw,
-    RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
+    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LIMITS_KEYS, POLICY_KEYS, Raw, RawAllow, RawBan,
+    RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
 };
 use super::routing::{self, BUDGET_KEYS, RULE_KEYS, SETTINGS_KEYS, TUNNEL_KEYS, UPLINK_KEYS};
 use super::values::{Bounds, Reading, TimeBounds, Value};

@@ -93,7 +93,8 @@ fn invalid(error: anyhow::Error) -> Result<Exit> {
         Some(BadConfig::Invalid(errors)) => json!({ "v": 1, "valid": false, "errors": errors.to_json(), "more": errors.more }),
         Some(BadConfig::Signature(error)) => {
             let (file, line) = error.place();
-            let one = json!({ "file": file, "line": line, "column": null, "kind": "signature", "message": error.to_string(), "hint": null });
+            let one =
+                json!({ "file": file, "line": line, "column": null, "kind": "signature", "message": error.to_string(), "hint": null });
             json!({ "v": 1, "valid": false, "errors": [one], "more": 0 })
         }
         Some(bad @ BadConfig::Unreadable { path, .. }) => {

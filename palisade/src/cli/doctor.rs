@@ -8,10 +8,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
+use palisade_core::attack::JailName;
 use palisade_core::bans::backend::Backend;
 use palisade_core::bans::proof::Proof;
 use palisade_core::brain::Mode;
-use palisade_core::attack::JailName;
 use palisade_core::config::{Config, Jail};
 use palisade_core::control::{Reply, Request, State};
 use palisade_core::net::Prefix;
@@ -25,10 +25,10 @@ use serde::Serialize;
 use super::ask::{answered, asker, nobody_listens};
 use super::print::{self, Painted};
 use super::{Exit, Global};
+use crate::library::{Library, Listening, Source};
 use crate::serve::client::Client;
 use crate::serve::open;
 use crate::serve::proof::{self, Proven};
-use crate::library::{Library, Listening, Source};
 use crate::settings::{Places, system};
 use crate::store::Store;
 
@@ -248,7 +248,9 @@ fn reading(jail: &Jail, library: &Library) -> Vec<Finding> {
     }
     let Listening { scan, source } = match library.listening(jail, logs::journal::available()) {
         Ok(listening) => listening,
-        Err(fault) => return vec![bad("jail", format!("{name} does not run: {fault}"), "mend that file or the jail, then reload palisade")],
+        Err(fault) => {
+            return vec![bad("jail", format!("{name} does not run: {fault}"), "mend that file or the jail, then reload palisade")];
+        }
     };
     let mut findings = vec![match source {
         Source::Journal(_) => ok("jail", format!("{name} reads the journal")),

@@ -236,7 +236,8 @@ impl Signatures {
             }
             None => {
                 let mine = |name: &str| if library.is_own(name) { " (your own)" } else { "" };
-                let row = |s: &Arc<Signature>| vec![s.name().to_owned(), count(s.rules().len()), format!("{}{}", s.summary(), mine(s.name()))];
+                let row =
+                    |s: &Arc<Signature>| vec![s.name().to_owned(), count(s.rules().len()), format!("{}{}", s.summary(), mine(s.name()))];
                 let rows: Vec<_> = library.all().iter().map(row).collect();
                 print::table(&rows)?;
             }

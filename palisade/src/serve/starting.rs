@@ -41,7 +41,8 @@ impl House {
             routing: Mailbox::new()?,
             control: Mailbox::new()?,
         };
-        let Opened { lock, config, library, mut store, mut blocker, backend, chosen, broken: _, flows, mut links, brain, positions } = opened;
+        let Opened { lock, config, library, mut store, mut blocker, backend, chosen, broken: _, flows, mut links, brain, positions } =
+            opened;
         let mut house = Self {
             places: places.clone(),
             brain,
