@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::feeding::Fed;
-use crate::attack::{Attack, JailName, Login};
+use crate::attack::{JailName, Sign};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
 use crate::bans::wall::{Entry, Frame, Key, Report};
@@ -29,11 +29,12 @@ pub struct Batch {
     pub lines: u64,
     /// Lines dropped because they were too long.
     pub oversize: u64,
-    /// What the lines meant.
-    pub attacks: Vec<Attack>,
-    /// Who got in, by the lines.
+    /// What the lines meant, in their order.
+    pub signs: Vec<Sign>,
+    /// Whether the lines are of a backlog: then they count when they were written, not when they came
+    /// ([`crate::scan::counts_at`]).
     #[serde(default)]
-    pub logins: Vec<Login>,
+    pub catching_up: bool,
     /// How far the input is read with this batch, to be kept with what it led to.
     pub position: Option<String>,
 }
