@@ -7,6 +7,8 @@
 pub mod conntrack;
 pub mod route;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attack::JailName;
@@ -121,6 +123,8 @@ pub enum Request {
     Route(RouteRequest),
     /// `palisade conntrack`.
     Conntrack(ConntrackRequest),
+    /// `palisade reload`: the config is read anew, as after SIGHUP.
+    Reload,
     /// `palisade flush`: the wall is taken down, the store keeps the bans.
     Flush,
     /// `palisade restore` beside a daemon: the wall is put up anew.
@@ -282,6 +286,8 @@ pub enum Reply {
     Route(RouteReply),
     /// To `conntrack`.
     Conntrack(ConntrackReply),
+    /// To `reload`: it was passed on. What came of it is in the events and the status.
+    Reloading,
     /// To `flush`.
     Flushed,
     /// To `restore`.
@@ -398,6 +404,9 @@ pub struct Status {
     pub oversize: u64,
     /// Attacks seen since start.
     pub attacks: u64,
+    /// What each enabled jail has done since start.
+    #[serde(default)]
+    pub tallies: BTreeMap<JailName, Tally>,
     /// Jails and how many bans of theirs stand.
     pub jails: Vec<(JailName, usize)>,
     /// Jails whose filters left something undone since start.
@@ -477,6 +486,17 @@ impl std::fmt::Display for State {
             Self::Degraded => "degraded",
         })
     }
+}
+
+/// What one jail has done since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many sources have failures that still count.
+    pub failing: usize,
+    /// How many failures were heard.
+    pub failures: u64,
+    /// How many bans it came to.
+    pub bans: u64,
 }
 
 /// One input.

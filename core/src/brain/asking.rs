@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::importing::Import;
 use super::wall::Pending;
 use super::{Action, Brain, Mode};
+use crate::attack::JailName;
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::table::{Change, NewBan};
-use crate::control::{BanOutcome, BanResult, KillCount, Member, Reply, Request, State, Status, Whom, Why};
+use crate::control::{BanOutcome, BanResult, KillCount, Member, Reply, Request, State, Status, Tally, Whom, Why};
 use crate::event::{Allowed, Notice, Record, What};
 use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
@@ -56,6 +57,7 @@ impl Brain {
                 let bans = self.table.len();
                 return self.rebuild(Pending { answer: Some((id, Reply::Restored { bans })), ..Pending::default() });
             }
+            Request::Reload => Reply::Failed { exit: 70, message: "the config is read by the house, not by the brain".to_owned() },
             Request::Events { .. } => Reply::Failed { exit: 70, message: "events are kept by the store, not by the brain".to_owned() },
             Request::Conntrack(request) => self.asked_of_table(request, now),
             Request::Route(_) => {
@@ -102,12 +104,22 @@ impl Brain {
             lines: self.counts.lines,
             oversize: self.counts.oversize,
             attacks: self.counts.attacks,
+            tallies: self.tallies(now),
             jails: jails.into_iter().collect(),
             shortfalls: self.shortfalls.iter().map(|(jail, shortfall)| (jail.clone(), *shortfall)).collect(),
             feeds: self.feed_list(),
             conntrack: self.floods.line(),
             problems: self.problems.values().cloned().collect(),
         }
+    }
+
+    fn tallies(&self, now: Stamp) -> BTreeMap<JailName, Tally> {
+        let mut tallies = self.tallies.clone();
+        for (jail, failing) in self.court.judge.failing(now) {
+            tallies.entry(jail.clone()).or_default().failing = failing;
+        }
+        tallies.retain(|name, _| self.config.jail(name).is_some_and(|jail| jail.enabled));
+        tallies
     }
 
     /// The bans that shut (part of) the prefix out and are not over.
@@ -211,6 +223,9 @@ impl Brain {
         match self.table.ban(new) {
             Ok(Change::New { ban, displaced }) => {
                 self.displace(displaced, now);
+                if let Origin::Jail(jail) = &ban.origin {
+                    self.tallies.entry(jail.clone()).or_default().bans += 1;
+                }
                 self.made(ban, made)
             }
             Ok(Change::Extended { ban, .. }) => self.made(ban, made),

@@ -35,6 +35,10 @@ pub struct Batch {
     /// What the filters of these jails left undone.
     #[serde(default)]
     pub shortfalls: Vec<(JailName, Shortfall)>,
+    /// Whether the lines are of a backlog: then they count when they were written, not when they came
+    /// ([`crate::scan::counts_at`]).
+    #[serde(default)]
+    pub catching_up: bool,
     /// How far the input is read with this batch, to be kept with what it led to.
     pub position: Option<String>,
 }

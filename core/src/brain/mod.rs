@@ -40,7 +40,7 @@ use crate::bans::proof::Proof;
 use crate::bans::table::BanTable;
 use crate::bans::wall::{Frame, Key, Limits, Ports};
 use crate::config::Config;
-use crate::control::{Problem, Source};
+use crate::control::{Problem, Source, Tally};
 use crate::event::{Allowed, Notice, Record, What};
 use crate::flood::guard::FloodGuard;
 use crate::judge::Court;
@@ -100,6 +100,8 @@ pub struct Brain {
     /// What the filters of these jails left undone.
     shortfalls: BTreeMap<JailName, Shortfall>,
     counts: Counts,
+    /// What each jail has done since start.
+    tallies: BTreeMap<JailName, Tally>,
     sweep_at: Tick,
     refusals: BTreeMap<Prefix, Stamp>,
     out: Vec<Action>,
@@ -149,6 +151,7 @@ impl Brain {
             sources: BTreeMap::new(),
             shortfalls: BTreeMap::new(),
             counts: Counts::default(),
+            tallies: BTreeMap::new(),
             sweep_at: now.tick.plus(SWEEP),
             refusals: BTreeMap::new(),
             out: Vec::new(),

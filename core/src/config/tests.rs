@@ -392,6 +392,18 @@ fn a_jail_runs_a_filter_of_fail2ban_with_its_options() {
 }
 
 #[test]
+fn a_jail_may_name_the_zone_of_its_times() {
+    let config = good("[jail.sshd]\ntimezone = \"America/Argentina/Buenos_Aires\"\n");
+    assert_eq!(sshd(&config).timezone.as_deref(), Some("America/Argentina/Buenos_Aires"));
+    assert_eq!(good(&show(&config)), config);
+    assert_eq!(sshd(&good("")).timezone, None);
+    for zone in ["", "/etc/localtime", "../UTC", "Europe/", "Europe/Ber lin", "CET-1CEST,M3.5.0"] {
+        let errors = read(&format!("[jail.sshd]\ntimezone = \"{zone}\"\n")).unwrap_err();
+        assert!(errors.to_string().contains("is not a zone's name"), "{errors}");
+    }
+}
+
+#[test]
 fn reports_go_to_the_jail_of_their_port() {
     let text = "[jail.a]\nreports = true\nports = [22]\n[jail.b]\nreports = true\n[blocklistd]\nsocket = \"/run/blocklistd.sock\"\njail = \"b\"\nusers = [\"root\", \"named\"]\n";
     let config = good(text);

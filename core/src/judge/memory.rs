@@ -155,7 +155,8 @@ impl Judge {
 
     /// Counts a failure of `score` (0 counts nothing) of `unit` in `jail` at `now`. It trips when
     /// the scores of `(now - find_time, now]` sum up to `max_retry` full failures. Where `now` is
-    /// before the source's last failure, it counts as at that one.
+    /// before the source's last failure, it counts at its own place in the window that ends with
+    /// that one, and not at all where it is older than that window.
     pub fn hear(&mut self, jail: &JailName, policy: &Policy, unit: Prefix, score: u16, now: Stamp) -> Heard {
         let needed = needed(policy);
         let key = Key { unit, jail: self.jail(jail, policy.find_time) };
@@ -170,17 +171,21 @@ impl Judge {
             return Heard::Watch { score: score.into(), needed };
         };
         let window = &mut self.places[at as usize].window;
-        let now = window.last().map_or(now, |last| last.max(now));
-        window.forget_until(now.minus(policy.find_time));
+        let last = window.last().map_or(now, |last| last.max(now));
+        let cutoff = last.minus(policy.find_time);
+        if now <= cutoff {
+            return Heard::Watch { score: window.sum_since(cutoff), needed };
+        }
+        window.forget_until(cutoff);
         window.insert(now, score);
         let score = window.sum();
         if score >= needed {
-            let span = window.first().map_or(Span::ZERO, |first| now.since(first));
+            let span = window.first().map_or(Span::ZERO, |first| last.since(first));
             let failures = window.len();
             self.remove(at);
             return Heard::Tripped { score, failures, span };
         }
-        self.reshelve(at, now);
+        self.reshelve(at, last);
         Heard::Watch { score, needed }
     }
 
@@ -229,6 +234,19 @@ impl Judge {
             failures: seen.window.since(cutoff).len(),
             last: seen.window.last().filter(|last| *last > cutoff)?,
         })
+    }
+
+    /// How many sources of each jail have failures that count at `now`. Walks through all of the memory.
+    pub fn failing(&self, now: Stamp) -> impl Iterator<Item = (&JailName, usize)> {
+        let mut counts = vec![0usize; self.jails.len()];
+        for seen in self.places.iter().filter(|seen| seen.shelf.is_some()) {
+            let cutoff = now.minus(self.find_time(seen.key));
+            let counts_still = seen.window.last().is_some_and(|last| last > cutoff);
+            if let Some(count) = counts.get_mut(usize::from(seen.key.jail)) {
+                *count += usize::from(counts_still);
+            }
+        }
+        self.jails.iter().map(|(name, _)| name).zip(counts)
     }
 
     /// Forgets what `unit` did in any jail, as an unban asks for.

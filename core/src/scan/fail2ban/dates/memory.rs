@@ -110,7 +110,13 @@ impl DateMemory {
     }
 
     /// The last template, where it was. `tried` is told if it was looked for in all of the line.
-    fn by_last(&mut self, templates: &[Arc<Template>], line: &Counted<'_>, reserve: &mut Option<Found>, tried: &mut Option<usize>) -> Option<Found> {
+    fn by_last(
+        &mut self,
+        templates: &[Arc<Template>],
+        line: &Counted<'_>,
+        reserve: &mut Option<Found>,
+        tried: &mut Option<usize>,
+    ) -> Option<Found> {
         let last = self.last?;
         let template = template(templates, self.order.get(last.index)?)?;
         let bound = template.flags & (LINE_BEGIN | LINE_END) != 0;
@@ -139,7 +145,13 @@ impl DateMemory {
     }
 
     /// All of them in their order.
-    fn by_all(&mut self, templates: &[Arc<Template>], line: &Counted<'_>, mut reserve: Option<Found>, tried: Option<usize>) -> Option<Found> {
+    fn by_all(
+        &mut self,
+        templates: &[Arc<Template>],
+        line: &Counted<'_>,
+        mut reserve: Option<Found>,
+        tried: Option<usize>,
+    ) -> Option<Found> {
         let last_start = self.last.map_or(1, |last| last.start);
         for index in 0..self.order.len() {
             if tried == Some(index) {
@@ -190,9 +202,11 @@ impl DateMemory {
 
     /// Moves a template towards the front if it outweighs one there.
     fn moved_up(&mut self, templates: &[Arc<Template>], index: usize) -> usize {
-        let weight = |entry: &Entry| template(templates, entry).map_or(0.0, |t| f64::from(entry.hits) * t.weight / f64::from(entry.distance.max(1)));
+        let weight =
+            |entry: &Entry| template(templates, entry).map_or(0.0, |t| f64::from(entry.hits) * t.weight / f64::from(entry.distance.max(1)));
         let Some(entry) = self.order.get(index).copied() else { return index };
-        let outweighs = |at: usize| self.order.get(at).is_some_and(|there| weight(&entry) > weight(there) || entry.used - UNUSED > there.used);
+        let outweighs =
+            |at: usize| self.order.get(at).is_some_and(|there| weight(&entry) > weight(there) || entry.used - UNUSED > there.used);
         let mut to = if self.first_unused < index { self.first_unused } else { index / 2 };
         if !outweighs(to) {
             if to == index - 1 {

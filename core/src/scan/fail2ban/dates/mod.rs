@@ -100,7 +100,8 @@ impl Detector {
         let (template, hit) = memory.search(&self.templates, line, clock.now.0.div_euclid(1000))?;
         // A group that took no part cuts out nothing.
         let (start, end) = hit.group(1).unwrap_or((0, 0));
-        let at = if start == end { None } else { self.templates.get(template).and_then(|template| value::moment(template, &hit, line, clock)) };
+        let at =
+            if start == end { None } else { self.templates.get(template).and_then(|template| value::moment(template, &hit, line, clock)) };
         Some(DateFound { start, end, at })
     }
 }
@@ -171,3 +172,6 @@ fn with_date(line: &str, pattern: &str) -> String {
     }
     out + &line[from..]
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,9 +114,17 @@ pub(super) enum Op {
     /// A character of the set.
     One(Class),
     /// So many characters of the set, as many as possible first, or as few.
-    Many { class: Class, min: u16, max: u16, greedy: bool },
+    Many {
+        class: Class,
+        min: u16,
+        max: u16,
+        greedy: bool,
+    },
     /// The first of the words that lets the rest match; letters in any case if told so.
-    Words { words: Box<[Box<str>]>, any_case: bool },
+    Words {
+        words: Box<[Box<str>]>,
+        any_case: bool,
+    },
     /// Remembers the place.
     Save(u8),
     /// Goes on here, or else there.
@@ -144,6 +152,8 @@ pub(super) struct Program {
     pub(super) first: Option<Class>,
     /// Matches at the start of the line only.
     pub(super) anchored: bool,
+    /// A byte that every match holds, and what stands behind it: a line without is not searched.
+    pub(super) needs: Option<(u8, Option<Class>)>,
 }
 
 impl Program {
@@ -170,12 +180,42 @@ impl Program {
         let mut first = Some(Class::NONE);
         begin_with(&ops, 0, &mut first);
         let anchored = ops.iter().find(|op| !matches!(op, Op::Save(_))) == Some(&Op::Begin);
-        Some(Self { fields: parser.fields.into(), first, anchored, ops: ops.into() })
+        let needs = needs(&ops);
+        Some(Self { fields: parser.fields.into(), first, anchored, needs, ops: ops.into() })
     }
 
     /// The groups whose names say what they hold.
     pub(super) fn fields(&self) -> &[(char, u8)] {
         &self.fields
+    }
+}
+
+/// The colon of a time of day where there is one, else the first byte that no way leads around.
+fn needs(ops: &[Op]) -> Option<(u8, Option<Class>)> {
+    let mut found: Option<usize> = None;
+    let mut pc = 0;
+    while let Some(op) = ops.get(pc) {
+        pc = match op {
+            // Behind all alternatives, or behind what may be left out.
+            Op::Split(here, there) => match ops.get(usize::from(*there).wrapping_sub(1)) {
+                Some(Op::Jump(end)) => usize::from(*end),
+                _ => usize::from(*here.max(there)),
+            },
+            Op::Jump(to) => usize::from(*to),
+            op => {
+                if matches!(op, Op::Byte(b) if found.is_none() || (*b == b':' && found.is_some_and(|at| ops.get(at) != Some(op)))) {
+                    found = Some(pc);
+                }
+                pc + 1
+            }
+        };
+    }
+    let at = found?;
+    let mut behind = Some(Class::NONE);
+    begin_with(ops, at + 1, &mut behind);
+    match ops.get(at)? {
+        Op::Byte(b) => Some((*b, behind)),
+        _ => None,
     }
 }
 
@@ -373,7 +413,8 @@ impl Parser<'_> {
             return Some(None);
         };
         let greedy = !self.take("?");
-        let more = self.text.starts_with(['+', '*', '?']) || (self.text.starts_with('{') && self.text[1..].starts_with(|c: char| c.is_ascii_digit()));
+        let more = self.text.starts_with(['+', '*', '?'])
+            || (self.text.starts_with('{') && self.text[1..].starts_with(|c: char| c.is_ascii_digit()));
         (!more).then_some(Some((min, max, greedy)))
     }
 

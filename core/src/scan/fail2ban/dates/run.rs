@@ -51,6 +51,14 @@ impl Program {
         if self.anchored {
             return (from == 0).then(|| walk.whole(0))?;
         }
+        if let Some((byte, behind)) = self.needs {
+            let fits = |at: usize| {
+                behind.is_none_or(|class| text.get(at + 1).is_some_and(|b| if *b < 128 { class.has(*b) } else { class.has_other() }))
+            };
+            if !memchr::memchr_iter(byte, text).any(fits) {
+                return None;
+            }
+        }
         let first = self.first.unwrap_or(Class::all());
         let mut at = from;
         while at < text.len() {
@@ -103,7 +111,9 @@ impl Walk<'_> {
                 Op::Begin => (at == 0).then_some(())?,
                 Op::End => (at == self.text.len()).then_some(())?,
                 Op::Border(is) => ((self.word_before(at) != self.word_at(at)) == *is).then_some(())?,
-                Op::EdgeBegin => (at == 0 || (!(self.word_at(at) && self.word_before(at)) && (at < self.text.len() || self.word_before(at)))).then_some(())?,
+                Op::EdgeBegin => (at == 0
+                    || (!(self.word_at(at) && self.word_before(at)) && (at < self.text.len() || self.word_before(at))))
+                .then_some(())?,
                 Op::EdgeEnd => (!(self.word_at(at) && self.word_before(at))).then_some(())?,
                 Op::Again(group) => {
                     let (start, end) = self.hit.group(*group)?;
@@ -128,7 +138,9 @@ impl Walk<'_> {
 
     fn most(&mut self, class: Class, min: u16, max: u16, pc: usize, at: usize) -> Option<usize> {
         let (mut to, mut n) = (at, 0);
-        while n < max && let Some(length) = class.length(self.text, to) {
+        while n < max
+            && let Some(length) = class.length(self.text, to)
+        {
             (to, n) = (to + length, n + 1);
         }
         // A run is looked through once for each place it may be entered at.
@@ -151,7 +163,9 @@ impl Walk<'_> {
     fn fewest(&mut self, class: Class, min: u16, max: u16, pc: usize, mut at: usize) -> Option<usize> {
         let mut n = 0;
         loop {
-            if n >= min && let Some(end) = self.go(pc, at) {
+            if n >= min
+                && let Some(end) = self.go(pc, at)
+            {
                 return Some(end);
             }
             if n >= max {

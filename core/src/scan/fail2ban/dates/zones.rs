@@ -82,9 +82,17 @@ mod tests {
 
     #[test]
     fn offsets_are_read_with_and_without_a_name() {
-        for (text, minutes) in
-            [("CET", 60), ("CEST-01", 60), ("+0130", 90), ("-10:45", -645), ("UTC+0300", 180), ("GMT", 0), ("NPT", 345), ("A", 60), ("-05", -300)]
-        {
+        for (text, minutes) in [
+            ("CET", 60),
+            ("CEST-01", 60),
+            ("+0130", 90),
+            ("-10:45", -645),
+            ("UTC+0300", 180),
+            ("GMT", 0),
+            ("NPT", 345),
+            ("A", 60),
+            ("-05", -300),
+        ] {
             assert_eq!(offset(text), Some(minutes * 60), "{text}");
         }
         for wrong in ["cet", "XYZ", "+1", "+25", "+01:", "CET ", "+01:0", "+é1"] {
