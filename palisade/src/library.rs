@@ -146,7 +146,7 @@ impl Library {
 }
 
 /// The files of filters.
-struct Disk;
+pub(crate) struct Disk;
 
 impl ini::Files for Disk {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
