@@ -14,6 +14,10 @@ use regex_syntax::hir::{Hir, HirKind};
 
 /// Longest needle: longer ones are hardly rarer, and cost states of the automaton.
 const LONGEST: usize = 12;
+/// How far into each text a needle is looked for.
+const READ: usize = 24;
+/// Shorter ones stand in every other line.
+const SHORT: usize = 3;
 /// Most needles of one rule; the longest shipped list of paths has 40.
 const MOST: usize = 96;
 /// A set lighter than this is found in too many innocent lines: a second choice is looked for.
@@ -25,9 +29,52 @@ const DEPTH: u32 = 40;
 
 /// Words that stand in many innocent lines. A needle made of them weighs little.
 const COMMON: [&str; 47] = [
-    "from", "user", "for", "port", "the", "to", "in", "on", "of", "by", "at", "is", "not", "and", "client", "server", "host", "login",
-    "connection", "connect", "request", "address", "error", "warning", "info", "root", "session", "index.php", "closed", "open", "opened",
-    "auth", "ssh2", "pid", "uid", "index", "php", "html", "http", "https", "post", "get", "admin", "with", "name", "method",
+    "from",
+    "user",
+    "for",
+    "port",
+    "the",
+    "to",
+    "in",
+    "on",
+    "of",
+    "by",
+    "at",
+    "is",
+    "not",
+    "and",
+    "client",
+    "server",
+    "host",
+    "login",
+    "connection",
+    "connect",
+    "request",
+    "address",
+    "error",
+    "warning",
+    "info",
+    "root",
+    "session",
+    "index.php",
+    "closed",
+    "open",
+    "opened",
+    "auth",
+    "ssh2",
+    "pid",
+    "uid",
+    "index",
+    "php",
+    "html",
+    "http",
+    "https",
+    "post",
+    "get",
+    "admin",
+    "with",
+    "name",
+    "method",
     "authentication",
 ];
 
@@ -99,6 +146,10 @@ fn best(hir: &Hir, depth: u32) -> Option<Weighed> {
         HirKind::Concat(all) => {
             let mut found = None;
             for (at, one) in all.iter().enumerate() {
+                // There is nothing better.
+                if found.as_ref().is_some_and(|(weight, _)| *weight >= RARE) {
+                    break;
+                }
                 let rest = all.get(at..).unwrap_or_default().to_vec();
                 found = heavier(found, beginnings(&Hir::concat(rest)));
                 found = heavier(found, best(one, depth));
@@ -111,7 +162,7 @@ fn best(hir: &Hir, depth: u32) -> Option<Weighed> {
 /// The texts that a match of this begins with.
 fn beginnings(hir: &Hir) -> Option<Weighed> {
     let mut extractor = Extractor::new();
-    extractor.limit_total(MOST).limit_literal_len(64).limit_class(3).limit_repeat(4);
+    extractor.limit_total(MOST).limit_literal_len(READ).limit_class(3).limit_repeat(4);
     let found = extractor.extract(hir);
     weighed(found.literals()?.iter().map(|literal| literal.as_bytes().to_vec()).collect())
 }
@@ -164,6 +215,9 @@ const fn plain(byte: u8) -> bool {
 /// How rare a text is in ordinary logs, roughly: what its bytes weigh, those of common words and
 /// numbers next to nothing.
 fn weight(text: &[u8]) -> u32 {
+    if text.len() < SHORT {
+        return 1;
+    }
     text.split(|byte| matches!(byte, b' ')).map(word_weight).sum::<u32>() + u32::from(text.contains(&b' '))
 }
 
@@ -225,7 +279,8 @@ mod tests {
     }
 
     fn pattern() -> impl Strategy<Value = String> {
-        let leaf = prop_oneof!["[a-c ]{1,4}", Just("[ab]".to_owned()), Just("[a-z]".to_owned()), Just(".".to_owned()), Just("(?i:ab)".to_owned())];
+        let leaf =
+            prop_oneof!["[a-c ]{1,4}", Just("[ab]".to_owned()), Just("[a-z]".to_owned()), Just(".".to_owned()), Just("(?i:ab)".to_owned())];
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 1..4).prop_map(|all| all.concat()),

@@ -247,8 +247,7 @@ mod tests {
 
     #[test]
     fn overlapping_needles_are_all_seen() {
-        let all: Vec<Vec<Needles>> =
-            [&["abcd"][..], &["bc"], &["bc", "x"], &["cde"], &[]].map(|texts| vec![Needles::any(texts)]).into();
+        let all: Vec<Vec<Needles>> = [&["abcd"][..], &["bc"], &["bc", "x"], &["cde"], &[]].map(|texts| vec![Needles::any(texts)]).into();
         assert!(all[4][0].is_empty());
         assert_eq!(seen(&all, b"abcde"), (true, vec![0, 1, 2, 3, 4]));
         assert_eq!(seen(&all, b"x"), (true, vec![2, 4]));

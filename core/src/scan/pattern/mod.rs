@@ -71,7 +71,11 @@ const PLACEHOLDERS: [(&str, &str); 5] = [
 const ZONE: &str = "%[0-9A-Za-z_.-]{1,32}";
 
 /// The named groups of a pattern that no client can write past.
-pub(super) struct Owned<'a>(pub(super) BTreeSet<&'a str>);
+pub(super) struct Owned<'a> {
+    pub(super) groups: BTreeSet<&'a str>,
+    /// That nobody can be blamed by them was proven before.
+    pub(super) proven: bool,
+}
 
 /// Why a pattern is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,12 +156,15 @@ impl Pattern {
     /// Compiles a pattern over messages, which names an address.
     pub(super) fn message(text: &str, open_end: bool, owned: &Owned<'_>) -> Result<Self, PatternError> {
         let mut pattern = Self::anchored(text, open_end)?;
-        if let Some(group) = owned.0.iter().find(|group| pattern.regex.capture_names().flatten().all(|name| name != **group)) {
+        if let Some(group) = owned.groups.iter().find(|group| pattern.regex.capture_names().flatten().all(|name| name != **group)) {
             return Err(PatternError::NoGroup((*group).to_owned()));
+        }
+        if owned.proven {
+            return Ok(pattern);
         }
         let hir = parse(&expand(text, true))?;
         address_stands(&hir)?;
-        let is_owned = |name: &str| name == "time" || name.starts_with(OWN) || owned.0.contains(name);
+        let is_owned = |name: &str| name == "time" || name.starts_with(OWN) || owned.groups.contains(name);
         let proof =
             || Ok(Proof { written: shift::Lines::written(&hir, open_end, &is_owned)?, matched: shift::Lines::matched(&hir, open_end)? });
         let proof = proof().map_err(|shift::TooLarge| PatternError::Unproven)?;
@@ -300,12 +307,16 @@ fn is_lazy(hir: &Hir) -> bool {
 mod tests {
     use super::*;
 
+    fn owned<'a>(groups: &[&'a str]) -> Owned<'a> {
+        Owned { groups: groups.iter().copied().collect(), proven: false }
+    }
+
     fn refused(text: &str) -> Option<PatternError> {
-        Pattern::message(text, false, &Owned(BTreeSet::new())).err()
+        Pattern::message(text, false, &owned(&[])).err()
     }
 
     fn open_ended(text: &str) -> Result<Pattern, PatternError> {
-        Pattern::message(text, true, &Owned(BTreeSet::new()))
+        Pattern::message(text, true, &owned(&[]))
     }
 
     #[test]
@@ -357,9 +368,9 @@ mod tests {
     #[test]
     fn a_field_that_is_owned_is_held_to_its_class() {
         let text = "^User (?P<account>\\S+) from <addr> not allowed because .*$";
-        assert!(matches!(Pattern::message(text, false, &Owned([].into())), Err(PatternError::Shift { .. })));
-        assert!(Pattern::message(text, false, &Owned(["account"].into())).is_ok());
-        assert_eq!(Pattern::message(text, false, &Owned(["acount"].into())).err(), Some(PatternError::NoGroup("acount".into())));
+        assert!(matches!(Pattern::message(text, false, &owned(&[])), Err(PatternError::Shift { .. })));
+        assert!(Pattern::message(text, false, &owned(&["account"])).is_ok());
+        assert_eq!(Pattern::message(text, false, &owned(&["acount"])).err(), Some(PatternError::NoGroup("acount".into())));
     }
 
     #[test]

@@ -142,17 +142,26 @@ const RULES: usize = 200;
 impl Signature {
     /// Reads, compiles and proves a signature. `file` is what errors call it.
     pub fn compile(file: &str, text: &str) -> Result<Self, SignatureError> {
+        let signature = Self::read(file, text, false)?;
+        prove::prove(&signature, file)?;
+        Ok(signature)
+    }
+
+    /// The same for a text that was proven before: proving takes most of the time of a start.
+    pub(super) fn proven(file: &str, text: &str) -> Result<Self, SignatureError> {
+        Self::read(file, text, true)
+    }
+
+    fn read(file: &str, text: &str, proven: bool) -> Result<Self, SignatureError> {
         if let Some(keys::Unknown { line, key, nearest }) = keys::unknown(text) {
             return Err(SignatureError::UnknownKey { file: file.to_owned(), line, key, nearest });
         }
         let raw: raw::RawSignature =
             toml::from_str(text).map_err(|e| SignatureError::Toml { file: file.to_owned(), what: e.to_string() })?;
-        let signature = Self::of(file, raw)?;
-        prove::prove(&signature, file)?;
-        Ok(signature)
+        Self::of(file, raw, proven)
     }
 
-    fn of(file: &str, mut raw: raw::RawSignature) -> Result<Self, SignatureError> {
+    fn of(file: &str, mut raw: raw::RawSignature, proven: bool) -> Result<Self, SignatureError> {
         let whole = |what: String| SignatureError::Rule { file: file.to_owned(), rule: String::new(), what };
         let good =
             |name: &str| !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
@@ -168,7 +177,7 @@ impl Signature {
         }
         // Logins last: they have no score.
         raw.rule.sort_by_key(|rule| std::cmp::Reverse(rule.score));
-        let shared = rule::Shared { file, name: &raw.name, kind: raw.kind, fields: &fields };
+        let shared = rule::Shared { file, name: &raw.name, kind: raw.kind, fields: &fields, proven };
         let mut rules: Vec<Rule> = raw.rule.into_iter().map(|r| r.compile(&shared)).collect::<Result<_, _>>()?;
         rule::hold_apart(file, &mut rules)?;
         let mut ids = BTreeSet::new();

@@ -41,6 +41,8 @@ pub(super) struct Shared<'a> {
     pub(super) name: &'a str,
     pub(super) kind: Kind,
     pub(super) fields: &'a RawFields,
+    /// Whether its patterns need no proof any more.
+    pub(super) proven: bool,
 }
 
 impl RawRule {
@@ -79,7 +81,7 @@ impl RawRule {
 
     fn test(&self, of: &Shared<'_>) -> Result<(Test, String), Refused> {
         let open = self.open_end.is_some();
-        let owned = Owned(self.owned.keys().map(String::as_str).collect());
+        let owned = Owned { groups: self.owned.keys().map(String::as_str).collect(), proven: of.proven };
         let request = !self.methods.is_empty() || self.path.is_some() || !self.status.is_empty();
         let own = RawFields {
             addr: self.addr.0.clone(),
