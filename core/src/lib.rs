@@ -9,7 +9,7 @@
 //! | 0 words | [`net`], [`cover`], [`time`], [`ports`], [`attack`], [`allow`], [`ours`], [`ini`] | addresses, moments, one hostile line, who can never be banned, what carries our mark, fail2ban's files |
 //! | 1 organs | [`scan`], [`judge`], [`bans`], [`tables`], [`feeds`], [`route`], [`flood`] | line to attack; attack to verdict; verdicts to what the kernel should hold; tables of others in and out; block lists that are followed; which way packets take; who fills the connection table |
 //! | 2 papers | [`config`], [`event`], [`control`] | the config made valid, what enters and leaves the brain, the CLI's requests |
-//! | 3 brain | [`brain`] | event in, actions out |
+//! | 3 brain | [`brain`], [`replay`] | event in, actions out; the same over logs of the past |
 #![forbid(unsafe_code)]
 
 pub mod allow;
@@ -27,6 +27,7 @@ pub mod judge;
 pub mod net;
 pub mod ours;
 pub mod ports;
+pub mod replay;
 pub mod route;
 pub mod scan;
 pub mod steering;
