@@ -50,6 +50,13 @@ impl<'a> Line<'a> {
         self.text
     }
 
+    /// When it was written, as far as it says.
+    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
+        let mut view = self.view();
+        let _ = view.request();
+        view.at(clock)
+    }
+
     pub(super) fn view(self) -> View<'a> {
         View { line: self, frame: None, request: None }
     }

@@ -18,9 +18,11 @@ mod facts;
 pub mod feed;
 pub mod import;
 pub mod list;
+mod past;
 pub mod print;
 mod progress;
 pub mod prove;
+pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod route;
 pub mod run;
@@ -199,6 +201,8 @@ pub enum Verb {
     Conntrack(conntrack::ConntrackArgs),
     /// Hold lines against signatures and see which match
     Test(test::Test),
+    /// What this config would have banned over logs of the past, in log time
+    Replay(replay::ReplayArgs),
     /// Attack signatures that ship, with their examples
     Signatures(test::Signatures),
     /// What happened: bans, unbans, repairs, problems
@@ -242,6 +246,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         #[cfg(target_os = "linux")]
         Verb::Conntrack(args) => args.run(global),
         Verb::Test(args) => args.run(global),
+        Verb::Replay(args) => args.run(global),
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),
         Verb::Demo(args) => args.run(global),
