@@ -43,8 +43,15 @@ impl Play {
     fn login(&mut self, second: i64, addr: &str) {
         self.line += 1;
         let (signature, service) = ("sshd/accepted".into(), "sshd".into());
-        let sign =
-            Sign::Login(Login { addr: addr.parse().unwrap(), jail: "sshd".into(), signature, service, at: None, user: None, line: String::new() });
+        let sign = Sign::Login(Login {
+            addr: addr.parse().unwrap(),
+            jail: "sshd".into(),
+            signature,
+            service,
+            at: None,
+            user: None,
+            line: String::new(),
+        });
         self.replay.hear(Stamp((START + second) * 1000), LineId { log: 0, line: self.line }, sign);
     }
 
@@ -122,7 +129,8 @@ fn neighbours_spread_only_while_they_are_banned() {
 
 #[test]
 fn a_line_that_two_jails_hear_counts_once() {
-    let text = "[jail.sshd]\nmax_retry = 2\n[jail.other]\nsignatures = [\"sshd\"]\nfiles = [\"/x\"]\nmax_retry = 3\nban_time = \"permanent\"\n";
+    let text =
+        "[jail.sshd]\nmax_retry = 2\n[jail.other]\nsignatures = [\"sshd\"]\nfiles = [\"/x\"]\nmax_retry = 3\nban_time = \"permanent\"\n";
     let mut play = Play::of(text);
     for second in 0..4 {
         play.fail(second, "203.0.113.7", "sshd");

@@ -87,7 +87,8 @@ impl ReplayArgs {
         let mut progress = Progress::begin(bytes).of("lines");
         let start = Instant::now();
         let troubles = streams::play(logs, threads, &shared, &mut progress, &mut |line, entry| {
-            let mut theirs = replays.iter_mut().enumerate().filter(|(at, _)| entry.whose & (1 << at) != 0).map(|(_, replay)| replay).peekable();
+            let mut theirs =
+                replays.iter_mut().enumerate().filter(|(at, _)| entry.whose & (1 << at) != 0).map(|(_, replay)| replay).peekable();
             while let Some(replay) = theirs.next() {
                 if theirs.peek().is_none() {
                     return replay.hear(entry.at, line, entry.sign);
@@ -123,7 +124,10 @@ impl ReplayArgs {
             let (kind, clock) = (opened.kind, self.when.clock(&opened)?);
             let listeners = wiring.listeners(path, kind)?;
             if let Some(names) = &listeners.guessed {
-                print::say(format_args!("{}: no jail reads a log of this name, so it is held against {names}; --jail NAME chooses one", path.display()));
+                print::say(format_args!(
+                    "{}: no jail reads a log of this name, so it is held against {names}; --jail NAME chooses one",
+                    path.display()
+                ));
             }
             // A journal's bytes do not go through our hands.
             bytes = bytes.zip(opened.size.filter(|_| kind != Kind::Journal)).map(|(sum, size)| sum.saturating_add(size));

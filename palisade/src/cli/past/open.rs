@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
@@ -44,7 +44,8 @@ const MAGIC: [(&[u8], Kind); 5] = [
 ];
 
 /// What is not read, and what reads it. The first bytes of bzip2, lz4's frames and compress(1).
-const OTHERS: [(&[u8], &str, &str); 3] = [(b"BZh", "bzip2", "bzcat"), (b"\x04\x22\x4d\x18", "lz4", "lz4cat"), (b"\x1f\x9d", "compress", "zcat")];
+const OTHERS: [(&[u8], &str, &str); 3] =
+    [(b"BZh", "bzip2", "bzcat"), (b"\x04\x22\x4d\x18", "lz4", "lz4cat"), (b"\x1f\x9d", "compress", "zcat")];
 
 /// The longest magic.
 const HEAD: usize = 8;
@@ -57,8 +58,6 @@ const PACKED: usize = 128 * 1024;
 
 /// A log that can be read once, from its begin to its end.
 pub(in crate::cli) struct Opened {
-    /// As it was named; `-` for standard input.
-    pub(in crate::cli) path: PathBuf,
     /// What it is.
     pub(in crate::cli) kind: Kind,
     /// How many bytes it has, packed; `None` for a pipe.
@@ -73,7 +72,7 @@ impl Opened {
     pub(in crate::cli) fn open(path: &Path) -> Result<Self> {
         let wrong = |why: &dyn Display| usage(format_args!("cannot read {}: {why}", path.display()));
         if path.as_os_str() == "-" {
-            return Self::of(path, Box::new(io::stdin()), None, None).map_err(|error| wrong(&error));
+            return Self::of(Box::new(io::stdin())).map_err(|error| wrong(&error));
         }
         let file = File::open(path).map_err(|error| wrong(&error))?;
         let about = file.metadata().map_err(|error| wrong(&error))?;
@@ -81,26 +80,26 @@ impl Opened {
             return Err(wrong(&"it is a directory"));
         }
         if !about.is_file() {
-            return Self::of(path, Box::new(file), None, None).map_err(|error| wrong(&error));
+            return Self::of(Box::new(file)).map_err(|error| wrong(&error));
         }
         let modified = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let modified = modified.and_then(|since| i64::try_from(since.as_millis()).ok()).map(Stamp);
-        Self::of_file(path, file, about.len(), modified).map_err(|error| wrong(&error))
+        Self::of_file(file, about.len(), modified).map_err(|error| wrong(&error))
     }
 
-    fn of_file(path: &Path, mut file: File, size: u64, modified: Option<Stamp>) -> io::Result<Self> {
+    fn of_file(mut file: File, size: u64, modified: Option<Stamp>) -> io::Result<Self> {
         let kind = kind(&head(&mut file)?)?;
         file.rewind()?;
-        Ok(Self { path: path.to_owned(), kind, size: Some(size), modified, input: Box::new(file) })
+        Ok(Self { kind, size: Some(size), modified, input: Box::new(file) })
     }
 
-    fn of(path: &Path, mut input: Box<dyn Read + Send>, size: Option<u64>, modified: Option<Stamp>) -> io::Result<Self> {
+    fn of(mut input: Box<dyn Read + Send>) -> io::Result<Self> {
         let head = head(&mut input)?;
         let kind = kind(&head)?;
         if kind == Kind::Journal {
             return Err(io::Error::other("it is a journal file in a pipe; name the file itself"));
         }
-        Ok(Self { path: path.to_owned(), kind, size, modified, input: Box::new(Cursor::new(head).chain(input)) })
+        Ok(Self { kind, size: None, modified: None, input: Box::new(Cursor::new(head).chain(input)) })
     }
 
     /// Whether it is a pipe: what is read from it may be all there is for a long time.
@@ -144,7 +143,9 @@ fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
 
 fn kind(head: &[u8]) -> io::Result<Kind> {
     if let Some((_, format, program)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
-        return Err(io::Error::other(format!("it is packed with {format}, which is not read; unpack it: `{program} FILE | palisade ... -`")));
+        return Err(io::Error::other(format!(
+            "it is packed with {format}, which is not read; unpack it: `{program} FILE | palisade ... -`"
+        )));
     }
     Ok(MAGIC.iter().find(|(magic, _)| head.starts_with(magic)).map_or(Kind::Plain, |(_, kind)| *kind))
 }

@@ -85,7 +85,9 @@ pub(super) fn lines(log: &Log, opened: Opened, shared: &Shared, out: &mut Out) -
         number += block.dropped;
         let mut counted = Counted::default();
         for (ear, state) in log.ears.iter().zip(&mut states) {
-            counted = scan_block(&ear.scanner, state, block.lines, shared.line_max, &mut |line, sign| signs.push((number + line, ear.whose, sign)));
+            counted = scan_block(&ear.scanner, state, block.lines, shared.line_max, &mut |line, sign| {
+                signs.push((number + line, ear.whose, sign))
+            });
         }
         number += counted.lines;
         shared.lines.fetch_add(counted.lines + block.dropped, Ordering::Relaxed);
@@ -111,7 +113,13 @@ pub(in crate::cli) struct Counted {
 
 /// Holds each line of a block against a scanner; `sink` is told the number of the line in the block, from 1, and what it
 /// means.
-pub(in crate::cli) fn scan_block(scanner: &Scanner, state: &mut ScanState, block: &[u8], line_max: usize, sink: &mut dyn FnMut(u64, Sign)) -> Counted {
+pub(in crate::cli) fn scan_block(
+    scanner: &Scanner,
+    state: &mut ScanState,
+    block: &[u8],
+    line_max: usize,
+    sink: &mut dyn FnMut(u64, Sign),
+) -> Counted {
     let mut counted = Counted::default();
     each_line(block, line_max, |line| {
         counted.lines += 1;

@@ -20,6 +20,10 @@ pub(super) struct Paper {
 /// Columns left of the drawing: a label of six and the axis.
 pub(super) const AXIS: usize = 8;
 
+/// Characters of a time below the drawing, and how wide it must be for one in the middle.
+const LABEL: usize = 5;
+const WIDE: usize = 4 * LABEL;
+
 /// Lower blocks, an eighth of a row more each (Unicode, block elements U+2581 to U+2588).
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// The same without Unicode.
@@ -72,9 +76,9 @@ fn times(from: Stamp, until: Stamp, width: usize) -> String {
         let part = if whole <= Span::secs(2 * 86_400) { text.get(11..16) } else { text.get(5..10) };
         part.unwrap_or_default().to_owned()
     };
-    let half = text(from.plus(Span::millis(whole.as_millis() / 2)));
-    // Five characters each.
-    let (left, right) = ((width / 2).saturating_sub(7), (width - width / 2).saturating_sub(8));
+    let half = if width >= WIDE { text(from.plus(Span::millis(whole.as_millis() / 2))) } else { " ".repeat(LABEL) };
+    let left = (width / 2).saturating_sub(LABEL + LABEL / 2);
+    let right = width.saturating_sub(left + 3 * LABEL);
     format!("{:>AXIS$}{}{}{half}{}{}", "", text(from), " ".repeat(left), " ".repeat(right), text(until))
 }
 
@@ -121,10 +125,12 @@ mod tests {
             "     0 └─ attacks ──────",
             "     1 ┤               █",
             "     0 └─ bans ─────────",
-            "        17:00 01:00 08:59",
+            "        17:00      08:59",
             "",
         ];
         assert_eq!(lines, expected);
+        let lines = draw(&day(), Stamp(START), until, Paper { width: 32, height: 2, blocks: true });
+        assert_eq!(lines[5], "        17:00         00:59        08:59");
     }
 
     #[test]
@@ -138,6 +144,9 @@ mod tests {
                 assert!(blocks || lines.iter().all(|line| line.is_ascii()), "{lines:?}");
             }
         }
-        assert_eq!([0, 999, 1000, 1234, 131_072, 1_500_000, u64::MAX].map(short), ["0", "999", "1k", "1.2k", "131k", "1.5M", "18446744073G"]);
+        assert_eq!(
+            [0, 999, 1000, 1234, 131_072, 1_500_000, u64::MAX].map(short),
+            ["0", "999", "1k", "1.2k", "131k", "1.5M", "18446744073G"]
+        );
     }
 }

@@ -103,10 +103,18 @@ impl Answer {
         }
         let counts = mine.counts();
         let long = if self.oversize == 0 { String::new() } else { format!(" ({} too long, dropped whole)", self.oversize) };
-        print::line(format_args!("{}{long}, {}, {}", many(self.lines, "line"), many(counts.attacks, "attack"), many(counts.logins, "login")))?;
+        print::line(format_args!(
+            "{}{long}, {}, {}",
+            many(self.lines, "line"),
+            many(counts.attacks, "attack"),
+            many(counts.logins, "login")
+        ))?;
         print::line(format_args!("{}", total(mine)))?;
         if counts.logins_kept_out > 0 {
-            let what = format!("{} from addresses while they were banned: look whether somebody who belongs there is among them", many(counts.logins_kept_out, "login"));
+            let what = format!(
+                "{} from addresses while they were banned: look whether somebody who belongs there is among them",
+                many(counts.logins_kept_out, "login")
+            );
             print::line(Painted(33, what))?;
         }
         print::line(format_args!("{:.2} s, {:.0} lines a second", self.seconds, self.per_second()))
@@ -126,7 +134,11 @@ impl Answer {
         let rows: Vec<Vec<String>> = std::iter::once(heads).chain(order.iter().filter_map(|at| all.get(*at)).map(row)).collect();
         print::table(&rows)?;
         if all.len() > order.len() {
-            let what = format!("{} of {}: those that would have kept out most; --top N lists more, --json all", order.len(), many(count(all.len()), "ban"));
+            let what = format!(
+                "{} of {}: those that would have kept out most; --top N lists more, --json all",
+                order.len(),
+                many(count(all.len()), "ban")
+            );
             print::line(Painted(2, what))?;
         }
         print::line("")
@@ -138,7 +150,15 @@ impl Answer {
         let row = |name: &str, replay: &Replay, only: &[Prefix]| {
             let counts = replay.counts();
             let prefixes = banned(replay).len();
-            [name.to_owned(), replay.bans().len().to_string(), prefixes.to_string(), only.len().to_string(), counts.kept_out.to_string(), counts.logins_kept_out.to_string()].to_vec()
+            [
+                name.to_owned(),
+                replay.bans().len().to_string(),
+                prefixes.to_string(),
+                only.len().to_string(),
+                counts.kept_out.to_string(),
+                counts.logins_kept_out.to_string(),
+            ]
+            .to_vec()
         };
         let heads = ["", "bans", "banned", "by it only", "lines kept out", "logins kept out"].map(str::to_owned).to_vec();
         print::table(&[heads, row("this config", mine, &ours), row(path, other, &theirs)])?;
@@ -158,7 +178,8 @@ fn of(replay: &Replay) -> Value {
     let counts = replay.counts();
     let bans: Vec<Value> = replay.bans().iter().map(document).collect();
     let hours = replay.timeline().by(HOUR).into_iter();
-    let hours: Vec<Value> = hours.map(|hour| json!({ "at": hour.from, "attacks": hour.attacks, "bans": hour.bans, "kept_out": hour.kept_out })).collect();
+    let hours: Vec<Value> =
+        hours.map(|hour| json!({ "at": hour.from, "attacks": hour.attacks, "bans": hour.bans, "kept_out": hour.kept_out })).collect();
     let (from, until) = replay.span().unzip();
     json!({
         "attacks": counts.attacks,
@@ -206,7 +227,16 @@ fn row(ban: &WouldBan) -> Vec<String> {
         Until::Forever => "ever".to_owned(),
         Until::At(until) => print::rough(until.since(ban.at)),
     };
-    [ban.at.to_string(), ban.prefix.to_string(), length, ban.jail.to_string(), ban.offence.to_string(), ban.kept_out.to_string(), ban.reason.clone()].to_vec()
+    [
+        ban.at.to_string(),
+        ban.prefix.to_string(),
+        length,
+        ban.jail.to_string(),
+        ban.offence.to_string(),
+        ban.kept_out.to_string(),
+        ban.reason.clone(),
+    ]
+    .to_vec()
 }
 
 fn total(replay: &Replay) -> String {

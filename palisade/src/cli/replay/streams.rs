@@ -123,7 +123,13 @@ struct Merge<'scope, 'env, 'a> {
 }
 
 /// Reads all logs and tells `hear` what they say, in the order of time. What went wrong with single logs.
-pub(super) fn play(mut logs: Vec<Log>, threads: usize, shared: &Shared, progress: &mut Progress, hear: &mut dyn FnMut(LineId, Entry)) -> io::Result<Vec<String>> {
+pub(super) fn play(
+    mut logs: Vec<Log>,
+    threads: usize,
+    shared: &Shared,
+    progress: &mut Progress,
+    hear: &mut dyn FnMut(LineId, Entry),
+) -> io::Result<Vec<String>> {
     logs.sort_by_key(|log| log.begin);
     std::thread::scope(|scope| {
         let mut merge = Merge {
@@ -149,7 +155,9 @@ impl<'scope> Merge<'scope, '_, '_> {
             let Some(Reverse((_, log))) = self.order.pop() else { return Ok(()) };
             let mut line = None;
             // All that one line said stays together.
-            while let Some(entry) = self.streams.get_mut(log).and_then(|stream| stream.head.take_if(|head| *line.get_or_insert(head.line) == head.line)) {
+            while let Some(entry) =
+                self.streams.get_mut(log).and_then(|stream| stream.head.take_if(|head| *line.get_or_insert(head.line) == head.line))
+            {
                 hear(LineId { log, line: entry.line }, entry);
                 self.advance(log);
             }
@@ -211,7 +219,9 @@ fn read(mut log: Log, shared: &Shared, sender: SyncSender<Vec<Entry>>) -> io::Re
     let done = match log.pipe.take() {
         _ if log.kind == Kind::Journal => listen::journal(&log, shared, &mut out),
         Some(pipe) => listen::lines(&log, pipe, shared, &mut out),
-        None => Opened::open(&log.path).map_err(|error| io::Error::other(format!("{error:#}"))).and_then(|file| listen::lines(&log, file, shared, &mut out)),
+        None => Opened::open(&log.path)
+            .map_err(|error| io::Error::other(format!("{error:#}")))
+            .and_then(|file| listen::lines(&log, file, shared, &mut out)),
     };
     out.finish();
     done

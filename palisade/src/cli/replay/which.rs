@@ -193,7 +193,8 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Config {
-        Config::read(&[("test.toml".to_owned(), text.to_owned())], &["sshd", "dropbear", "access-auth", "access-probes", "access-cms"]).unwrap()
+        Config::read(&[("test.toml".to_owned(), text.to_owned())], &["sshd", "dropbear", "access-auth", "access-probes", "access-cms"])
+            .unwrap()
     }
 
     fn names(config: &Config, path: &str) -> Vec<String> {
