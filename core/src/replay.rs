@@ -123,11 +123,7 @@ impl Replay {
         if shut_out.is_some() {
             return;
         }
-        let mut batch = Batch { lines: 1, ..Batch::default() };
-        match sign {
-            Sign::Attack(attack) => batch.attacks.push(attack),
-            Sign::Login(login) => batch.logins.push(login),
-        }
+        let batch = Batch { lines: 1, signs: vec![sign], ..Batch::default() };
         self.tell(Event::Heard(batch), &jail);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::feeding::Fed;
-use crate::attack::{Attack, JailName, Login};
+use crate::attack::{JailName, Sign};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
 use crate::bans::wall::{Entry, Frame, Key, Report};
@@ -29,11 +29,8 @@ pub struct Batch {
     pub lines: u64,
     /// Lines dropped because they were too long.
     pub oversize: u64,
-    /// What the lines meant.
-    pub attacks: Vec<Attack>,
-    /// Who got in, by the lines.
-    #[serde(default)]
-    pub logins: Vec<Login>,
+    /// What the lines meant, in their order.
+    pub signs: Vec<Sign>,
     /// How far the input is read with this batch, to be kept with what it led to.
     pub position: Option<String>,
 }

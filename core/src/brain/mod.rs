@@ -10,6 +10,7 @@
 //! | `mod` | the state, and which event goes where |
 //! | `hearing` | attacks become bans |
 //! | `asking` | requests become answers |
+//! | `reporting` | what programs report becomes bans |
 //! | `importing` | tables become bans |
 //! | `feeding` | feeds become bans |
 //! | `flooding` | censuses of the connection table become limits and bans |
@@ -23,6 +24,7 @@ mod flooding;
 mod hearing;
 mod importing;
 pub mod io;
+mod reporting;
 #[cfg(test)]
 mod tests;
 mod wall;
@@ -31,13 +33,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allow::{AllowList, Altered};
+use crate::attack::JailName;
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::proof::Proof;
 use crate::bans::table::BanTable;
 use crate::bans::wall::{Frame, Key, Limits, Ports};
 use crate::config::Config;
-use crate::control::{Problem, Source};
+use crate::control::{Problem, Source, Tally};
 use crate::event::{Allowed, Notice, Record, What};
 use crate::flood::guard::FloodGuard;
 use crate::judge::Court;
@@ -94,6 +97,8 @@ pub struct Brain {
     problems: BTreeMap<String, Problem>,
     sources: BTreeMap<String, Source>,
     counts: Counts,
+    /// What each jail has done since start.
+    tallies: BTreeMap<JailName, Tally>,
     sweep_at: Tick,
     refusals: BTreeMap<Prefix, Stamp>,
     out: Vec<Action>,
@@ -142,6 +147,7 @@ impl Brain {
             problems: BTreeMap::new(),
             sources: BTreeMap::new(),
             counts: Counts::default(),
+            tallies: BTreeMap::new(),
             sweep_at: now.tick.plus(SWEEP),
             refusals: BTreeMap::new(),
             out: Vec::new(),

@@ -8,11 +8,13 @@
 //! | `mean` | `raw` and the built-in defaults to [`Config`]: what can only be checked together |
 //! | `backends` | all of `[backend]`: what single firewalls are told |
 //! | `feeds` | all of `[feed.NAME]`: block lists that are followed |
+//! | `blocklistd` | all of `[blocklistd]`: the socket of programs that know the address themselves |
 //! | `conntrack` | all of `[conntrack]`: the flood guard |
 //! | `routing` | uplinks, rules, policies, tunnels and budgets |
 //! | `show` | [`Config`] back to TOML |
 
 mod backends;
+mod blocklistd;
 mod conntrack;
 mod defaults;
 mod error;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 pub use backends::{
     BackendSection, CommandSection, HostsSection, IpfwSection, IpsetSection, IptablesSection, NginxSection, PfSection, Variant,
 };
+pub use blocklistd::Blocklistd;
 pub use defaults::signature;
 pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
 pub use feeds::{Feed, FeedSource};
@@ -60,6 +63,7 @@ pub struct Config {
     jails: BTreeMap<JailName, Jail>,
     feeds: BTreeMap<Arc<str>, Feed>,
     conntrack: Settings,
+    blocklistd: Blocklistd,
     routing: routing::Routing,
 }
 
@@ -164,6 +168,11 @@ impl Config {
         &self.conntrack
     }
 
+    /// `[blocklistd]`.
+    pub const fn blocklistd(&self) -> &Blocklistd {
+        &self.blocklistd
+    }
+
     /// For a firewall that knows no ports: a ban of any jail shuts out of all of them. Whether that
     /// changes anything.
     pub fn forget_ports(&mut self) -> bool {
@@ -250,6 +259,8 @@ pub struct Jail {
     pub files: Vec<String>,
     /// Journal matches it reads: each `FIELD=VALUE [FIELD=VALUE...]` (all of them), any of the entries.
     pub journal: Vec<String>,
+    /// Whether programs report to it (`palisade report`, blocklistd): then it needs no signatures and no source.
+    pub reports: bool,
     /// How it judges.
     pub policy: Policy,
 }

@@ -304,6 +304,7 @@ fn a_whole_sample_is_read() {
         ipv6_prefix = 64
         spread = { ipv4 = 24, hosts = 4 }
         kill_states = true
+        forgive = true
         [allow]
         prefixes = ["198.51.100.0/24"]
         names = []
@@ -343,6 +344,25 @@ fn later_files_win_key_by_key() {
     assert_eq!(config.jail(&"my.app".into()).unwrap().policy.ban_time, Term::For(Span::secs(120)));
     // What is missing may come from another file.
     assert!(read_all(&["[jail.x]\nfiles = [\"/a\"]\n", "[jail.x]\nsignatures = [\"sshd\"]\n"]).is_ok());
+}
+
+#[test]
+fn reports_go_to_the_jail_of_their_port() {
+    let text = "[jail.a]\nreports = true\nports = [22]\n[jail.b]\nreports = true\n[blocklistd]\nsocket = \"/run/blocklistd.sock\"\njail = \"b\"\nusers = [\"root\", \"named\"]\n";
+    let config = good(text);
+    let jail = |port| config.blocklistd().jail_for(config.jails(), port).map(|name| name.0.to_string());
+    assert_eq!((jail(Some(22)), jail(Some(21)), jail(None)), (Some("a".into()), Some("b".into()), Some("b".into())));
+    assert!(config.jails()[&"a".into()].signatures.is_empty());
+    assert_eq!(good(&show(&config)), config);
+    for (text, told) in [
+        ("[blocklistd]\nsocket = \"/run/s\"\n", "2:1 nobody takes what is reported on this socket"),
+        ("[blocklistd]\njail = \"nowhere\"\n", "2:1 there is no jail `nowhere` for the reports"),
+        ("[blocklistd]\nusers = [\"a b\"]\n", "2:10 `a b` cannot be a user's name"),
+    ] {
+        let errors = read(text).unwrap_err();
+        let all: Vec<String> = errors.errors.iter().map(|e| format!("{e}")).collect();
+        assert!(all.iter().any(|e| e.contains(&told[told.find(' ').unwrap()..])), "{all:?}");
+    }
 }
 
 #[test]
@@ -422,8 +442,16 @@ fn the_sample_for_freebsd_is_a_good_config() {
 fn the_example_holds_every_key_with_its_default() {
     assert_eq!(good(EXAMPLE), Config::builtin());
     for (place, text) in [("the example", EXAMPLE), ("the man page", MAN_PAGE)] {
-        let keys =
-            [raw::POLICY_KEYS, raw::BAN_KEYS, raw::ALLOW_KEYS, raw::LIMITS_KEYS, raw::JAIL_KEYS, raw::ESCALATE_KEYS, raw::SPREAD_KEYS];
+        let keys = [
+            blocklistd::BLOCKLISTD_KEYS,
+            raw::POLICY_KEYS,
+            raw::BAN_KEYS,
+            raw::ALLOW_KEYS,
+            raw::LIMITS_KEYS,
+            raw::JAIL_KEYS,
+            raw::ESCALATE_KEYS,
+            raw::SPREAD_KEYS,
+        ];
         let backends = backends::TABLES.iter().flat_map(|(_, keys)| *keys).chain(backends::BACKEND_KEYS);
         let feeds = feeds::FEED_KEYS.iter().chain(feeds::FORMATS.iter().map(|(word, _)| word));
         use super::routing as r;
@@ -497,6 +525,7 @@ fn every_listed_key_is_taken() {
         ("backend.nginx", backends::NGINX_KEYS.to_vec()),
         ("backend.command", backends::COMMAND_KEYS.to_vec()),
         ("feed.a", feeds::FEED_KEYS.to_vec()),
+        ("blocklistd", blocklistd::BLOCKLISTD_KEYS.to_vec()),
         ("conntrack", conntrack::CONNTRACK_KEYS.to_vec()),
         ("conntrack.limit", conntrack::LIMIT_KEYS.to_vec()),
         ("conntrack.timeouts", conntrack::TIMEOUTS.to_vec()),

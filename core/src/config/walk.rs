@@ -5,6 +5,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable};
 
 use super::AutoAllow;
+use super::blocklistd::BLOCKLISTD_KEYS;
 use super::conntrack::{CONNTRACK_KEYS, SERVICE_KEYS};
 use super::error::{At, Gather, Place, Problem};
 use super::feeds::FEED_KEYS;
@@ -64,7 +65,7 @@ const LINE: Bounds = Bounds { low: 256, high: 1024 * 1024, why: "log lines fit i
 const HOSTS_DEFAULT: u32 = 4;
 
 /// Where keys belong that were written elsewhere.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("[ban]", POLICY_KEYS),
     ("[ban]", BAN_KEYS),
     ("[allow]", ALLOW_KEYS),
@@ -78,6 +79,7 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("[budget.NAME]", BUDGET_KEYS),
     ("[[rule]]", RULE_KEYS),
     ("[conntrack]", CONNTRACK_KEYS),
+    ("[blocklistd]", BLOCKLISTD_KEYS),
     ("[conntrack.service.NAME]", SERVICE_KEYS),
 ];
 
@@ -127,6 +129,7 @@ impl Reading<'_> {
                 "jail" => self.jails(value, &mut raw),
                 "feed" => self.feeds(value, &mut raw),
                 "conntrack" => raw.conntrack = self.section(key, value).map(|table| self.conntrack(table)).unwrap_or_default(),
+                "blocklistd" => raw.blocklistd = self.section(key, value).map(|table| self.blocklistd(table)).unwrap_or_default(),
                 _ if self.routing(key, value, &mut raw) => {}
                 _ => self.unknown_at_top(key, value),
             }
@@ -185,6 +188,7 @@ impl Reading<'_> {
             "ipv4_prefix" => raw.ipv4_prefix = self.number(name, value, IPV4_PREFIX),
             "ipv6_prefix" => raw.ipv6_prefix = self.number(name, value, IPV6_PREFIX),
             "kill_states" => raw.kill_states = self.boolean(name, value),
+            "forgive" => raw.forgive = self.boolean(name, value),
             "escalate" => raw.escalate = self.escalate(value, table),
             _ => raw.spread = self.spread(value, table),
         }
@@ -364,6 +368,7 @@ impl Reading<'_> {
                     raw.journal = self.texts(name, value, ("a list of texts like \"_SYSTEMD_UNIT=ssh.service\"", LIST_MAX), words::journal);
                 }
                 "ports" => raw.ports = self.ports(value),
+                "reports" => raw.reports = self.boolean(name, value),
                 _ if POLICY_KEYS.contains(&name) => self.policy(name, value, &table, &mut raw.policy),
                 _ if LATER_JAIL_KEYS.contains(&name) => {
                     self.tell(&key.span(), Problem::Later(format!("`{name}` in {table}]")), Some("use `signatures`".to_owned()));

@@ -142,6 +142,21 @@ fn a_line_that_two_jails_hear_counts_once() {
 }
 
 #[test]
+fn a_login_forgives_as_it_does_live() {
+    let mut play = Play::of("[jail.sshd]\nmax_retry = 3\n");
+    for second in [0, 1] {
+        play.fail(second, "203.0.113.7", "sshd");
+    }
+    play.login(2, "203.0.113.7");
+    for second in [3, 4] {
+        play.fail(second, "203.0.113.7", "sshd");
+    }
+    assert_eq!(play.bans(), [], "two were forgiven");
+    play.fail(5, "203.0.113.7", "sshd");
+    assert_eq!(play.bans().len(), 1);
+}
+
+#[test]
 fn a_login_of_somebody_shut_out_is_told() {
     let mut play = Play::of("[jail.sshd]\nmax_retry = 1\n");
     play.login(0, "203.0.113.7");

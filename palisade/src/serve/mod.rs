@@ -27,7 +27,7 @@
 //! |---|---|
 //! | `mod` | the loop around the brain |
 //! | `starting`, `reloading`, `stopping` | the orders in which nothing is lost |
-//! | `wall`, `killing`, `keeper`, `feeds`, `census`, `routing`, `control`, `host`, `sources` | a thread each |
+//! | `wall`, `killing`, `keeper`, `feeds`, `census`, `routing`, `control`, `host`, `sources`, `reports` | a thread each |
 //! | `open`, `proof`, `former`, `rights` | what the start needs once |
 //! | control | 8192 events, one answer a question | the oldest events are dropped |
 
@@ -45,6 +45,7 @@ mod logging;
 pub(crate) mod open;
 pub(crate) mod proof;
 mod reloading;
+mod reports;
 mod rights;
 #[cfg(target_os = "linux")]
 pub(crate) mod routing;

@@ -64,7 +64,7 @@ impl House {
             Err(error) => Some(format!("nothing is read: {error:#}; mend the config and reload")),
         };
         // Only now is the new config wholly in force: its files are open, and what is written from here on is read.
-        for about in ["config", "files", "journal"] {
+        for about in ["config", "files", "journal", "blocklistd"] {
             self.handle(Event::Trouble { about: about.to_owned(), what: None }, clock::now());
         }
         self.handle(Event::Trouble { about: "sources".to_owned(), what }, clock::now());

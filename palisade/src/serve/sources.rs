@@ -12,7 +12,7 @@ use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
-use palisade_core::attack::{JailName, Sign};
+use palisade_core::attack::JailName;
 use palisade_core::brain::{Batch, Event};
 use palisade_core::config::{Config, Jail, Reads};
 use palisade_core::scan::{self, JailScan, Line, LogClock, ScanState, Scanner};
@@ -23,8 +23,8 @@ use palisade_os::logs::stdin::Progress;
 use palisade_os::logs::{FileSpec, Files, Journal, Stdin, Take};
 use palisade_os::wake::{Waker, poll};
 
-use super::Input;
 use super::errors::chain;
+use super::{Input, reports};
 use crate::zone;
 
 /// What one pump reads at most before it hands out what it has: small enough that a ban does not
@@ -129,6 +129,10 @@ impl Sources {
         if let Some(journal) = journal {
             sources.spawn("journal", brain, Ears::new(&scanners, brain), |ears, waker| ears.journal(journal, waker))?;
         }
+        if config.blocklistd().socket.is_some() {
+            let config = config.clone();
+            sources.spawn(reports::NAME, brain, Ears::new(&scanners, brain), move |ears, waker| ears.reports(&config, waker))?;
+        }
         Ok(sources)
     }
 
@@ -219,6 +223,14 @@ impl Ears {
         }
     }
 
+    fn reports(&mut self, config: &Config, stop: &Waker) -> io::Result<()> {
+        reports::run(config, stop, &mut |batch, trouble| {
+            self.batches.extend(batch.map(|batch| (reports::NAME.to_owned(), batch)));
+            self.troubles.extend(trouble.map(|what| (reports::NAME.to_owned(), what)));
+            self.hand_over();
+        })
+    }
+
     fn set_now(&mut self) {
         let now = clock::now().stamp;
         self.states.iter_mut().for_each(|state| state.set_now(now));
@@ -231,7 +243,7 @@ impl Ears {
                 batch.lines += 1;
                 let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
                 if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, line, &mut |sign| heard(batch, sign));
+                    scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
                 }
             }
             journal::Take::Oversize { .. } => batch(&mut self.batches, JOURNAL).oversize += 1,
@@ -247,7 +259,7 @@ impl Ears {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
                 if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, Line::raw(bytes), &mut |sign| heard(batch, sign));
+                    scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
                 }
             }
             Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
@@ -267,13 +279,6 @@ impl Ears {
             batch.source = source;
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
         }
-    }
-}
-
-fn heard(batch: &mut Batch, sign: Sign) {
-    match sign {
-        Sign::Attack(attack) => batch.attacks.push(attack),
-        Sign::Login(login) => batch.logins.push(login),
     }
 }
 

@@ -114,6 +114,7 @@ impl House {
         control::Outlets {
             brain: self.outlet.clone(),
             keeper: self.posts.keeper.clone(),
+            control: self.posts.control.clone(),
             #[cfg(target_os = "linux")]
             routing: self.posts.routing.clone(),
         }
