@@ -8,6 +8,8 @@ use anyhow::Result;
 use palisade_core::config::{Config, ConfigErrors};
 use palisade_core::scan;
 
+use crate::zone;
+
 /// The largest config file that is read, in bytes: far beyond any written by hand.
 const CONFIG_MAX: u64 = 4 << 20;
 
@@ -86,8 +88,20 @@ impl Places {
     pub fn config(&self) -> Result<Config> {
         let texts = self.config_texts()?;
         let names: Vec<&str> = scan::shipped().iter().map(|(name, _)| *name).collect();
-        Config::read(&texts, &names).map_err(|errors| anyhow::Error::new(BadConfig::Invalid(errors)))
+        let config = Config::read(&texts, &names).map_err(|errors| anyhow::Error::new(BadConfig::Invalid(errors)))?;
+        zones(&config)?;
+        Ok(config)
     }
+}
+
+/// Makes sure that the zones the jails name are there.
+fn zones(config: &Config) -> Result<(), BadConfig> {
+    for jail in config.jails().values() {
+        if let Some(zone) = jail.timezone.as_ref().filter(|name| zone::named(name).is_err()) {
+            return Err(BadConfig::Zone { jail: jail.name.to_string(), zone: zone.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// A config that cannot be used; exit code 4.
@@ -96,6 +110,16 @@ pub enum BadConfig {
     /// Something in it is wrong.
     #[error("{0}")]
     Invalid(ConfigErrors),
+    /// A zone that this host does not know.
+    #[error(
+        "`timezone` of [jail.{jail}] is `{zone}`, which is not in this host's tz database: `timedatectl list-timezones` lists what is; the database is the package tzdata"
+    )]
+    Zone {
+        /// Whose.
+        jail: String,
+        /// As typed.
+        zone: String,
+    },
     /// It cannot be read.
     #[error("cannot read {}: {error}{}", path.display(), if error.kind() == ErrorKind::PermissionDenied { "; run this as root" } else { "" })]
     Unreadable {

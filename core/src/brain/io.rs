@@ -31,6 +31,10 @@ pub struct Batch {
     pub oversize: u64,
     /// What the lines meant, in their order.
     pub signs: Vec<Sign>,
+    /// Whether the lines are of a backlog: then they count when they were written, not when they came
+    /// ([`crate::scan::counts_at`]).
+    #[serde(default)]
+    pub catching_up: bool,
     /// How far the input is read with this batch, to be kept with what it led to.
     pub position: Option<String>,
 }

@@ -82,6 +82,7 @@ fn jail(name: &str, base: &Policy, built_in: Option<&BuiltIn>, raw: &RawJail, er
         signatures: list(&raw.signatures, built_in.map(|jail| jail.signatures)),
         files: list(&raw.files, sources.map(|jail| jail.files)),
         journal: list(&raw.journal, sources.map(|jail| jail.journal)),
+        timezone: raw.timezone.as_ref().map(|typed| typed.value.clone()),
         policy: Policy { ports: raw.ports.as_ref().map_or(Ports::All, |typed| typed.value.clone()), ..policy(base, &raw.policy, errors) },
     };
     let names: Vec<&str> = JAILS.iter().map(|jail| jail.name).collect();

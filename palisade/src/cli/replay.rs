@@ -31,7 +31,7 @@ use super::{Exit, Global, print};
 use crate::settings::Places;
 use show::{Answer, File};
 use streams::{Log, Shared};
-use which::Wiring;
+use which::{Ear, Wiring};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,7 +121,7 @@ impl ReplayArgs {
         let (mut logs, mut files, mut bytes) = (Vec::new(), Vec::new(), Some(0u64));
         for path in &self.files {
             let opened = Opened::open(path)?;
-            let (kind, clock) = (opened.kind, self.when.clock(&opened)?);
+            let (kind, clock) = (opened.kind, self.when.clock(&opened, None)?);
             let listeners = wiring.listeners(path, kind)?;
             if let Some(names) = &listeners.guessed {
                 print::say(format_args!(
@@ -132,9 +132,12 @@ impl ReplayArgs {
             // A journal's bytes do not go through our hands.
             bytes = bytes.zip(opened.size.filter(|_| kind != Kind::Journal)).map(|(sum, size)| sum.saturating_add(size));
             files.push(File::new(path, kind, &listeners.ears));
+            let by_clock = |ear: Ear| self.when.clock(&opened, ear.zone.as_deref()).map(|clock| (ear, clock));
+            let ears = listeners.ears.into_iter().map(by_clock).collect::<Result<Vec<_>>>()?;
+            let clock = ears.first().map_or(clock, |(_, clock)| clock.clone());
             let pipe = opened.is_pipe().then_some(opened);
             let begin = if pipe.is_some() { None } else { listen::begin(path, kind, &clock) };
-            logs.push(Log { path: path.clone(), kind, pipe, clock, begin, ears: listeners.ears });
+            logs.push(Log { path: path.clone(), kind, pipe, clock, begin, ears });
         }
         Ok((logs, files, bytes))
     }

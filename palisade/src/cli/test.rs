@@ -74,14 +74,15 @@ impl Test {
         if self.profile {
             return profile::run(&self.files, &self.when, &scanner, line_max, global.json);
         }
-        let wants = self.jail.as_deref().and_then(|name| config.jail(&name.into())).map(|jail| jail.journal.clone());
+        let jail = self.jail.as_deref().and_then(|name| config.jail(&name.into()));
+        let zone = jail.and_then(|jail| jail.timezone.as_deref());
         let mut held = Held { scanner: &scanner, line_max, show: Show::new(self.explain, global.json, self.files.len() > 1) };
         for path in &self.files {
             let opened = Opened::open(path)?;
-            let clock = self.when.clock(&opened)?;
+            let clock = self.when.clock(&opened, zone)?;
             held.show.begin(path);
             if opened.kind == Kind::Journal {
-                held.journal(path, wants.clone().unwrap_or_default(), clock)?;
+                held.journal(path, jail.map(|jail| jail.journal.clone()).unwrap_or_default(), clock)?;
             } else {
                 held.lines(opened, clock)?;
             }

@@ -3,7 +3,7 @@
 //! A line is scanned in the thread that read it, so that the brain sees attacks only. Both inputs
 //! can wait: when the brain's inbox is full they stop reading, and nothing is lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
-use palisade_core::attack::JailName;
+use jiff::tz::TimeZone;
+use palisade_core::attack::{JailName, Sign};
 use palisade_core::brain::{Batch, Event};
 use palisade_core::config::{Config, Jail, Reads};
 use palisade_core::scan::{self, JailScan, Line, LogClock, ScanState, Scanner};
@@ -31,15 +32,33 @@ use crate::zone;
 /// wait long behind a backlog.
 const BUDGET: usize = 1 << 20;
 
+/// Times of live lines that are farther off are of another zone or of a wrong clock; fail2ban draws the line
+/// at a minute too.
+const ODD: Span = Span::secs(60);
+
 /// What the store calls the journal's position.
 pub(super) const JOURNAL: &str = "journal";
 
 /// Which scanner listens to what.
 #[derive(Default)]
 struct Wiring {
-    scanners: Vec<Scanner>,
+    scanners: Vec<Heard>,
     files: Vec<FileSpec>,
     journal: Vec<(usize, String)>,
+}
+
+/// A scanner and the zone of the lines it sees.
+struct Heard {
+    scanner: Scanner,
+    zone: TimeZone,
+}
+
+impl Heard {
+    /// Jails of one zone.
+    fn of(jails: &[&Jail]) -> Self {
+        let zone = jails.first().and_then(|jail| jail.timezone.as_deref());
+        Self { scanner: scanner_of(jails.iter().copied()), zone: zone::of(zone) }
+    }
 }
 
 /// The scanner of a jail's signatures.
@@ -54,24 +73,24 @@ pub(crate) fn scanner_of<'a>(jails: impl IntoIterator<Item = &'a Jail>) -> Scann
 }
 
 impl Wiring {
-    /// Jails that read the same files share a scanner, so that a line is taken apart once.
+    /// Jails that read the same files by the same zone share a scanner, so that a line is taken apart once.
     fn new(config: &Config, journal_available: bool) -> Self {
         let mut wiring = Self::default();
-        let mut by_files: BTreeMap<&[String], Vec<&Jail>> = BTreeMap::new();
+        let mut by_files: BTreeMap<(&[String], Option<&str>), Vec<&Jail>> = BTreeMap::new();
         for jail in config.jails().values().filter(|jail| jail.enabled) {
             match jail.reads(journal_available) {
                 Reads::Nothing => {}
-                Reads::Files(patterns) => by_files.entry(patterns).or_default().push(jail),
+                Reads::Files(patterns) => by_files.entry((patterns, jail.timezone.as_deref())).or_default().push(jail),
                 Reads::Journal(matches) => {
                     let source = wiring.scanners.len();
-                    wiring.scanners.push(scanner_of([jail]));
+                    wiring.scanners.push(Heard::of(&[jail]));
                     wiring.journal.extend(matches.iter().map(|text| (source, text.clone())));
                 }
             }
         }
-        for (patterns, jails) in by_files {
+        for ((patterns, _), jails) in by_files {
             let source = wiring.scanners.len();
-            wiring.scanners.push(scanner_of(jails));
+            wiring.scanners.push(Heard::of(&jails));
             wiring.files.extend(patterns.iter().map(|pattern| FileSpec { source, pattern: pattern.clone() }));
         }
         wiring
@@ -82,11 +101,11 @@ impl Wiring {
 /// anew, so it goes on through a new config with the signatures it started with.
 pub(super) fn stdin(config: &Config, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
     let jail = config.jail(jail).with_context(|| format!("there is no jail `{jail}` to read standard input for"))?;
-    let mut ears = Ears::new(&Arc::new(vec![scanner_of([jail])]), brain);
+    let mut ears = Ears::new(&Arc::new(vec![Heard::of(&[jail])]), brain);
     let mut stdin = Stdin::open(0, config.limits().line)?;
     loop {
         let progress = stdin.pump(BUDGET, &mut |take| ears.take(take))?;
-        ears.hand_over();
+        ears.hand_over(false);
         match progress {
             Progress::Ended => return Ok(()),
             Progress::More => {}
@@ -182,26 +201,38 @@ impl Drop for Sources {
 
 /// One reading thread.
 struct Ears {
-    scanners: Arc<Vec<Scanner>>,
+    scanners: Arc<Vec<Heard>>,
     /// One for each scanner.
     states: Vec<ScanState>,
     brain: SyncSender<Input>,
     batches: HashMap<String, Batch>,
+    /// Sources whose live lines are not written when they come.
+    odd: HashSet<String>,
     troubles: Vec<(String, Option<String>)>,
 }
 
 impl Ears {
-    fn new(scanners: &Arc<Vec<Scanner>>, brain: &SyncSender<Input>) -> Self {
-        let clock = LogClock::new(zone::system(), clock::now().stamp);
-        let states = scanners.iter().map(|scanner| scanner.state(clock.clone())).collect();
-        Self { scanners: Arc::clone(scanners), states, brain: brain.clone(), batches: HashMap::new(), troubles: Vec::new() }
+    fn new(scanners: &Arc<Vec<Heard>>, brain: &SyncSender<Input>) -> Self {
+        let now = clock::now().stamp;
+        let states = scanners.iter().map(|heard| heard.scanner.state(LogClock::new(heard.zone.clone(), now))).collect();
+        Self {
+            scanners: Arc::clone(scanners),
+            states,
+            brain: brain.clone(),
+            batches: HashMap::new(),
+            odd: HashSet::new(),
+            troubles: Vec::new(),
+        }
     }
 
     fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
+        // What is there at the start was written while nobody read.
+        let mut behind = true;
         loop {
             self.set_now();
             let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take));
-            self.hand_over();
+            self.hand_over(behind || more);
+            behind = more;
             let wait = wait(more, files.next_deadline());
             let fds: Vec<_> = files.fd().into_iter().collect();
             if poll(&fds, Some(stop), wait)?.woken() {
@@ -211,10 +242,12 @@ impl Ears {
     }
 
     fn journal(&mut self, mut journal: Journal, stop: &Waker) -> io::Result<()> {
+        let mut behind = true;
         loop {
             self.set_now();
             let more = journal.pump(clock::now().tick, BUDGET, &mut |take| self.record(take));
-            self.hand_over();
+            self.hand_over(behind || more);
+            behind = more;
             let wait = wait(more, journal.next_deadline());
             let fds: Vec<_> = journal.fd().into_iter().collect();
             if poll(&fds, Some(stop), wait)?.woken() {
@@ -227,7 +260,7 @@ impl Ears {
         reports::run(config, stop, &mut |batch, trouble| {
             self.batches.extend(batch.map(|batch| (reports::NAME.to_owned(), batch)));
             self.troubles.extend(trouble.map(|what| (reports::NAME.to_owned(), what)));
-            self.hand_over();
+            self.hand_over(false);
         })
     }
 
@@ -242,8 +275,8 @@ impl Ears {
                 let batch = batch(&mut self.batches, JOURNAL);
                 batch.lines += 1;
                 let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
-                if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
+                if let (Some(heard), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
+                    heard.scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
                 }
             }
             journal::Take::Oversize { .. } => batch(&mut self.batches, JOURNAL).oversize += 1,
@@ -258,8 +291,8 @@ impl Ears {
             Take::Line { source, path, bytes } => {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
-                if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
+                if let (Some(heard), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
+                    heard.scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
                 }
             }
             Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
@@ -270,16 +303,49 @@ impl Ears {
         }
     }
 
-    /// Sends what was read. A full inbox makes this wait.
-    fn hand_over(&mut self) {
+    /// Sends what was read; with `catching_up`, there is or was more to read than one pump takes. A full
+    /// inbox makes this wait.
+    fn hand_over(&mut self, catching_up: bool) {
+        let batches: Vec<_> = self.batches.drain().collect();
+        for (source, batch) in batches.iter().filter(|_| !catching_up) {
+            self.compare(source, batch);
+        }
         for (about, what) in self.troubles.drain(..) {
             let _ = self.brain.send(Input::Event(Event::Trouble { about, what }));
         }
-        for (source, mut batch) in self.batches.drain() {
+        for (source, mut batch) in batches {
+            batch.catching_up = catching_up && !self.odd.contains(&source);
             batch.source = source;
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
         }
     }
+
+    /// Compares when live lines were written with now. By times that are off, a backlog would count for
+    /// nothing, or too early: it then counts as it comes.
+    fn compare(&mut self, source: &str, batch: &Batch) {
+        let now = clock::now().stamp;
+        let written = |sign: &Sign| match sign {
+            Sign::Attack(attack) => attack.at,
+            Sign::Login(login) => login.at,
+        };
+        let Some(at) = batch.signs.iter().filter_map(written).next_back() else { return };
+        let (early, late) = (now.since(at), at.since(now));
+        let off = early.max(late);
+        if off <= ODD && self.odd.remove(source) {
+            self.troubles.push((times_of(source), None));
+        } else if off > ODD && self.odd.insert(source.to_owned()) {
+            let way = if early > late { "before" } else { "after" };
+            let what = format!(
+                "a line that just came says it was written {off} {way} now: set `timezone` of the jails that read it, or the clock that writes it"
+            );
+            self.troubles.push((times_of(source), Some(what)));
+        }
+    }
+}
+
+/// What the problem list calls times that are off.
+fn times_of(source: &str) -> String {
+    format!("the times in {source}")
 }
 
 /// How long to wait for more: not at all while there is more to read right now.

@@ -7,6 +7,7 @@
 //! | `expression` | fail2ban's tags and Python's regexes to engines that cannot run away |
 //! | `filter` | a line through all of it; what one session says over several lines |
 
+pub mod dates;
 mod filter;
 
 use crate::net::Addr;

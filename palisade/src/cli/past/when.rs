@@ -18,30 +18,30 @@ pub(in crate::cli) struct When {
     /// Read times without a year as if it were T: 2026-11-22T17:00:00Z, 2026-11-22, @SECONDS [default: when the file was last written to]
     #[arg(long, value_name = "T")]
     now: Option<String>,
-    /// The zone of times that name none: Europe/Berlin, UTC, +01:00 [default: this host's]
+    /// The zone of times that name none: Europe/Berlin, UTC, +01:00 [default: the jail's, else this host's]
     #[arg(long, value_name = "Z")]
     zone: Option<String>,
 }
 
 impl When {
-    /// The zone.
-    pub(in crate::cli) fn zone(&self) -> Result<TimeZone> {
-        let Some(name) = &self.zone else { return Ok(zone::system()) };
+    /// The zone: what was asked for, else the jail's, else this host's.
+    pub(in crate::cli) fn zone(&self, jail: Option<&str>) -> Result<TimeZone> {
+        let Some(name) = &self.zone else { return Ok(zone::of(jail)) };
         read_zone(name).ok_or_else(|| {
             usage(format_args!("there is no zone `{name}`; write it like Europe/Berlin (which takes the package tzdata), UTC or +01:00"))
         })
     }
 
     /// What `--now` says.
-    pub(in crate::cli) fn now(&self, zone: &TimeZone) -> Result<Option<Stamp>> {
+    fn now(&self, zone: &TimeZone) -> Result<Option<Stamp>> {
         let Some(text) = &self.now else { return Ok(None) };
         let wrong = || usage(format_args!("`{text}` is no time; write it like 2026-11-22T17:00:00Z, 2026-11-22 or @1795366800"));
         read_now(text, zone).map(Some).ok_or_else(wrong)
     }
 
-    /// The clock of this log: as of when it was last written to, where it is not told.
-    pub(in crate::cli) fn clock(&self, log: &Opened) -> Result<LogClock> {
-        let zone = self.zone()?;
+    /// The clock of this log, for jails of this zone: as of when it was last written to, where it is not told.
+    pub(in crate::cli) fn clock(&self, log: &Opened, jail: Option<&str>) -> Result<LogClock> {
+        let zone = self.zone(jail)?;
         let now = self.now(&zone)?.or(log.modified).unwrap_or_else(|| clock::now().stamp);
         Ok(LogClock::new(zone, now))
     }

@@ -37,7 +37,7 @@ pub(super) struct Out {
 
 impl Out {
     pub(super) fn new(log: &Log, sender: SyncSender<Vec<Entry>>) -> Self {
-        Self { forward: Forward::new(log.begin, log.clock.now), batch: Vec::new(), sender, closed: false }
+        Self { forward: Forward::new(log.begin, log.clock.now, log.clock.zone.clone()), batch: Vec::new(), sender, closed: false }
     }
 
     fn push(&mut self, line: u64, whose: u8, mut sign: Sign) {
@@ -74,7 +74,7 @@ impl Out {
 pub(super) fn lines(log: &Log, opened: Opened, shared: &Shared, out: &mut Out) -> io::Result<()> {
     let pipe = opened.is_pipe();
     let mut blocks = Blocks::new(opened.reader(Arc::clone(&shared.bytes))?, shared.line_max, pipe);
-    let mut states: Vec<ScanState> = log.ears.iter().map(|ear| ear.scanner.state(log.clock.clone())).collect();
+    let mut states: Vec<ScanState> = log.ears.iter().map(|(ear, clock)| ear.scanner.state(clock.clone())).collect();
     let mut number = 0;
     let mut signs: Vec<(u64, u8, Sign)> = Vec::new();
     while !out.closed {
@@ -84,7 +84,7 @@ pub(super) fn lines(log: &Log, opened: Opened, shared: &Shared, out: &mut Out) -
         leave.get_or_insert_with(|| shared.work());
         number += block.dropped;
         let mut counted = Counted::default();
-        for (ear, state) in log.ears.iter().zip(&mut states) {
+        for ((ear, _), state) in log.ears.iter().zip(&mut states) {
             counted = scan_block(&ear.scanner, state, block.lines, shared.line_max, &mut |line, sign| {
                 signs.push((number + line, ear.whose, sign))
             });
@@ -133,8 +133,8 @@ pub(in crate::cli) fn scan_block(
 
 /// Reads a journal file to its end. `journalctl` does most of the work, so no leave is asked for.
 pub(super) fn journal(log: &Log, shared: &Shared, out: &mut Out) -> io::Result<()> {
-    let mut states: Vec<ScanState> = log.ears.iter().map(|ear| ear.scanner.state(log.clock.clone())).collect();
-    let wants = log.ears.iter().enumerate().flat_map(|(at, ear)| match &ear.wants {
+    let mut states: Vec<ScanState> = log.ears.iter().map(|(ear, clock)| ear.scanner.state(clock.clone())).collect();
+    let wants = log.ears.iter().enumerate().flat_map(|(at, (ear, _))| match &ear.wants {
         Some(matches) => matches.iter().map(|text| (at, Some(text.clone()))).collect(),
         None => vec![(at, None)],
     });
@@ -150,7 +150,7 @@ pub(super) fn journal(log: &Log, shared: &Shared, out: &mut Out) -> io::Result<(
             past::Take::Record { sources, record } => {
                 let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
                 for source in sources {
-                    if let (Some(ear), Some(state)) = (log.ears.get(*source), states.get_mut(*source)) {
+                    if let (Some((ear, _)), Some(state)) = (log.ears.get(*source), states.get_mut(*source)) {
                         ear.scanner.scan(state, line, &mut |sign| out.push(number, ear.whose, sign));
                     }
                 }

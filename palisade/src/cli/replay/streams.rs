@@ -42,12 +42,12 @@ pub(super) struct Log {
     pub(super) kind: Kind,
     /// A pipe, which can be opened once; files are opened when they are read.
     pub(super) pipe: Option<Opened>,
-    /// What its times are read by.
+    /// What its times are read by, by and large.
     pub(super) clock: LogClock,
     /// The time of its first line, where one can be read.
     pub(super) begin: Option<Stamp>,
-    /// Who listens.
-    pub(super) ears: Vec<Ear>,
+    /// Who listens, each by the clock of its zone.
+    pub(super) ears: Vec<(Ear, LogClock)>,
 }
 
 /// What a line said.

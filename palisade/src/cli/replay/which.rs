@@ -13,6 +13,7 @@
 //! `auth.log.1`, `auth.log.2.gz`, `auth.log-20261101`, `auth.log-20261101-1762000000.xz`, `access-20261101.log`,
 //! `auth.log.20261101T000000`, `auth.log.old`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ const PACKED: [&str; 6] = [".gz", ".xz", ".zst", ".bz2", ".lz4", ".Z"];
 pub(super) struct Ear {
     /// Some jails of one config.
     pub(super) scanner: Arc<Scanner>,
+    /// The zone of its jails.
+    pub(super) zone: Option<String>,
     /// Whose jails, a bit for each config.
     pub(super) whose: u8,
     /// Which records of a journal; `None` for all.
@@ -78,7 +81,7 @@ impl<'a> Wiring<'a> {
         let mut before: Vec<(Vec<Jail>, usize)> = Vec::new();
         for (at, config) in self.configs.clone().into_iter().enumerate() {
             let whose = 1 << at;
-            let parts = if kind == Kind::Journal { self.of_journal(config) } else { vec![self.of_lines(config, path, &mut listeners)] };
+            let parts = if kind == Kind::Journal { self.of_journal(config) } else { by_zone(self.of_lines(config, path, &mut listeners)) };
             if parts.iter().all(Vec::is_empty) {
                 let what = if kind == Kind::Journal { "reads the journal" } else { "is enabled" };
                 return Err(usage(format_args!("{}: no jail {what} in this config; --jail NAME chooses one", path.display())));
@@ -93,7 +96,8 @@ impl<'a> Wiring<'a> {
                 let wants = wants.filter(|matches| !matches.is_empty());
                 let scanner = self.scanner(&jails);
                 before.push((looks, listeners.ears.len()));
-                listeners.ears.push(Ear { scanner, whose, wants });
+                let zone = jails.first().and_then(|jail| jail.timezone.clone());
+                listeners.ears.push(Ear { scanner, zone, whose, wants });
             }
         }
         Ok(listeners)
@@ -130,6 +134,15 @@ impl<'a> Wiring<'a> {
         self.scanners.push((key, Arc::clone(&scanner)));
         scanner
     }
+}
+
+/// Jails of the same zone together.
+fn by_zone(jails: Vec<&Jail>) -> Vec<Vec<&Jail>> {
+    let mut zones: BTreeMap<Option<&str>, Vec<&Jail>> = BTreeMap::new();
+    for jail in jails {
+        zones.entry(jail.timezone.as_deref()).or_default().push(jail);
+    }
+    zones.into_values().collect()
 }
 
 fn enabled(config: &Config) -> impl Iterator<Item = &Jail> {

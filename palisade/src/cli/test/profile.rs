@@ -55,7 +55,7 @@ pub(super) fn run(files: &[PathBuf], when: &When, all: &Scanner, line_max: usize
                 path.display()
             )));
         }
-        let clock = when.clock(&opened)?;
+        let clock = when.clock(&opened, None)?;
         lines += measure(opened, &clock, &mut whole, &mut costs, line_max)?;
     }
     costs.sort_by_key(|cost| std::cmp::Reverse(cost.time));
