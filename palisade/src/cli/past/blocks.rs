@@ -21,6 +21,8 @@ pub(in crate::cli) struct Blocks<R> {
     /// Inside a line that is dropped.
     dropping: bool,
     ended: bool,
+    /// What is to be told once all that came before it was handed out.
+    error: Option<io::Error>,
 }
 
 /// Some lines.
@@ -38,10 +40,13 @@ impl<R: Read> Blocks<R> {
     pub(in crate::cli) fn new(input: R, line_max: usize, at_once: bool) -> Self {
         // Room for a line, its end, and what comes with it.
         let room = BLOCK.max(line_max.saturating_mul(2).saturating_add(2));
-        Self { input, buffer: vec![0; room], used: 0, filled: 0, at_once, dropping: false, ended: false }
+        Self { input, buffer: vec![0; room], used: 0, filled: 0, at_once, dropping: false, ended: false, error: None }
     }
 
     /// The next lines; `None` at the end.
+    ///
+    /// # Errors
+    /// What went wrong with reading, when all whole lines before it were handed out.
     pub(in crate::cli) fn next(&mut self) -> io::Result<Option<Block<'_>>> {
         let mut dropped = 0;
         self.buffer.copy_within(self.used..self.filled, 0);
@@ -68,10 +73,15 @@ impl<R: Read> Blocks<R> {
             if let Some(end) = last
                 && (self.at_once || full || self.ended)
             {
-                self.used = if self.ended { self.filled } else { end };
+                // The begin of a line whose rest could not be read is no line.
+                self.used = if self.ended && self.error.is_none() { self.filled } else { end };
                 return Ok(Some(self.block(dropped)));
             }
             if self.ended {
+                if let Some(error) = self.error.take() {
+                    self.filled = 0;
+                    return Err(error);
+                }
                 dropped += u64::from(std::mem::take(&mut self.dropping));
                 self.used = self.filled;
                 let nothing = self.filled == 0 && dropped == 0;
@@ -83,7 +93,7 @@ impl<R: Read> Blocks<R> {
             }
             // With a newline found and room left, reading goes on: then it is searched for behind that one.
             from = if last.is_some() { 0 } else { self.filled };
-            self.fill()?;
+            self.fill();
         }
     }
 
@@ -95,15 +105,14 @@ impl<R: Read> Blocks<R> {
         self.buffer.get(from..self.filled).unwrap_or_default()
     }
 
-    fn fill(&mut self) -> io::Result<()> {
+    fn fill(&mut self) {
         let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
         match self.input.read(room) {
             Ok(0) => self.ended = true,
             Ok(count) => self.filled += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => (self.ended, self.error) = (true, Some(error)),
         }
-        Ok(())
     }
 }
 
@@ -177,6 +186,27 @@ mod tests {
         assert_eq!(blocks.next().unwrap().unwrap().lines, b"two\n");
         assert_eq!(blocks.next().unwrap().unwrap().lines, b"thr");
         assert_eq!(blocks.next().unwrap(), None);
+    }
+
+    /// Breaks after these bytes.
+    struct Broken<'a>(&'a [u8]);
+
+    impl Read for Broken<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(out)? {
+                0 => Err(io::Error::other("broken")),
+                count => Ok(count),
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_before_an_error_is_handed_out_and_half_a_line_is_not() {
+        for at_once in [true, false] {
+            let mut blocks = Blocks::new(Broken(b"one\ntwo\nhal"), 100, at_once);
+            assert_eq!(blocks.next().unwrap().unwrap().lines, b"one\ntwo\n");
+            assert!(blocks.next().is_err());
+        }
     }
 
     proptest! {

@@ -162,7 +162,7 @@ fn claimed<'a>(config: &'a Config, path: &Path) -> Vec<&'a Jail> {
     by_path.chain(by_name).find(|jails| !jails.is_empty()).unwrap_or_default()
 }
 
-fn jails_that<'a>(config: &'a Config, reads: impl Fn(&str) -> bool) -> Vec<&'a Jail> {
+fn jails_that(config: &Config, reads: impl Fn(&str) -> bool) -> Vec<&Jail> {
     enabled(config).filter(|jail| jail.files.iter().any(|pattern| reads(pattern))).collect()
 }
 

@@ -95,8 +95,12 @@ fn parts(signature: &Arc<Signature>) -> Vec<Cost> {
     let head = pieces.next().unwrap_or_default();
     // One that does not stand alone is timed with its signature only.
     let alone = pieces.filter_map(|rule| Signature::compile(name, &format!("{head}{RULE}{rule}")).ok());
-    let rules: Vec<Cost> =
-        alone.filter_map(|one| Some(Cost::new(&one.rules().first()?.full_name().to_string(), true, vec![Arc::new(one)]))).collect();
+    let rules: Vec<Cost> = alone
+        .filter_map(|one| {
+            let name = Arc::clone(one.rules().first()?.full_name());
+            Some(Cost::new(&name, true, vec![Arc::new(one)]))
+        })
+        .collect();
     std::iter::once(Cost::new(name, false, vec![Arc::clone(signature)])).chain(rules).collect()
 }
 
