@@ -28,6 +28,7 @@ use palisade_core::replay::Replay;
 use super::past::{Kind, Opened, When};
 use super::progress::Progress;
 use super::{Exit, Global, print};
+use crate::library::Library;
 use crate::settings::Places;
 use show::{Answer, File};
 use streams::{Log, Shared};
@@ -75,14 +76,14 @@ pub struct ReplayArgs {
 impl ReplayArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
-        let mine = global.places().config()?;
+        let mine = global.places().config_and_library()?;
         let other = self.against.as_ref().map(|path| other(global, path)).transpose()?;
-        let configs: Vec<&Config> = std::iter::once(&mine).chain(&other).collect();
+        let configs: Vec<&(Config, Library)> = std::iter::once(&mine).chain(&other).collect();
         let (logs, files, bytes) = self.logs(configs)?;
-        let line_max = mine.limits().line;
+        let line_max = mine.0.limits().line;
         let threads = self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get), usize::from);
-        let mut replays = vec![Replay::new(mine)];
-        replays.extend(other.map(Replay::new));
+        let mut replays = vec![Replay::new(mine.0)];
+        replays.extend(other.map(|(config, _)| Replay::new(config)));
         let shared = Shared::new(threads, line_max);
         let mut progress = Progress::begin(bytes).of("lines");
         let start = Instant::now();
@@ -116,7 +117,7 @@ impl ReplayArgs {
     }
 
     /// The logs, ready to be read; what is told of them; how many bytes they are, packed.
-    fn logs(&self, configs: Vec<&Config>) -> Result<(Vec<Log>, Vec<File>, Option<u64>)> {
+    fn logs(&self, configs: Vec<&(Config, Library)>) -> Result<(Vec<Log>, Vec<File>, Option<u64>)> {
         let mut wiring = Wiring::new(configs, self.jail.as_deref())?;
         let (mut logs, mut files, mut bytes) = (Vec::new(), Vec::new(), Some(0u64));
         for path in &self.files {
@@ -143,7 +144,7 @@ impl ReplayArgs {
     }
 }
 
-/// The config to compare with, with what is in `conf.d` beside it.
-fn other(global: &Global, path: &Path) -> Result<Config> {
-    Places { config: path.to_owned(), config_named: true, ..global.places() }.config()
+/// The config to compare with, with what is in `conf.d` and `signatures` beside it.
+fn other(global: &Global, path: &Path) -> Result<(Config, Library)> {
+    Places { config: path.to_owned(), config_named: true, ..global.places() }.config_and_library()
 }

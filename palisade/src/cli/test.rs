@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use palisade_core::attack::{Sign, excerpt};
 use palisade_core::config::Config;
-use palisade_core::scan::{self, JailScan, Line, LogClock, ScanState, Scanner, Signature};
+use palisade_core::scan::{JailScan, Line, LogClock, ScanState, Scanner, Signature};
 use palisade_os::logs::journal::past;
 use serde_json::json;
 
@@ -25,7 +25,7 @@ use super::past::{Blocks, Kind, Opened, When, each_line, journal};
 use super::print::{self, Painted};
 use super::replay::listen::scan_block;
 use super::{Exit, Global};
-use crate::serve::sources::scanner_of;
+use crate::library::Library;
 use show::{Show, Told};
 
 const EXAMPLES: &str = "\
@@ -68,8 +68,8 @@ pub struct Test {
 impl Test {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
-        let config = global.places().config()?;
-        let scanner = self.scanner(&config)?;
+        let (config, library) = global.places().config_and_library()?;
+        let scanner = self.scanner(&config, &library)?;
         let line_max = config.limits().line;
         if self.profile {
             return profile::run(&self.files, &self.when, &scanner, line_max, global.json);
@@ -91,19 +91,18 @@ impl Test {
         Ok(if held.show.end()? { Exit::Done } else { Exit::No })
     }
 
-    fn scanner(&self, config: &Config) -> Result<Scanner> {
+    fn scanner(&self, config: &Config, library: &Library) -> Result<Scanner> {
         if let Some(name) = &self.jail {
             let Some(jail) = config.jail(&name.as_str().into()) else {
                 let names: Vec<&str> = config.jails().keys().map(|n| n.0.as_ref()).collect();
                 return Err(usage(format_args!("there is no jail `{name}`; there are {}", names.join(", "))));
             };
-            return Ok(scanner_of([jail]));
+            return library.scanner([jail]).map_err(|fault| usage(format_args!("jail `{name}`: {fault}")));
         }
         if self.signatures.is_empty() {
-            let signatures = scan::builtin().to_vec();
-            return Ok(Scanner::new(&[JailScan::of("test".into(), signatures)]));
+            return Ok(Scanner::new(&[JailScan::of("test".into(), library.all())]));
         }
-        let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(name)).collect();
+        let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(library, name)).collect();
         Ok(Scanner::new(&[JailScan::of("test".into(), signatures?)]))
     }
 }
@@ -184,8 +183,8 @@ impl Held<'_> {
     }
 }
 
-fn find(name: &str) -> Result<Arc<Signature>> {
-    scan::load(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
+fn find(library: &Library, name: &str) -> Result<Arc<Signature>> {
+    library.signature(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
 }
 
 /// What ships.
@@ -199,18 +198,25 @@ pub struct Signatures {
 impl Signatures {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
+        let library = Library::open(&global.places().config)?;
         match self.name {
-            Some(name) => one(find(&name)?.as_ref(), global.json)?,
+            Some(name) => one(find(&library, &name)?.as_ref(), global.json)?,
             None if global.json => {
-                let all: Vec<_> = scan::builtin()
+                let all: Vec<_> = library
+                    .all()
                     .iter()
-                    .map(|s| json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len() }))
+                    .map(|s| {
+                        let own = library.is_own(s.name());
+                        json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len(), "own": own })
+                    })
                     .collect();
                 print::json(&json!({ "v": 1, "signatures": all }))?;
             }
             None => {
-                let rows: Vec<_> =
-                    scan::builtin().iter().map(|s| vec![s.name().to_owned(), count(s.rules().len()), s.summary().to_owned()]).collect();
+                let mine = |name: &str| if library.is_own(name) { " (your own)" } else { "" };
+                let row =
+                    |s: &Arc<Signature>| vec![s.name().to_owned(), count(s.rules().len()), format!("{}{}", s.summary(), mine(s.name()))];
+                let rows: Vec<_> = library.all().iter().map(row).collect();
                 print::table(&rows)?;
             }
         }
@@ -227,18 +233,26 @@ fn one(signature: &Signature, as_json: bool) -> Result<()> {
         let rules: Vec<_> = signature
             .rules()
             .iter()
-            .map(|r| json!({ "rule": r.id(), "score": r.score(), "test": r.text(), "hits": r.hits().iter().map(|h| &h.line).collect::<Vec<_>>(), "misses": r.misses() }))
+            .map(|r| json!({ "rule": r.id(), "outcome": if r.is_login() { "login" } else { "failure" }, "score": r.score(), "test": r.text(), "hits": r.hits().iter().map(|h| &h.line).collect::<Vec<_>>(), "misses": r.misses() }))
             .collect();
         return print::json(
-            &json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "rules": rules }),
+            &json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "files": signature.places().files,
+                "journal": signature.places().journal, "ports": signature.places().ports, "rules": rules }),
         );
     }
     print::line(format_args!("{}: {}", Painted(1, signature.name()), signature.summary()))?;
     if !signature.programs().is_empty() {
         print::line(format_args!("listens to {}", signature.programs().join(", ")))?;
     }
+    let places = signature.places();
+    for (what, list) in [("files", &places.files), ("journal", &places.journal), ("ports", &places.ports)] {
+        if !list.is_empty() {
+            print::line(format_args!("{what}: {}", list.join(", ")))?;
+        }
+    }
     for rule in signature.rules() {
-        print::line(format_args!("\n{} (score {})\n  {}", Painted(1, rule.full_name()), rule.score(), rule.text()))?;
+        let weight = if rule.is_login() { "a login".to_owned() } else { format!("score {}", rule.score()) };
+        print::line(format_args!("\n{} ({weight})\n  {}", Painted(1, rule.full_name()), rule.text()))?;
         for hit in rule.hits() {
             print::line(format_args!("  {} {}", Painted(31, "hit "), excerpt(hit.line.as_bytes())))?;
         }

@@ -26,7 +26,8 @@ use palisade_os::logs::files::means;
 
 use super::super::ask::usage;
 use super::super::past::Kind;
-use crate::serve::sources::scanner_of;
+use super::super::print;
+use crate::library::{Library, Source};
 
 /// What packed logs end in.
 const PACKED: [&str; 6] = [".gz", ".xz", ".zst", ".bz2", ".lz4", ".Z"];
@@ -44,12 +45,19 @@ pub(super) struct Ear {
     pub(super) wants: Option<Vec<String>>,
 }
 
+/// Some jails' scanner, and what they want of a journal.
+#[derive(Clone)]
+struct Heard {
+    scanner: Arc<Scanner>,
+    wants: Option<Vec<String>>,
+}
+
 /// Who listens to which log, by the configs.
 pub(super) struct Wiring<'a> {
-    configs: Vec<&'a Config>,
+    configs: Vec<&'a (Config, Library)>,
     chosen: Option<JailName>,
-    /// Scanners are shared between logs that the same jails hear.
-    scanners: Vec<(Vec<Jail>, Arc<Scanner>)>,
+    /// What was built, for logs that the same jails hear: of which config, by which jails, whether of a journal.
+    built: Vec<(usize, Vec<Jail>, bool, Option<Heard>)>,
 }
 
 /// Who listens to one log.
@@ -62,9 +70,9 @@ pub(super) struct Listeners {
 
 impl<'a> Wiring<'a> {
     /// By these configs, or by the chosen jail of each.
-    pub(super) fn new(configs: Vec<&'a Config>, chosen: Option<&str>) -> Result<Self> {
+    pub(super) fn new(configs: Vec<&'a (Config, Library)>, chosen: Option<&str>) -> Result<Self> {
         let chosen: Option<JailName> = chosen.map(JailName::from);
-        for config in &configs {
+        for (config, _) in &configs {
             if let Some(name) = &chosen
                 && config.jail(name).is_none()
             {
@@ -72,31 +80,32 @@ impl<'a> Wiring<'a> {
                 return Err(usage(format_args!("there is no jail `{name}`; there are {}", names.join(", "))));
             }
         }
-        Ok(Self { configs, chosen, scanners: Vec::new() })
+        Ok(Self { configs, chosen, built: Vec::new() })
     }
 
     /// Who listens to this log.
     pub(super) fn listeners(&mut self, path: &Path, kind: Kind) -> Result<Listeners> {
         let mut listeners = Listeners { ears: Vec::new(), guessed: None };
         let mut before: Vec<(Vec<Jail>, usize)> = Vec::new();
-        for (at, config) in self.configs.clone().into_iter().enumerate() {
+        for (at, (config, library)) in self.configs.clone().into_iter().enumerate() {
             let whose = 1 << at;
-            let parts = if kind == Kind::Journal { self.of_journal(config) } else { by_zone(self.of_lines(config, path, &mut listeners)) };
+            let journal = kind == Kind::Journal;
+            let parts = if journal { self.of_journal(config) } else { by_zone(self.of_lines(config, path, &mut listeners)) };
             if parts.iter().all(Vec::is_empty) {
-                let what = if kind == Kind::Journal { "reads the journal" } else { "is enabled" };
+                let what = if journal { "reads the journal" } else { "is enabled" };
                 return Err(usage(format_args!("{}: no jail {what} in this config; --jail NAME chooses one", path.display())));
             }
             for jails in parts {
-                let looks: Vec<Jail> = jails.iter().map(|jail| look(jail)).collect();
-                if let Some((_, ear)) = before.iter().find(|(known, _)| *known == looks) {
+                // Signatures of one's own may differ under the same name.
+                let shipped = jails.iter().flat_map(|jail| &jail.signatures).all(|name| !library.is_own(name));
+                let looks: Vec<Jail> = if shipped { jails.iter().map(|jail| look(jail)).collect() } else { Vec::new() };
+                if let Some((_, ear)) = before.iter().find(|(known, _)| shipped && *known == looks) {
                     listeners.ears.get_mut(*ear).into_iter().for_each(|ear| ear.whose |= whose);
                     continue;
                 }
-                let wants = (kind == Kind::Journal).then(|| jails.iter().flat_map(|jail| jail.journal.clone()).collect::<Vec<_>>());
-                let wants = wants.filter(|matches| !matches.is_empty());
-                let scanner = self.scanner(&jails);
-                before.push((looks, listeners.ears.len()));
                 let zone = jails.first().and_then(|jail| jail.timezone.clone());
+                let Some(Heard { scanner, wants }) = self.heard(at, library, &jails, journal)? else { continue };
+                before.push((looks, listeners.ears.len()));
                 listeners.ears.push(Ear { scanner, zone, whose, wants });
             }
         }
@@ -107,7 +116,7 @@ impl<'a> Wiring<'a> {
     fn of_journal(&self, config: &'a Config) -> Vec<Vec<&'a Jail>> {
         match &self.chosen {
             Some(name) => vec![config.jail(name).into_iter().collect()],
-            None => enabled(config).filter(|jail| !jail.journal.is_empty()).map(|jail| vec![jail]).collect(),
+            None => enabled(config).filter(|jail| !jail.journal.is_empty() || jail.fail2ban.is_some()).map(|jail| vec![jail]).collect(),
         }
     }
 
@@ -125,14 +134,32 @@ impl<'a> Wiring<'a> {
         all
     }
 
-    fn scanner(&mut self, jails: &[&Jail]) -> Arc<Scanner> {
+    /// The scanner of some jails. One whose filter cannot be used is told once, and not heard, as in the daemon.
+    fn heard(&mut self, config: usize, library: &Library, jails: &[&Jail], journal: bool) -> Result<Option<Heard>> {
         let key: Vec<Jail> = jails.iter().map(|jail| (*jail).clone()).collect();
-        if let Some((_, scanner)) = self.scanners.iter().find(|(known, _)| *known == key) {
-            return Arc::clone(scanner);
+        if let Some((.., heard)) = self.built.iter().find(|(at, known, kind, _)| *at == config && *known == key && *kind == journal) {
+            return Ok(heard.clone());
         }
-        let scanner = Arc::new(scanner_of(jails.iter().copied()));
-        self.scanners.push((key, Arc::clone(&scanner)));
-        scanner
+        let (mut scans, mut wants) = (Vec::new(), Vec::new());
+        for jail in jails {
+            let heard = if journal {
+                library.listening(jail, true).map(|listening| {
+                    wants.extend(if let Source::Journal(matches) = listening.source { matches } else { Vec::new() });
+                    vec![listening.scan]
+                })
+            } else {
+                library.scanner([*jail]).map(|scanner| scanner.jails().to_vec())
+            };
+            match heard {
+                Ok(more) => scans.extend(more),
+                Err(fault) if self.chosen.is_some() => return Err(usage(format_args!("jail `{}`: {fault}", jail.name))),
+                Err(fault) => print::say(format_args!("palisade: jail `{}` is left out: {fault}", jail.name)),
+            }
+        }
+        let wants = Some(wants).filter(|wants| !wants.is_empty());
+        let heard = (!scans.is_empty()).then(|| Heard { scanner: Arc::new(Scanner::new(&scans)), wants });
+        self.built.push((config, key, journal, heard.clone()));
+        Ok(heard)
     }
 }
 
@@ -210,6 +237,10 @@ mod tests {
             .unwrap()
     }
 
+    fn with(text: &str) -> (Config, Library) {
+        (config(text), Library::default())
+    }
+
     fn names(config: &Config, path: &str) -> Vec<String> {
         claimed(config, Path::new(path)).into_iter().map(|jail| jail.name.to_string()).collect()
     }
@@ -249,10 +280,10 @@ mod tests {
 
     #[test]
     fn one_scanner_serves_both_configs_where_they_listen_alike() {
-        let (mine, harder) = (config(""), config("[jail.sshd]\nmax_retry = 1\nports = [22]\n"));
-        let other = config("[jail.sshd]\nsignatures = [\"sshd\", \"dropbear\"]\n");
+        let (mine, harder) = (with(""), with("[jail.sshd]\nmax_retry = 1\nports = [22]\n"));
+        let other = with("[jail.sshd]\nsignatures = [\"sshd\", \"dropbear\"]\n");
         let path = Path::new("/var/log/auth.log");
-        let whose = |configs: Vec<&Config>, kind| {
+        let whose = |configs: Vec<&(Config, Library)>, kind| {
             let listeners = Wiring::new(configs, None).unwrap().listeners(path, kind).unwrap();
             assert_eq!(listeners.guessed, None);
             listeners.ears.iter().map(|ear| ear.whose).collect::<Vec<_>>()
@@ -265,7 +296,7 @@ mod tests {
 
     #[test]
     fn unknown_names_are_heard_by_all_and_jails_can_be_chosen() {
-        let mine = config("");
+        let mine = with("");
         let path = Path::new("/nosuch/x");
         let all = Wiring::new(vec![&mine], None).unwrap().listeners(path, Kind::Plain).unwrap();
         assert_eq!(all.guessed.as_deref(), Some("dropbear, sshd, web-auth, web-cms, web-probes"));

@@ -194,6 +194,7 @@ impl Show {
                 Reason::Match { .. } | Reason::Nothing => continue,
                 Reason::Program { listens_to } => format!("listens to {}", listens_to.join(", ")),
                 Reason::NoAccessLog => "not of the common or combined log format".to_owned(),
+                Reason::NoFields => "neither a JSON object nor key=value words".to_owned(),
                 Reason::NoAddress { rule, text } => format!("{rule}: `{text}` is no address"),
                 Reason::Nearest { rule, wants } => format!("nearest is {rule}: {wants}"),
             };
