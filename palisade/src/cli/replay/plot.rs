@@ -130,7 +130,7 @@ mod tests {
         ];
         assert_eq!(lines, expected);
         let lines = draw(&day(), Stamp(START), until, Paper { width: 32, height: 2, blocks: true });
-        assert_eq!(lines[5], "        17:00         00:59        08:59");
+        assert_eq!(lines[6], "        17:00         00:59        08:59");
     }
 
     #[test]
