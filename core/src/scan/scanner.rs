@@ -57,6 +57,13 @@ impl<'a> Line<'a> {
         self.text
     }
 
+    /// When it was written, as far as it says.
+    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
+        let mut view = self.view();
+        let _ = view.request();
+        view.at(None, clock).or_else(|| clock.find(self.text)?.1)
+    }
+
     pub(super) fn view(self) -> View<'a> {
         View::of(self)
     }
