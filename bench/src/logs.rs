@@ -65,10 +65,30 @@ const USERS: [&str; 24] = [
 ];
 
 const PATHS: [&str; 24] = [
-    "/", "/index.html", "/assets/app.4f2c.js", "/assets/site.css", "/favicon.ico", "/robots.txt", "/images/header/logo.svg", "/blog/",
-    "/blog/2026/11/a-day-at-the-lake/", "/blog/feed.xml", "/api/v2/items", "/api/v2/items/4711/comments", "/api/v2/session", "/search",
-    "/shop/basket", "/shop/category/shoes", "/media/clips/intro.mp4", "/fonts/inter-regular.woff2", "/sitemap.xml", "/about/team/",
-    "/docs/guide/first-steps.html", "/docs/reference/options.html", "/static/vendor/jquery.min.js", "/contact",
+    "/",
+    "/index.html",
+    "/assets/app.4f2c.js",
+    "/assets/site.css",
+    "/favicon.ico",
+    "/robots.txt",
+    "/images/header/logo.svg",
+    "/blog/",
+    "/blog/2026/11/a-day-at-the-lake/",
+    "/blog/feed.xml",
+    "/api/v2/items",
+    "/api/v2/items/4711/comments",
+    "/api/v2/session",
+    "/search",
+    "/shop/basket",
+    "/shop/category/shoes",
+    "/media/clips/intro.mp4",
+    "/fonts/inter-regular.woff2",
+    "/sitemap.xml",
+    "/about/team/",
+    "/docs/guide/first-steps.html",
+    "/docs/reference/options.html",
+    "/static/vendor/jquery.min.js",
+    "/contact",
 ];
 
 const AGENTS: [&str; 8] = [
@@ -83,8 +103,16 @@ const AGENTS: [&str; 8] = [
 ];
 
 const PROBES: [&str; 10] = [
-    "/wp-login.php", "/.env", "/xmlrpc.php", "/blog/wp-login.php", "/phpmyadmin/", "/.git/config", "/wp-config.php.bak", "/boaform/admin/formLogin",
-    "/cgi-bin/luci", "/actuator/env",
+    "/wp-login.php",
+    "/.env",
+    "/xmlrpc.php",
+    "/blog/wp-login.php",
+    "/phpmyadmin/",
+    "/.git/config",
+    "/wp-config.php.bak",
+    "/boaform/admin/formLogin",
+    "/cgi-bin/luci",
+    "/actuator/env",
 ];
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -132,7 +160,9 @@ fn attack(draw: &mut Draw, pid: u32) -> String {
         2 => format!("sshd[{pid}]: Failed password for root from {addr} port {port} ssh2"),
         3 => format!("sshd[{pid}]: Invalid user {user} from {addr} port {port}"),
         4 => format!("sshd[{pid}]: Connection closed by authenticating user {user} {addr} port {port} [preauth]"),
-        _ => format!("sshd[{pid}]: Unable to negotiate with {addr} port {port}: no matching key exchange method found. Their offer: diffie-hellman-group1-sha1 [preauth]"),
+        _ => format!(
+            "sshd[{pid}]: Unable to negotiate with {addr} port {port}: no matching key exchange method found. Their offer: diffie-hellman-group1-sha1 [preauth]"
+        ),
     }
 }
 
@@ -151,8 +181,13 @@ fn ordinary(draw: &mut Draw, pid: u32) -> String {
         10 => format!("systemd-logind[417]: New session {session} of user {user}."),
         11 => format!("systemd-logind[417]: Session {session} logged out. Waiting for processes to exit."),
         12 => format!("systemd-logind[417]: Removed session {session}."),
-        13 => format!("dbus-daemon[398]: [system] Activating via systemd: service name='org.freedesktop.hostname1' unit='dbus-org.freedesktop.hostname1.service' requested by ':1.{session}' (uid=0 pid={pid} comm=\"hostnamectl\")"),
-        14 => format!("polkitd[611]: Registered Authentication Agent for unix-process:{pid}:{session} (system bus name :1.{} [/usr/bin/pkttyagent --notify-fd 5 --fallback])", draw.below(500)),
+        13 => format!(
+            "dbus-daemon[398]: [system] Activating via systemd: service name='org.freedesktop.hostname1' unit='dbus-org.freedesktop.hostname1.service' requested by ':1.{session}' (uid=0 pid={pid} comm=\"hostnamectl\")"
+        ),
+        14 => format!(
+            "polkitd[611]: Registered Authentication Agent for unix-process:{pid}:{session} (system bus name :1.{} [/usr/bin/pkttyagent --notify-fd 5 --fallback])",
+            draw.below(500)
+        ),
         _ => format!("su[{pid}]: (to {user}) root on pts/{}", draw.below(9)),
     }
 }
@@ -195,7 +230,13 @@ mod tests {
             for second in 0..2000 {
                 let auth = auth(&mut draw, second, hostile);
                 let access = access(&mut draw, second, hostile);
-                let signs = |line: &str| palisade_core::scan::builtin().iter().filter_map(|s| s.find(palisade_core::scan::Line::raw(line.as_bytes()))).filter(|found| !found.rule.is_login()).count();
+                let signs = |line: &str| {
+                    palisade_core::scan::builtin()
+                        .iter()
+                        .filter_map(|s| s.find(palisade_core::scan::Line::raw(line.as_bytes())))
+                        .filter(|found| !found.rule.is_login())
+                        .count()
+                };
                 assert_eq!(signs(&auth) > 0, hostile, "{auth}");
                 assert_eq!(signs(&access) > 0, hostile, "{access}");
             }

@@ -5,10 +5,17 @@
 pub(super) enum Cut<'a> {
     /// A whole line, without `\n` or `\r\n`.
     Line(&'a [u8]),
-    /// Whole lines, each with its `\n` or `\r\n`, none of them over the cap.
-    Block(&'a [u8]),
     /// The end of a line over the cap, and how long it was, without `\n`.
     Oversize(u64),
+}
+
+/// What the cutter found, lines together where they stood together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// Whole lines, each with its `\n` or `\r\n`, none of them over the cap.
+    Block(&'a [u8]),
+    /// One by itself.
+    One(Cut<'a>),
 }
 
 /// A partial line is given back to the system when it held more than this; ordinary log lines
@@ -43,28 +50,30 @@ impl Cutter {
 
     /// The same as [`Self::blocks`], each line alone.
     pub(super) fn feed(&mut self, bytes: &[u8], take: &mut dyn FnMut(Cut<'_>)) {
-        self.blocks(bytes, &mut |cut| match cut {
-            Cut::Block(block) => lines_of(block).for_each(|line| take(Cut::Line(line))),
-            other => take(other),
+        self.blocks(bytes, &mut |piece| match piece {
+            Piece::Block(block) => lines_of(block).for_each(|line| take(Cut::Line(line))),
+            Piece::One(cut) => take(cut),
         });
     }
 
     /// Takes the next piece of the stream; hands out each line that ends in it, alone or in a block.
-    pub(super) fn blocks(&mut self, mut bytes: &[u8], take: &mut dyn FnMut(Cut<'_>)) {
+    pub(super) fn blocks(&mut self, mut bytes: &[u8], take: &mut dyn FnMut(Piece<'_>)) {
         if self.pending() > 0 {
             let Some(end) = find_newline(bytes) else { return self.hold(bytes) };
             self.hold(&bytes[..end]);
-            self.finish(take);
+            self.finish(&mut |cut| take(Piece::One(cut)));
             bytes = &bytes[end + 1..];
         }
         let whole = find_last_newline(bytes).map_or(0, |at| at + 1);
         let (lines, rest) = bytes.split_at(whole);
         if self.fits(lines) {
             if !lines.is_empty() {
-                take(Cut::Block(lines));
+                take(Piece::Block(lines));
             }
         } else {
-            lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| take(self.cut(line.strip_suffix(b"\n").unwrap_or(line))));
+            lines
+                .split_inclusive(|byte| *byte == b'\n')
+                .for_each(|line| take(Piece::One(self.cut(line.strip_suffix(b"\n").unwrap_or(line)))));
         }
         if !rest.is_empty() {
             self.hold(rest);
@@ -139,10 +148,10 @@ mod tests {
         let mut cutter = Cutter::new(max);
         let mut out = Vec::new();
         for piece in pieces {
-            cutter.blocks(piece, &mut |cut| match cut {
-                Cut::Line(line) => out.push(Ok(line.to_vec())),
-                Cut::Block(lines) => out.extend(lines_of(lines).map(|line| Ok(line.to_vec()))),
-                Cut::Oversize(n) => out.push(Err(n)),
+            cutter.blocks(piece, &mut |piece| match piece {
+                Piece::One(Cut::Line(line)) => out.push(Ok(line.to_vec())),
+                Piece::Block(lines) => out.extend(lines_of(lines).map(|line| Ok(line.to_vec()))),
+                Piece::One(Cut::Oversize(n)) => out.push(Err(n)),
             });
         }
         (out, cutter.pending())
@@ -167,9 +176,9 @@ mod tests {
     fn whole_lines_come_in_one_block_unless_one_is_over_the_cap() {
         let blocks = |piece: &[u8]| {
             let mut blocks = Vec::new();
-            Cutter::new(4).blocks(piece, &mut |cut| match cut {
-                Cut::Block(block) => blocks.push(block.to_vec()),
-                Cut::Line(_) | Cut::Oversize(_) => blocks.push(Vec::new()),
+            Cutter::new(4).blocks(piece, &mut |piece| match piece {
+                Piece::Block(block) => blocks.push(block.to_vec()),
+                Piece::One(_) => blocks.push(Vec::new()),
             });
             blocks
         };

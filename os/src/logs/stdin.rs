@@ -7,7 +7,7 @@ use std::path::Path;
 
 use palisade_core::time::Span;
 
-use super::cutter::{Cut, Cutter};
+use super::cutter::{Cut, Cutter, Piece};
 use super::{LogError, Take};
 use crate::wake;
 
@@ -55,10 +55,10 @@ impl Stdin {
     /// Reads up to about `budget_bytes`. Never blocks.
     pub fn pump(&mut self, budget_bytes: usize, take: &mut dyn FnMut(Take<'_>)) -> io::Result<Progress> {
         let (source, path) = (self.source, Path::new(PLACE));
-        let mut emit = |cut: Cut<'_>| match cut {
-            Cut::Line(bytes) => take(Take::Line { source, path, bytes }),
-            Cut::Block(bytes) => take(Take::Block { source, path, bytes }),
-            Cut::Oversize(bytes) => take(Take::Oversize { source, path, bytes }),
+        let mut emit = |piece: Piece<'_>| match piece {
+            Piece::One(Cut::Line(bytes)) => take(Take::Line { source, path, bytes }),
+            Piece::Block(bytes) => take(Take::Block { source, path, bytes }),
+            Piece::One(Cut::Oversize(bytes)) => take(Take::Oversize { source, path, bytes }),
         };
         let mut left = budget_bytes.max(1);
         while !self.ended && left > 0 {
@@ -69,7 +69,7 @@ impl Stdin {
             let room = left.min(CHUNK);
             match self.file.read(&mut self.buffer[..room]) {
                 Ok(0) => {
-                    self.cutter.finish(&mut emit);
+                    self.cutter.finish(&mut |cut| emit(Piece::One(cut)));
                     self.ended = true;
                 }
                 Ok(count) => {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use palisade_core::time::Tick;
 
 use super::super::Take;
-use super::super::cutter::Cut;
+use super::super::cutter::{Cut, Piece};
 use super::position::{self, FileId};
 use super::tail::Tail;
 
@@ -42,7 +42,17 @@ pub(super) struct Follow {
 
 impl Follow {
     pub(super) const fn new(path: PathBuf, sources: Vec<usize>, literal: bool) -> Self {
-        Self { path, sources, literal, tails: VecDeque::new(), trouble: None, missing_from: None, history: None, moved: false, at_end: Tick(0) }
+        Self {
+            path,
+            sources,
+            literal,
+            tails: VecDeque::new(),
+            trouble: None,
+            missing_from: None,
+            history: None,
+            moved: false,
+            at_end: Tick(0),
+        }
     }
 
     pub(super) fn has(&self, id: FileId) -> bool {
@@ -62,12 +72,12 @@ impl Follow {
     pub(super) fn step(&mut self, buffer: &mut [u8], now: Tick, take: &mut dyn FnMut(Take<'_>)) -> io::Result<usize> {
         let Some(tail) = self.tails.iter_mut().find(|tail| tail.dirty) else { return Ok(0) };
         let (path, sources) = (self.path.as_path(), &self.sources);
-        let step = tail.step(buffer, &mut |cut| {
+        let step = tail.step(buffer, &mut |piece| {
             for &source in sources {
-                take(match cut {
-                    Cut::Line(bytes) => Take::Line { source, path, bytes },
-                    Cut::Block(bytes) => Take::Block { source, path, bytes },
-                    Cut::Oversize(bytes) => Take::Oversize { source, path, bytes },
+                take(match piece {
+                    Piece::One(Cut::Line(bytes)) => Take::Line { source, path, bytes },
+                    Piece::Block(bytes) => Take::Block { source, path, bytes },
+                    Piece::One(Cut::Oversize(bytes)) => Take::Oversize { source, path, bytes },
                 });
             }
         });

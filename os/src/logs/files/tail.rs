@@ -8,7 +8,7 @@ use std::path::Path;
 
 use palisade_core::time::Tick;
 
-use super::super::cutter::{Cut, Cutter};
+use super::super::cutter::{Cutter, Piece};
 use super::position::{FileId, HEAD, Mark, hash};
 
 /// A directory is looked through for a rotated file up to this many names.
@@ -172,7 +172,7 @@ impl Tail {
     }
 
     /// Reads the next piece into `buffer` and hands out the lines that end in it.
-    pub(super) fn step(&mut self, buffer: &mut [u8], take: &mut dyn FnMut(Cut<'_>)) -> io::Result<Step> {
+    pub(super) fn step(&mut self, buffer: &mut [u8], take: &mut dyn FnMut(Piece<'_>)) -> io::Result<Step> {
         let bytes = retry(|| self.file.read_at(buffer, self.read))?;
         // Checked after the read: what was read before a truncation is good, what was read after it
         // is not.

@@ -352,8 +352,6 @@ impl Journal {
                 Err(error) => bad = Some(format!("journalctl printed what is no record: {error}")),
             },
             Cut::Oversize(bytes) => take(Take::Oversize { source: None, bytes }),
-            // Not handed out by `feed`.
-            Cut::Block(_) => {}
         });
         self.moved |= good;
         self.useful |= good;

@@ -131,6 +131,17 @@ pub(in crate::cli) fn each_line<'a>(block: &'a [u8], line_max: usize, mut take: 
     }
 }
 
+/// Whether surely no line of a block is longer than that: a leap from newline to newline, as far as a
+/// line may reach.
+pub(in crate::cli) fn all_fit(mut block: &[u8], line_max: usize) -> bool {
+    while block.len() > line_max {
+        let reach = block.get(..=line_max).unwrap_or(block);
+        let Some(end) = memchr::memrchr(b'\n', reach) else { return false };
+        block = block.get(end + 1..).unwrap_or_default();
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +187,14 @@ mod tests {
         let expected = [Some(b"short".to_vec()), None, Some(b"ok".to_vec()), Some(b"last".to_vec())];
         assert_eq!(read(&text[..], 16, 6, false), expected);
         assert_eq!(read(&text[..], 1024, 6, false), expected);
+    }
+
+    #[test]
+    fn a_block_fits_when_each_of_its_lines_does() {
+        for (text, fits) in [(&b""[..], true), (b"1234\n\n1234\n1234", true), (b"1234\n12345\n", false), (b"12345", false), (b"1\n", true)]
+        {
+            assert_eq!(all_fit(text, 4), fits, "{text:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,6 @@ mod open;
 mod when;
 mod zstd;
 
-pub(super) use blocks::{Blocks, each_line};
+pub(super) use blocks::{Blocks, all_fit, each_line};
 pub(super) use open::{Kind, Opened, journal};
 pub(super) use when::When;

@@ -12,7 +12,7 @@ use palisade_core::scan::{Line, LogClock, ScanState, Scanner};
 use palisade_core::time::Stamp;
 use palisade_os::logs::journal::past;
 
-use super::super::past::{Blocks, Kind, Opened, each_line, journal as read_journal};
+use super::super::past::{Blocks, Kind, Opened, all_fit, each_line, journal as read_journal};
 use super::streams::{Entry, Log, Shared};
 
 /// A batch is handed over when it holds so many signs, or at the log's end: few enough that the merge is never far
@@ -120,6 +120,10 @@ pub(in crate::cli) fn scan_block(
     line_max: usize,
     sink: &mut dyn FnMut(u64, Sign),
 ) -> Counted {
+    if all_fit(block, line_max) {
+        let lines = scanner.scan_block(state, block, &mut |place, sign| sink(place.line + 1, sign));
+        return Counted { lines, oversize: 0 };
+    }
     let mut counted = Counted::default();
     each_line(block, line_max, |line| {
         counted.lines += 1;
