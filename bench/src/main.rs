@@ -5,7 +5,7 @@
 //! | `main` | the command line; its own world, gone with it |
 //! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls`, `feed`, `routes`, `conntrack` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
-//! | `lab`, `process`, `bans` | namespaces, other programs, many bans |
+//! | `lab`, `process`, `bans`, `logs` | namespaces, other programs, many bans, large logs |
 //! | `stats`, `report` | samples into tables, tables into the document |
 #![forbid(unsafe_code)]
 
@@ -55,6 +55,9 @@ struct Args {
     /// Where files are kept meanwhile; on a real disk, or the store is flattered
     #[arg(long, default_value = "target/bench")]
     scratch: PathBuf,
+    /// How large the logs of `reading` are, in MiB
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    mib: u64,
     /// Write the numbers into docs/benchmarks.md
     #[arg(long)]
     write: bool,
@@ -65,6 +68,8 @@ struct Bench {
     rounds: usize,
     palisade: PathBuf,
     scratch: PathBuf,
+    /// How large a log of `reading` is.
+    mib: u64,
 }
 
 impl Bench {
@@ -76,12 +81,14 @@ impl Bench {
 
 type Measurement = fn(&Bench) -> Result<Table>;
 
-const ALL: [(&str, Measurement); 14] = [
+const ALL: [(&str, Measurement); 16] = [
     ("line-to-drop", line_to_drop::run),
     ("restore", restore::run),
     ("footprint", footprint::run),
     ("one-more", one_more::run),
     ("reading", reading::run),
+    ("filter", reading::filter),
+    ("long-lines", reading::long_lines),
     ("tables", tables::run),
     ("walls", walls::loads),
     ("packets", walls::packets),
@@ -153,7 +160,7 @@ fn inside(args: Args, scratch: &Path) -> Result<()> {
     // What a guard would leave in /run (fail2ban, ipset's lock) stays here.
     let status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status()?;
     ensure!(status.success(), "mounting /run: {status}; root is needed");
-    let bench = Bench { rounds: args.rounds, palisade, scratch: scratch.canonicalize()? };
+    let bench = Bench { rounds: args.rounds, palisade, scratch: scratch.canonicalize()?, mib: args.mib };
     let document = Path::new(DOCUMENT);
     if args.write {
         report::write(document, "machine", &machine(&bench)?)?;
@@ -202,6 +209,7 @@ fn machine(bench: &Bench) -> Result<String> {
         ("palisade", first(&palisade, &["--version"])),
         ("fail2ban", first("fail2ban-client", &["--version"])),
         ("sshguard", first("sshguard", &["-v"])),
+        ("ripgrep", first("rg", &["--version"])),
         ("nft", first("nft", &["--version"])),
         ("ipset", first("ipset", &["--version"])),
     ];

@@ -1,94 +1,217 @@
-//! How fast lines are held against signatures: whole processes over the same auth.log.
+//! How fast lines are held against signatures and filters: whole processes over the same logs.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use palisade_core::scan::{JailScan, Line as LogLine, LogClock, Scanner, builtin, shipped};
+use palisade_core::time::Stamp;
 
 use crate::Bench;
-use crate::lab::scattered;
-use crate::line_to_drop::auth_line;
+use crate::logs::{self, Kind};
 use crate::process::measure;
-use crate::report::Table;
+use crate::report::{Line, Table};
 use crate::stats::{Samples, grouped, mib, ratio, time};
 
-/// So many lines for the fast ones, and for fail2ban-regex, which needs a minute for all.
-const LINES: u32 = 200_000;
+/// fail2ban-regex would need hours for all; it gets so many lines.
 const FEW: u32 = 20_000;
+/// Both get so many lines for fail2ban's own filter.
+const FILTERED: u32 = 100_000;
 
+/// One program over one log.
+struct Way<'a> {
+    name: &'a str,
+    lines: u32,
+    args: Vec<String>,
+    cost: Samples,
+    peak: u64,
+}
+
+impl<'a> Way<'a> {
+    fn new(name: &'a str, lines: u32, args: &[&str]) -> Self {
+        Self { name, lines, args: args.iter().map(|arg| (*arg).to_owned()).collect(), cost: Samples::default(), peak: 0 }
+    }
+
+    fn measure(&mut self, bench: &Bench) -> Result<()> {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let cost = measure(&args, Stdio::null()).with_context(|| self.name.to_owned())?;
+        bench.say(&format!(
+            "{}: {} (CPU {}) for {} lines",
+            self.name,
+            time(cost.wall.as_secs_f64()),
+            time(cost.cpu.as_secs_f64()),
+            self.lines
+        ));
+        self.cost.push(cost.cpu);
+        self.peak = cost.peak_kib.max(self.peak);
+        Ok(())
+    }
+
+    /// Lines a second of processor time.
+    fn rate(&self) -> f64 {
+        f64::from(self.lines) / self.cost.median()
+    }
+
+    fn row(&self, what: &str, first: f64) -> Vec<String> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lines a second")]
+        let rounded = self.rate() as u64;
+        let (lines, cost) = (grouped(self.lines.into()), time(self.cost.median()));
+        vec![what.to_owned(), self.name.to_owned(), lines, cost, grouped(rounded), ratio(first, self.rate()), mib(self.peak)]
+    }
+}
+
+const HEAD: &[&str] = &["log", "", "lines", "CPU, median", "lines a CPU second", "first to it", "peak memory"];
+
+fn turns(bench: &Bench, ways: &mut [Way<'_>]) -> Result<()> {
+    (0..bench.rounds).try_for_each(|_| ways.iter_mut().try_for_each(|way| way.measure(bench)))
+}
+
+/// Every signature over a large auth.log and a large access log.
 pub(crate) fn run(bench: &Bench) -> Result<Table> {
     let dir = bench.scratch.join("reading");
     fs::create_dir_all(&dir)?;
-    let (many, few) = (dir.join("auth.log"), dir.join("few.log"));
-    log(&many, LINES)?;
-    log(&few, FEW)?;
-    let palisade = bench.palisade.display().to_string();
-    let (many, few) = (many.display().to_string(), few.display().to_string());
-    let parser = format!("exec /usr/libexec/sshguard/sshg-parser < {many}");
-    let ways = [
-        ("`palisade test --json`, every signature", LINES, vec![palisade.as_str(), "test", "--json", &many]),
-        ("`palisade test --json --signature sshd`", LINES, vec![palisade.as_str(), "test", "--json", "--signature", "sshd", &many]),
-        ("`sshg-parser`", LINES, vec!["sh", "-c", &parser]),
-        ("`fail2ban-regex`, filter sshd", FEW, vec!["fail2ban-regex", &few, "sshd"]),
-    ];
-    let mut outcomes = ways.each_ref().map(|_| (Samples::default(), 0));
-    for _ in 0..bench.rounds {
-        for ((name, lines, args), (samples, peak)) in ways.iter().zip(&mut outcomes) {
-            let cost = measure(args, Stdio::null()).with_context(|| (*name).to_owned())?;
-            bench.say(&format!("{name}: {} (CPU {}) for {lines} lines", time(cost.wall.as_secs_f64()), time(cost.cpu.as_secs_f64())));
-            samples.push(cost.cpu);
-            *peak = cost.peak_kib.max(*peak);
-        }
+    let needles = dir.join("needles");
+    fs::write(&needles, all_needles())?;
+    let config = dir.join("palisade.toml");
+    let names: Vec<String> = shipped().iter().map(|(name, _)| format!("{name:?}")).collect();
+    fs::write(&config, format!("[jail.all]\nenabled = true\nfiles = [\"/none\"]\nsignatures = [{}]\n", names.join(", ")))?;
+    let mut table = Table { id: "reading", head: HEAD, rows: Vec::new(), aims: Vec::new() };
+    for (what, kind, filter) in [("auth.log", Kind::Auth, "sshd"), ("access.log", Kind::Access, "nginx-botsearch")] {
+        let (many, few) = (dir.join(what), dir.join(format!("few-{what}")));
+        let lines = logs::write(&many, kind, bench.mib)?;
+        head(&many, &few, FEW)?;
+        let palisade = bench.palisade.display().to_string();
+        let [many, few, config, needles] = [&many, &few, &config, &needles].map(|path| path.display().to_string());
+        let parser = format!("exec /usr/libexec/sshguard/sshg-parser < {many}");
+        let by_filter = format!("`fail2ban-regex`, filter {filter}");
+        let mut ways = [
+            Way::new(
+                "`palisade replay --threads 1`, every signature",
+                lines,
+                &[&palisade, "--config", &config, "replay", "--threads", "1", "--jail", "all", &many],
+            ),
+            Way::new("`sshg-parser`", lines, &["sh", "-c", &parser]),
+            Way::new(&by_filter, FEW, &["fail2ban-regex", &few, filter]),
+            Way::new("`rg -c -F`, the same texts", lines, &["rg", "-j1", "-c", "-F", "-f", &needles, &many]),
+        ];
+        turns(bench, &mut ways)?;
+        let [ours, parser, regex, limit] = ways.each_ref().map(Way::rate);
+        table.rows.extend(ways.iter().map(|way| way.row(what, ours)));
+        table.aims.extend([
+            Line::aim(&format!("{what}: 10x sshg-parser"), &ratio(ours, parser), ours >= 10.0 * parser),
+            Line::aim(&format!("{what}: 500x fail2ban-regex"), &ratio(ours, regex), ours >= 500.0 * regex),
+            Line::aim(&format!("{what}: within 3x of ripgrep"), &ratio(limit, ours), limit <= 3.0 * ours),
+        ]);
     }
-    let speed = |at: usize| f64::from(ways[at].1) / outcomes[at].0.median();
-    let rows = (0..ways.len()).map(|at| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lines a second")]
-        let rounded = speed(at) as u64;
-        let (name, lines, _) = &ways[at];
-        vec![
-            (*name).to_owned(),
-            grouped((*lines).into()),
-            time(outcomes[at].0.median()),
-            grouped(rounded),
-            ratio(speed(0), speed(at)),
-            mib(outcomes[at].1),
-        ]
-    });
-    let table = Table {
-        id: "reading",
-        head: &["", "lines", "CPU, median", "lines a CPU second", "first to it", "peak memory"],
-        rows: rows.collect(),
-        aims: Vec::new(),
-    };
     fs::remove_dir_all(&dir)?;
     Ok(table)
 }
 
-/// An auth.log of a host under attack: of ten lines four are failures, six the rest of the day.
-fn log(file: &Path, lines: u32) -> Result<()> {
-    let mut out = BufWriter::new(File::create(file)?);
-    let stamp = auth_line(scattered(0))?;
-    let stamp = stamp.get(..15).context("a time")?;
-    for n in 0..lines {
-        let addr = scattered(n / 4);
-        match n % 10 {
-            0 | 5 => writeln!(out, "{stamp} victim sshd[{n}]: Failed password for invalid user admin from {addr} port 40022 ssh2")?,
-            1 => writeln!(out, "{stamp} victim sshd[{n}]: Invalid user oracle from {addr} port 40023")?,
-            2 => writeln!(out, "{stamp} victim sshd[{n}]: Connection closed by authenticating user root {addr} port 40024 [preauth]")?,
-            3 => writeln!(out, "{stamp} victim sshd[{n}]: pam_unix(sshd:auth): check pass; user unknown")?,
-            4 => writeln!(
-                out,
-                "{stamp} victim sshd[{n}]: Accepted publickey for deploy from 192.0.2.7 port 40025 ssh2: ED25519 SHA256:{n:043}"
-            )?,
-            6 => writeln!(out, "{stamp} victim sshd[{n}]: pam_unix(sshd:session): session opened for user deploy(uid=1000) by (uid=0)")?,
-            7 => writeln!(out, "{stamp} victim CRON[{n}]: pam_unix(cron:session): session closed for user root")?,
-            8 => {
-                writeln!(out, "{stamp} victim sudo:   deploy : TTY=pts/0 ; PWD=/srv ; USER=root ; COMMAND=/usr/bin/systemctl reload nginx")?
+/// What every rule looks for first, a line each.
+fn all_needles() -> String {
+    let mut all: Vec<String> = builtin()
+        .iter()
+        .flat_map(|signature| signature.rules())
+        .flat_map(|rule| rule.needles().texts)
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all.iter().map(|text| format!("{text}\n")).collect()
+}
+
+/// fail2ban's own filter for sshd, run by both.
+pub(crate) fn filter(bench: &Bench) -> Result<Table> {
+    let dir = bench.scratch.join("filter");
+    fs::create_dir_all(&dir)?;
+    let (whole, many, few, config) = (dir.join("whole"), dir.join("auth.log"), dir.join("few"), dir.join("palisade.toml"));
+    logs::write(&whole, Kind::Auth, 16)?;
+    head(&whole, &many, FILTERED)?;
+    head(&whole, &few, FEW)?;
+    let text = "[jail.sshd]\nenabled = true\nfiles = [\"/none\"]\nsignatures = []\nfail2ban = \"/etc/fail2ban/filter.d/sshd.conf\"\n";
+    fs::write(&config, text)?;
+    let [palisade, many, few, config] = [&bench.palisade, &many, &few, &config].map(|path| path.display().to_string());
+    let mut ways = [
+        Way::new(
+            "`palisade replay --threads 1`",
+            FILTERED,
+            &[&palisade, "--config", &config, "replay", "--threads", "1", "--jail", "sshd", &many],
+        ),
+        Way::new("`fail2ban-regex`", FEW, &["fail2ban-regex", &few, "sshd"]),
+    ];
+    turns(bench, &mut ways)?;
+    let [ours, theirs] = ways.each_ref().map(Way::rate);
+    let rows = ways.iter().map(|way| way.row("auth.log, filter.d/sshd.conf", ours)).collect();
+    fs::remove_dir_all(&dir)?;
+    Ok(Table { id: "filter", head: HEAD, rows, aims: vec![Line::aim("50x fail2ban-regex", &ratio(ours, theirs), ours >= 50.0 * theirs)] })
+}
+
+/// A line of a MiB.
+const LONG: usize = 1 << 20;
+/// What each of them may take.
+const WITHIN: Duration = Duration::from_millis(5);
+
+/// Lines of a MiB of what is known to hurt regexes, each held against every signature in this process.
+pub(crate) fn long_lines(bench: &Bench) -> Result<Table> {
+    let scanner = Scanner::new(&[JailScan::of("all".into(), builtin().to_vec())]);
+    let mut state = scanner.state(LogClock::utc(Stamp(0)));
+    let mut worst = 0.0_f64;
+    let mut rows = Vec::new();
+    for (name, line) in kinds() {
+        let mut samples = Samples::default();
+        // The first time regexes build what they keep.
+        for round in 0..=bench.rounds.max(3) {
+            let before = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+            scanner.scan(&mut state, LogLine::raw(&line), &mut |_| {});
+            let used = Duration::from(nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)? - before);
+            if round > 0 {
+                samples.push(used);
             }
-            _ => writeln!(out, "{stamp} victim systemd-logind[417]: New session {n} of user deploy.")?,
         }
+        worst = worst.max(samples.median());
+        rows.push(vec![name.to_owned(), time(samples.median()), time(samples.max())]);
+    }
+    let aims = vec![Line::aim("each under 5 ms", &time(worst), worst < WITHIN.as_secs_f64())];
+    Ok(Table { id: "long-lines", head: &["a line of 1 MiB", "CPU, median", "slowest"], rows, aims })
+}
+
+fn kinds() -> Vec<(&'static str, Vec<u8>)> {
+    let fill = |head: &str, piece: &str, tail: &str| {
+        let mut line = head.as_bytes().to_vec();
+        while line.len() + piece.len() + tail.len() <= LONG {
+            line.extend(piece.as_bytes());
+        }
+        line.extend(tail.as_bytes());
+        line
+    };
+    let sshd = "Nov 22 17:00:00 host sshd[7]: Failed password for ";
+    let web = "192.0.2.7 - - [22/Nov/2026:17:00:00 +0000] \"GET /";
+    vec![
+        ("`a` and nothing else", fill("", "a", "")),
+        ("blanks", fill(sshd, " ", "x")),
+        ("`from ` over and over", fill(sshd, "from ", "")),
+        ("addresses over and over, the end missing", fill(sshd, "x from 203.0.113.9 port 1 ", "")),
+        ("a user name of a MiB, and a match", fill(sshd, "x", " from 192.0.2.7 port 1 ssh2")),
+        ("digits", fill("Nov 22 17:00:00 host sshd[7]: Invalid user ", "7", "")),
+        ("dates over and over", fill("", "Nov 22 17:00:00 ", "")),
+        ("quotes in quotes", fill(web, "\\\"", "wp-login.php HTTP/1.1\" 404 1")),
+        ("backslashes", fill(web, "\\\\", ".env HTTP/1.1\" 404 1 \"-\" \"-\"")),
+        ("path parts", fill(web, "a/", "wp-login.php HTTP/1.1\" 404 1 \"-\" \"-\"")),
+        ("structured data without an end", fill("<34>1 - - a - - ", "[a b=\"", " Failed password")),
+        ("JSON, deep", fill("{\"msg\":\"Failed \",\"a\":", "{\"a\":", "")),
+        ("JSON, wide", fill("{\"msg\":\"Failed password\"", ",\"a\":1", "}")),
+        ("zero bytes", fill("", "\0", "")),
+    ]
+}
+
+/// The first lines of a file.
+fn head(from: &Path, to: &Path, lines: u32) -> Result<()> {
+    let mut out = BufWriter::new(File::create(to)?);
+    for line in BufReader::new(File::open(from)?).lines().take(lines as usize) {
+        writeln!(out, "{}", line?)?;
     }
     Ok(out.flush()?)
 }
