@@ -24,7 +24,14 @@ pub(crate) enum Kind {
 
 /// Draws numbers: xorshift64 (Marsaglia).
 #[derive(Debug)]
-struct Draw(u64);
+struct Draw(u64, Enemy);
+
+/// Who attacks now: one goes on for a while before the next one comes.
+#[derive(Debug, Default)]
+struct Enemy {
+    addr: String,
+    left: u32,
+}
 
 impl Draw {
     fn below(&mut self, n: u32) -> u32 {
@@ -47,11 +54,16 @@ impl Draw {
     }
 
     fn enemy(&mut self) -> String {
-        match self.below(10) {
-            0 => format!("2001:db8:ffff:{:x}::{:x}", self.below(65_536), self.below(65_536)),
-            n if n < 6 => format!("192.0.2.{}", self.below(256)),
-            _ => format!("203.0.113.{}", self.below(256)),
+        if self.1.left == 0 {
+            let addr = match self.below(10) {
+                0 => format!("2001:db8:ffff:{:x}::{:x}", self.below(65_536), self.below(65_536)),
+                n if n < 6 => format!("192.0.2.{}", self.below(256)),
+                _ => format!("203.0.113.{}", self.below(256)),
+            };
+            self.1 = Enemy { addr, left: 1 + self.below(20) };
         }
+        self.1.left -= 1;
+        self.1.addr.clone()
     }
 
     fn hex(&mut self, digits: usize) -> String {
@@ -126,7 +138,7 @@ fn clock(second: u32) -> (usize, u32, u32, u32, u32) {
 /// Writes a log of about so many MiB; tells how many lines it has.
 pub(crate) fn write(file: &Path, kind: Kind, mib: u64) -> Result<u32> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(file)?);
-    let mut draw = Draw(0x9e37_79b9_7f4a_7c15);
+    let mut draw = Draw(0x9e37_79b9_7f4a_7c15, Enemy::default());
     let (mut written, mut lines, mut second) = (0, 0, 0);
     while written < mib << 20 {
         // Bursts and pauses.
@@ -225,7 +237,7 @@ mod tests {
 
     #[test]
     fn each_line_is_of_its_kind_and_one_of_a_hundred_is_hostile() {
-        let mut draw = Draw(1);
+        let mut draw = Draw(1, Enemy::default());
         for hostile in [false, true] {
             for second in 0..2000 {
                 let auth = auth(&mut draw, second, hostile);

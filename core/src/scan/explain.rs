@@ -115,10 +115,10 @@ fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason 
 
 fn spans(rule: &Rule, text: &[u8], message: &[u8]) -> Vec<(String, usize, usize)> {
     let Test::Message(pattern) = &rule.test else { return Vec::new() };
-    let Some(groups) = pattern.regex.captures(message) else { return Vec::new() };
+    let Some(groups) = pattern.regex().captures(message) else { return Vec::new() };
     // The message is a part of the text.
     let offset = message.as_ptr().addr().saturating_sub(text.as_ptr().addr());
-    let named = pattern.regex.capture_names().flatten();
+    let named = pattern.regex().capture_names().flatten();
     named.filter_map(|name| groups.name(name).map(|m| (name.to_owned(), offset + m.start(), offset + m.end()))).collect()
 }
 
@@ -131,7 +131,7 @@ fn nearest_message(signature: &Signature, message: &[u8]) -> Reason {
     let mut best: Option<(usize, &Rule)> = None;
     for rule in signature.rules() {
         let Test::Message(pattern) = &rule.test else { continue };
-        if let Some(groups) = pattern.regex.captures(message) {
+        if let Some(groups) = pattern.regex().captures(message) {
             let text = groups.name("addr").map(|m| excerpt(m.as_bytes())).unwrap_or_default();
             return Reason::NoAddress { rule: rule.full_name().to_string(), text };
         }
@@ -149,7 +149,7 @@ fn nearest_request(signature: &Signature, request: &Request<'_>) -> Reason {
     let right = |rule: &Rule| match &rule.test {
         Test::Access { methods, path, status } => {
             let method = methods.iter().any(|m| m.as_bytes() == request.method);
-            let path = path.as_ref().is_some_and(|p| p.regex.is_match(request.path));
+            let path = path.as_ref().is_some_and(|p| p.regex().is_match(request.path));
             usize::from(method) + 2 * usize::from(path) + usize::from(status.contains(&request.status))
         }
         Test::Message(_) | Test::Fields(_) => 0,

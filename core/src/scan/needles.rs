@@ -28,7 +28,7 @@ const RARE: u32 = 24;
 const DEPTH: u32 = 40;
 
 /// Words that stand in many innocent lines. A needle made of them weighs little.
-const COMMON: [&str; 47] = [
+const COMMON: [&str; 50] = [
     "from",
     "user",
     "for",
@@ -76,6 +76,9 @@ const COMMON: [&str; 47] = [
     "name",
     "method",
     "authentication",
+    "received",
+    "disconnect",
+    "disconnected",
 ];
 
 /// Texts one of which each match holds. Empty: nothing is known, each line must be looked at.
@@ -227,6 +230,10 @@ fn word_weight(word: &[u8]) -> u32 {
     let within = |common: &&str| common.as_bytes().windows(bare.len()).any(|piece| piece.eq_ignore_ascii_case(bare));
     if bare.len() > 2 && COMMON.iter().any(within) {
         return 2;
+    }
+    if bare.len() < 2 && !bare.iter().any(u8::is_ascii_alphanumeric) {
+        // A dash, a bracket, a colon.
+        return u32::from(!word.is_empty());
     }
     word.iter()
         .map(|byte| match byte {

@@ -23,6 +23,7 @@ mod free;
 mod shift;
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::ParserBuilder;
@@ -121,8 +122,9 @@ pub enum PatternError {
 /// A pattern that passed.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    pub(super) regex: Regex,
-    /// The regex's own text, to build a set of.
+    /// Made when it is first asked, where it is known to be good: of most signatures no line is ever seen.
+    regex: OnceLock<Regex>,
+    /// The regex's own text, to build it and a set of.
     pub(super) expanded: String,
     /// The pattern as written.
     pub(super) text: String,
@@ -155,12 +157,12 @@ impl Proof {
 impl Pattern {
     /// Compiles a pattern over messages, which names an address.
     pub(super) fn message(text: &str, open_end: bool, owned: &Owned<'_>) -> Result<Self, PatternError> {
-        let mut pattern = Self::anchored(text, open_end)?;
-        if let Some(group) = owned.groups.iter().find(|group| pattern.regex.capture_names().flatten().all(|name| name != **group)) {
-            return Err(PatternError::NoGroup((*group).to_owned()));
-        }
+        let mut pattern = Self::anchored(text, open_end, owned.proven)?;
         if owned.proven {
             return Ok(pattern);
+        }
+        if let Some(group) = owned.groups.iter().find(|group| pattern.regex().capture_names().flatten().all(|name| name != **group)) {
+            return Err(PatternError::NoGroup((*group).to_owned()));
         }
         let hir = parse(&expand(text, true))?;
         address_stands(&hir)?;
@@ -187,23 +189,25 @@ impl Pattern {
     }
 
     /// Compiles a pattern over one field, which names no address.
-    pub(super) fn field(text: &str, open_end: bool) -> Result<Self, PatternError> {
-        Self::anchored(text, open_end)
+    pub(super) fn field(text: &str, open_end: bool, proven: bool) -> Result<Self, PatternError> {
+        Self::anchored(text, open_end, proven)
     }
 
-    fn anchored(text: &str, open_end: bool) -> Result<Self, PatternError> {
+    /// The regex itself.
+    pub(super) fn regex(&self) -> &Regex {
+        self.regex.get_or_init(|| build(&self.expanded).expect("made at once, unless the tests have made this very text"))
+    }
+
+    fn anchored(text: &str, open_end: bool, proven: bool) -> Result<Self, PatternError> {
         if text.len() > TEXT {
             return Err(PatternError::Long(text.len()));
         }
         let expanded = expand(text, false);
         let hir = parse(&expanded)?;
-        let regex = RegexBuilder::new(&expanded)
-            .unicode(false)
-            .nest_limit(NEST)
-            .size_limit(SIZE)
-            .dfa_size_limit(SET_SIZE)
-            .build()
-            .map_err(|e| PatternError::Regex(e.to_string()))?;
+        let regex = OnceLock::new();
+        if !proven {
+            let _ = regex.set(build(&expanded)?);
+        }
         let parts = parts(&hir);
         if !matches!(parts.first().map(Hir::kind), Some(HirKind::Look(Look::Start))) {
             return Err(PatternError::Start);
@@ -217,6 +221,16 @@ impl Pattern {
         };
         Ok(Self { regex, expanded, text: text.to_owned(), lead, needles: Needles::of(&hir), proof: None })
     }
+}
+
+fn build(expanded: &str) -> Result<Regex, PatternError> {
+    RegexBuilder::new(expanded)
+        .unicode(false)
+        .nest_limit(NEST)
+        .size_limit(SIZE)
+        .dfa_size_limit(SET_SIZE)
+        .build()
+        .map_err(|e| PatternError::Regex(e.to_string()))
 }
 
 fn parse(expanded: &str) -> Result<Hir, PatternError> {

@@ -36,7 +36,7 @@ impl Condition {
         let text = value.text(buffer);
         match self {
             Self::OneOf(all) => all.iter().any(|one| one.as_bytes() == text),
-            Self::Text(pattern) | Self::Names(pattern) => pattern.regex.is_match(text),
+            Self::Text(pattern) | Self::Names(pattern) => pattern.regex().is_match(text),
         }
     }
 }
@@ -125,7 +125,7 @@ impl FieldTest {
             toml::Value::String(text) if text.contains("<addr>") => {
                 Condition::Names(Pattern::message(text, open_end, owned).map_err(Refused::Pattern)?)
             }
-            toml::Value::String(text) => Condition::Text(Pattern::field(text, open_end).map_err(Refused::Pattern)?),
+            toml::Value::String(text) => Condition::Text(Pattern::field(text, open_end, owned.proven).map_err(Refused::Pattern)?),
             one => Condition::OneOf(vec![plain(name, one)?]),
         };
         self.conditions.push((name.to_owned(), condition));
@@ -140,7 +140,7 @@ impl FieldTest {
         let (mut addr, mut user) = (None, None);
         for (name, condition) in &self.conditions {
             let (Condition::Text(pattern) | Condition::Names(pattern)) = condition else { continue };
-            let groups = pattern.regex.captures(one(record, text, name)?.text(buffer))?;
+            let groups = pattern.regex().captures(one(record, text, name)?.text(buffer))?;
             if let Some(group) = groups.name("addr").filter(|_| matches!(condition, Condition::Names(_))) {
                 addr = str::from_utf8(group.as_bytes()).ok()?.parse().ok();
             }

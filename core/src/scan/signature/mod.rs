@@ -65,14 +65,14 @@ mod rule;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use regex::bytes::RegexSet;
 use serde::Deserialize;
 
 use super::formats::access::Request;
 use super::formats::record::Record;
-use super::pattern;
+use super::pattern::{self, PatternError};
 use super::scanner::Line;
 use crate::net::Addr;
 
@@ -107,7 +107,7 @@ pub struct Signature {
     /// Heaviest first.
     rules: Vec<Rule>,
     /// The patterns of `rules` in their order; empty for access logs and fields.
-    set: RegexSet,
+    set: OnceLock<RegexSet>,
 }
 
 /// A line that must match, and what must be found in it.
@@ -184,11 +184,10 @@ impl Signature {
         if let Some(twice) = rules.iter().find(|r| !ids.insert(r.id())) {
             return Err(whole(format!("two rules are called `{}`", twice.id)));
         }
-        let texts = rules.iter().filter_map(|r| match &r.test {
-            Test::Message(p) => Some(p.expanded.as_str()),
-            Test::Access { .. } | Test::Fields(_) => None,
-        });
-        let set = pattern::set(texts).map_err(|e| whole(format!("all patterns together: {e}")))?;
+        let set = OnceLock::new();
+        if !proven {
+            let _ = set.set(set_of(&rules).map_err(|e| whole(format!("all patterns together: {e}")))?);
+        }
         let places = Places::new(raw.files, raw.journal, raw.ports);
         let (name, service) = (raw.name.into(), raw.service.into());
         Ok(Self { name, service, summary: raw.summary, kind: raw.kind, programs: raw.programs, places, rules, set })
@@ -243,10 +242,11 @@ impl Signature {
     /// The heaviest rule that matches this message.
     pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
         // One pass of one automaton; it stops at the first byte that none of the patterns allows.
-        if !self.set.is_match(message) {
+        let set = self.set.get_or_init(|| set_of(&self.rules).expect("made at once, unless the tests have made this very one"));
+        if !set.is_match(message) {
             return None;
         }
-        self.set.matches(message).into_iter().find_map(|index| self.rules.get(index)?.in_message(message))
+        set.matches(message).into_iter().find_map(|index| self.rules.get(index)?.in_message(message))
     }
 
     /// The heaviest rule that matches this request.
@@ -264,4 +264,11 @@ impl Signature {
     pub fn find<'s, 'l>(&'s self, line: Line<'l>) -> Option<Found<'s, 'l>> {
         line.view().find(self)
     }
+}
+
+fn set_of(rules: &[Rule]) -> Result<RegexSet, PatternError> {
+    pattern::set(rules.iter().filter_map(|rule| match &rule.test {
+        Test::Message(pattern) => Some(pattern.expanded.as_str()),
+        Test::Access { .. } | Test::Fields(_) => None,
+    }))
 }

@@ -95,7 +95,7 @@ impl RawRule {
                 Ok((Test::Message(Pattern::message(text, open, &owned).map_err(Refused::Pattern)?), text.clone()))
             }
             (Kind::AccessLog, None) if request && !fields => {
-                let path = self.path.as_deref().map(|text| Pattern::field(text, open)).transpose().map_err(Refused::Pattern)?;
+                let path = self.path.as_deref().map(|text| Pattern::field(text, open, of.proven)).transpose().map_err(Refused::Pattern)?;
                 let text = describe_request(&self.methods, self.path.as_deref(), &self.status);
                 Ok((Test::Access { methods: self.methods.clone(), path, status: self.status.clone() }, text))
             }
@@ -214,7 +214,7 @@ impl Rule {
 
     pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
         let Test::Message(pattern) = &self.test else { return None };
-        let groups = pattern.regex.captures(message)?;
+        let groups = pattern.regex().captures(message)?;
         // Greedy, it may have taken a port that stands behind it: `192.0.2.7:50022`.
         let addr = address(groups.name("addr")?.as_bytes())?;
         let text = |name| groups.name(name).map(|group| Cow::Borrowed(group.as_bytes()));
@@ -225,7 +225,7 @@ impl Rule {
         let Test::Access { methods, path, status } = &self.test else { return false };
         (status.is_empty() || status.contains(&request.status))
             && (methods.is_empty() || methods.iter().any(|m| m.as_bytes() == request.method))
-            && path.as_ref().is_none_or(|p| p.regex.is_match(request.path))
+            && path.as_ref().is_none_or(|p| p.regex().is_match(request.path))
     }
 
     pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], buffer: &mut Vec<u8>) -> Option<Found<'s, 'l>> {

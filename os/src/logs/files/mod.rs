@@ -24,6 +24,8 @@ mod inotify;
 mod kqueue;
 mod paths;
 mod position;
+#[cfg(test)]
+mod rotating;
 mod share;
 mod tail;
 #[cfg(test)]

@@ -185,3 +185,50 @@ fn the_real_journalctl_reads_a_real_journal() {
     let again: Vec<String> = again.into_iter().filter(|o| !o.starts_with("at ")).collect();
     assert_eq!(again, records[1..]);
 }
+
+/// A journal that is rotated (archived under another name, a new file in its place, as journald does it)
+/// and vacuumed while it is followed, with restarts from the kept position between: numbered records,
+/// each once. What vacuuming removes had been read.
+#[test]
+fn rotation_and_vacuum_lose_nothing_and_double_nothing() {
+    let remote = Path::new("/lib/systemd/systemd-journal-remote");
+    let Some(journalctl) = program().filter(|_| remote.exists()) else {
+        eprintln!("SKIPPED: systemd-journal-remote and journalctl are needed to try a real journal");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (active, archived) = (dir.path().join("remote.journal"), |n: u64| {
+        // As archives are called: sequence, first number and first time.
+        dir.path().join(format!("remote@0000000000000000000000000000000{n:x}-{n:016x}-{n:016x}.journal"))
+    });
+    let write = |numbers: std::ops::Range<u64>| {
+        let mut child = Command::new(remote).arg("-o").arg(&active).arg("-").stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let entries: Vec<u8> = numbers.flat_map(|n| entry(n, "ssh.service", n.to_string().as_bytes())).collect();
+        child.stdin.take().unwrap().write_all(&entries).unwrap();
+        assert!(child.wait().unwrap().success());
+    };
+    let options = || Options { extra: vec![format!("--directory={}", dir.path().display()).into()], ..Options::default() };
+    write(1..101);
+    let mut journal = Journal::open_with(wants(), Some("@0".into()), options()).unwrap();
+    let (mut out, mut now) = (Vec::new(), Tick(0));
+    let records = |out: &[String]| out.iter().filter(|o| o.starts_with("1 sshd")).count();
+    for round in 1..6 {
+        let from = round * 100 + 1;
+        fs::rename(&active, archived(round)).unwrap();
+        write(from..from + 100);
+        if round % 2 == 0 {
+            // Rotated while nobody reads.
+            let cursor = out.iter().rev().find_map(|o: &String| o.strip_prefix("at ")).unwrap().to_owned();
+            drop(journal);
+            journal = Journal::open_with(wants(), Some(cursor), options()).unwrap();
+        }
+        let wanted = usize::try_from(from).unwrap() + 99;
+        pump_until(&mut journal, &mut out, &mut now, |out| records(out) >= wanted);
+        let vacuum = Command::new(&journalctl).arg("--directory").arg(dir.path()).arg("--vacuum-files=2").output().unwrap();
+        assert!(vacuum.status.success(), "{}", String::from_utf8_lossy(&vacuum.stderr));
+    }
+    assert!(!archived(1).exists(), "vacuuming removed the oldest");
+    let read: Vec<String> = out.into_iter().filter(|o| o.starts_with("1 sshd")).collect();
+    let expect: Vec<String> = (1..601).map(|n| format!("1 sshd Some(42) {n}")).collect();
+    assert_eq!(read, expect);
+}
