@@ -38,7 +38,7 @@ impl Draw {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        u32::try_from((self.0 >> 32) * u64::from(n) >> 32).unwrap_or(0)
+        u32::try_from(((self.0 >> 32) * u64::from(n)) >> 32).unwrap_or(0)
     }
 
     fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {

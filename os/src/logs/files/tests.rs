@@ -85,7 +85,7 @@ impl Scene {
         let root = format!("{}/", self.dir.path().display());
         let short = |path: &Path| path.display().to_string().replace(&root, "");
         let (lines, other, positions) = (&mut self.lines, &mut self.other, &mut self.positions);
-        let mut line = |source, path: &Path, bytes: &[u8], lines: &mut Vec<String>| {
+        let line = |source, path: &Path, bytes: &[u8], lines: &mut Vec<String>| {
             assert!(path.starts_with(&root));
             let text = String::from_utf8_lossy(bytes);
             lines.push(if source == 0 { text.into_owned() } else { format!("{source}: {text}") });
