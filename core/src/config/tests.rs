@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bans::wall::Ports;
 use crate::judge::policy::{Escalate, Spread, f64Eq};
+use crate::scan;
 use crate::time::Span;
 
 const EXAMPLE: &str = include_str!("../../../etc/palisade.toml");
@@ -187,7 +188,7 @@ fn each_kind_of_error_has_its_place_and_hint() {
             "4:15 `spread` has ipv4 = 24, which is no wider than `ipv4_prefix` = 24 [a wider prefix has a length below 24]",
         ),
         // What is missing.
-        ("[jail.x]\nsignatures = [\"sshd\"]\n", "1:7 jail `x` has no source: write `files` or `journal`, or `enabled = false`"),
+        ("[jail.x]\nsignatures = [\"sshd\"]\nfiles = []\n", "1:7 jail `x` has no source: write `files` or `journal`, or `enabled = false`"),
         ("[jail.sshd]\nfiles = []\n", "1:7 jail `sshd` has no source: write `files` or `journal`, or `enabled = false`"),
         ("[jail.shd]\nfiles = [\"/a\"]\n", "1:7 jail `shd` has no signatures: nothing would ever match [did you mean `sshd`?]"),
         ("[jail.sshd]\nsignatures = []\n", "2:14 jail `sshd` has no signatures: nothing would ever match"),
@@ -199,6 +200,37 @@ fn each_kind_of_error_has_its_place_and_hint() {
     for (text, wanted) in cases {
         assert_eq!(told(&text), [wanted], "{text}");
     }
+}
+
+/// What a signature says of its service's places must be what a jail could have written.
+#[test]
+fn the_places_of_each_shipped_signature_are_sources_of_a_jail() {
+    for (name, _) in scan::shipped() {
+        let places = scan::places(name).unwrap();
+        let (files, journal) = (format!("{:?}", places.files), format!("{:?}", places.journal));
+        let ports = if places.ports.is_empty() { "\"all\"".to_owned() } else { format!("{:?}", places.ports) };
+        let text = format!("[jail.x]\nenabled = false\nsignatures = [\"sshd\"]\nfiles = {files}\njournal = {journal}\nports = {ports}\n");
+        let jail = good(&text).jail(&"x".into()).unwrap().clone();
+        assert_eq!((jail.files, jail.journal), (places.files.clone(), places.journal.clone()), "{name}");
+        // The web servers' access logs are read by built-in jails of other names.
+        assert!(!places.files.is_empty() || !places.journal.is_empty() || places.ports.is_empty(), "{name} has ports and no sources");
+    }
+}
+
+#[test]
+fn a_jail_called_like_a_signature_needs_nothing_else() {
+    let vsftpd = scan::places("vsftpd").unwrap();
+    let config = good("[jail.vsftpd]\n");
+    let jail = config.jail(&"vsftpd".into()).unwrap();
+    assert_eq!((jail.signatures.as_slice(), &jail.files), (&["vsftpd".to_owned()][..], &vsftpd.files));
+    assert_eq!(jail.policy.ports, Ports::only([21, 990]).unwrap());
+    let config = good("[jail.ftp]\nsignatures = [\"dropbear\"]\nports = [2222]\n");
+    let jail = config.jail(&"ftp".into()).unwrap();
+    assert_eq!((&jail.journal, &jail.policy.ports), (&scan::places("dropbear").unwrap().journal, &Ports::only([2222]).unwrap()));
+    // Whoever writes a source means that one and all ports.
+    let config = good("[jail.vsftpd]\nfiles = [\"/srv/ftp.log\"]\n");
+    let jail = config.jail(&"vsftpd".into()).unwrap();
+    assert_eq!((jail.files.as_slice(), &jail.journal, &jail.policy.ports), (&["/srv/ftp.log".to_owned()][..], &vec![], &Ports::All));
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl LogClock {
         Self { zone: TimeZone::UTC, now }
     }
 
-    /// The moment a date and time, as [`super::framing`] finds it, stands for.
+    /// The moment a date and time, as [`super::formats::syslog`] finds it, stands for.
     pub fn read(&self, text: &[u8]) -> Option<Stamp> {
         Stamp::parse(std::str::from_utf8(text).ok()?)
     }

@@ -134,6 +134,7 @@ fn explain(number: u64, explanation: &Explanation) -> Result<()> {
             Reason::Match { .. } | Reason::Nothing => continue,
             Reason::Program { listens_to } => format!("listens to {}", listens_to.join(", ")),
             Reason::NoAccessLog => "not of the common or combined log format".to_owned(),
+            Reason::NoFields => "neither a JSON object nor key=value words".to_owned(),
             Reason::NoAddress { rule, text } => format!("{rule}: `{text}` is no address"),
             Reason::Nearest { rule, wants } => format!("nearest is {rule}: {wants}"),
         };
@@ -249,18 +250,26 @@ fn one(signature: &Signature, as_json: bool) -> Result<()> {
         let rules: Vec<_> = signature
             .rules()
             .iter()
-            .map(|r| json!({ "rule": r.id(), "score": r.score(), "test": r.text(), "hits": r.hits().iter().map(|h| &h.line).collect::<Vec<_>>(), "misses": r.misses() }))
+            .map(|r| json!({ "rule": r.id(), "outcome": if r.is_login() { "login" } else { "failure" }, "score": r.score(), "test": r.text(), "hits": r.hits().iter().map(|h| &h.line).collect::<Vec<_>>(), "misses": r.misses() }))
             .collect();
         return print::json(
-            &json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "rules": rules }),
+            &json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "files": signature.places().files,
+                "journal": signature.places().journal, "ports": signature.places().ports, "rules": rules }),
         );
     }
     print::line(format_args!("{}: {}", Painted(1, signature.name()), signature.summary()))?;
     if !signature.programs().is_empty() {
         print::line(format_args!("listens to {}", signature.programs().join(", ")))?;
     }
+    let places = signature.places();
+    for (what, list) in [("files", &places.files), ("journal", &places.journal), ("ports", &places.ports)] {
+        if !list.is_empty() {
+            print::line(format_args!("{what}: {}", list.join(", ")))?;
+        }
+    }
     for rule in signature.rules() {
-        print::line(format_args!("\n{} (score {})\n  {}", Painted(1, rule.full_name()), rule.score(), rule.text()))?;
+        let weight = if rule.is_login() { "a login".to_owned() } else { format!("score {}", rule.score()) };
+        print::line(format_args!("\n{} ({weight})\n  {}", Painted(1, rule.full_name()), rule.text()))?;
         for hit in rule.hits() {
             print::line(format_args!("  {} {}", Painted(31, "hit "), excerpt(hit.line.as_bytes())))?;
         }

@@ -5,6 +5,8 @@
 //! | `<addr>` | one address token, with a zone id that is dropped; read strictly by [`crate::net`] afterwards |
 //! | `<port>` | one to five digits |
 //! | `<user>` | any text at all, greedy, captured as `user` |
+//! | `<host>` | a host's name, or nothing: letters, digits and `._:-`, which daemons and resolvers hold names to; owned |
+//! | `<time>` | a date with its time, in one of the shapes of [`TIME`], captured as `time`; owned |
 //!
 //! What is refused, and why:
 //!
@@ -16,6 +18,8 @@
 //! * anything that compiles to more than [`SIZE`] bytes.
 //!
 //! The regex engine is linear in the line by construction; bytes, not Unicode, so it is small too.
+
+use std::collections::BTreeSet;
 
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::ParserBuilder;
@@ -32,8 +36,37 @@ const NEST: u32 = 32;
 /// A repetition that may be this long or longer can hold an address: `0.0.0.0` is 7, `::` needs context.
 const LONG: u32 = 7;
 
-const PLACEHOLDERS: [(&str, &str); 3] =
-    [("<addr>", "(?P<addr>[0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z_.-]{1,32})?"), ("<port>", "[0-9]{1,5}"), ("<user>", "(?P<user>.*)")];
+/// Dates as log lines begin with them. Numbers of fixed lengths, so that none runs into what follows.
+///
+/// | shape | who writes it |
+/// |---|---|
+/// | `2026-11-22T17:00:00.5+01:00`, also with blank, `/` or `.`, `,` before the fraction, and a zone's name | RFC 3339 and its relatives |
+/// | `Sun Nov 22 17:00:00.5 2026`, `Nov 22 17:00:00`, `Nov 22 2026 17:00:00` | asctime(3), RFC 3164 |
+/// | `22/Nov/2026:17:00:00 +0100`, `22-Nov-2026 17:00:00.5`, `22 Nov 2026 17:00:00` | web servers, BIND |
+/// | `22.11.2026 17:00:00`, `11/22/2026 17:00:00`, `11/22/26 17:00:00` | by region |
+/// | `261122 17:00:00`, `20261122 17:00:00` | old MySQL |
+/// | `1795366800.123` | seconds since 1970 |
+const TIME: &str = concat!(
+    "(?P<time>",
+    "[0-9]{4}[-/.][0-9]{2}[-/.][0-9]{2}(?:[T_ -]|, | - )[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?:Z| ?[+-][0-9]{2}:?[0-9]{2}| [A-Z]{3,4})?",
+    "|(?:[A-Z][a-z]{2},? )?[A-Z][a-z]{2} {1,2}[0-9]{1,2} (?:[0-9]{4},? )?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: [A-Z]{3,4})?(?: [0-9]{4})?",
+    "|[0-9]{2}[-/ ][A-Z][a-z]{2}[-/ ][0-9]{4}[: ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: [+-][0-9]{4})?",
+    "|[0-9]{1,2}[./-][0-9]{1,2}[./-](?:[0-9]{2}){1,2},? [0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: [AP]M)?",
+    "|[0-9]{6}(?:[0-9]{2})? {1,2}[0-9]{1,2}:[0-9]{2}:[0-9]{2}",
+    "|[0-9]{10}(?:\\.[0-9]{1,9})?",
+    ")"
+);
+
+const PLACEHOLDERS: [(&str, &str); 5] = [
+    ("<addr>", "(?P<addr>[0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z_.-]{1,32})?"),
+    ("<port>", "[0-9]{1,5}"),
+    ("<user>", "(?P<user>.*)"),
+    ("<host>", "[0-9A-Za-z._:-]{0,255}"),
+    ("<time>", TIME),
+];
+
+/// The named groups of a pattern that no client can write past.
+pub(super) struct Owned<'a>(pub(super) BTreeSet<&'a str>);
 
 /// Why a pattern is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +86,9 @@ pub enum PatternError {
     /// Not exactly one address.
     #[error("the pattern needs exactly one `<addr>`, outside of any group")]
     Address,
+    /// `owned` speaks of a group that is not there.
+    #[error("`owned` speaks of a group `{0}` that the pattern does not have: name it `(?P<{0}>...)`")]
+    NoGroup(String),
     /// A lazy field before the address.
     #[error("a lazy field (`.*?`) stands before `<addr>`: it takes the first address-like text, which is the attacker's; make it greedy")]
     Lazy,
@@ -70,14 +106,19 @@ pub(super) struct Pattern {
     pub(super) regex: Regex,
     /// The regex's own text, to build a set of.
     pub(super) expanded: String,
+    /// The pattern as written.
+    pub(super) text: String,
     /// The bytes each match starts with.
     pub(super) lead: Vec<u8>,
 }
 
 impl Pattern {
     /// Compiles a pattern over messages, which names an address.
-    pub(super) fn message(text: &str, open_end: bool) -> Result<Self, PatternError> {
+    pub(super) fn message(text: &str, open_end: bool, owned: &Owned<'_>) -> Result<Self, PatternError> {
         let (pattern, hir) = Self::anchored(text, open_end)?;
+        if let Some(group) = owned.0.iter().find(|group| pattern.regex.capture_names().flatten().all(|name| name != **group)) {
+            return Err(PatternError::NoGroup((*group).to_owned()));
+        }
         address_stands(&hir, open_end)?;
         Ok(pattern)
     }
@@ -112,7 +153,7 @@ impl Pattern {
             Some(HirKind::Literal(literal)) => literal.0.to_vec(),
             _ => Vec::new(),
         };
-        Ok((Self { regex, expanded, lead }, hir))
+        Ok((Self { regex, expanded, text: text.to_owned(), lead }, hir))
     }
 }
 
@@ -298,7 +339,7 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> Option<PatternError> {
-        Pattern::message(text, false).err()
+        Pattern::message(text, false, &Owned(BTreeSet::new())).err()
     }
 
     #[test]
@@ -312,7 +353,7 @@ mod tests {
         ] {
             assert_eq!(refused(text), None, "{text}");
         }
-        assert!(Pattern::message("^from <addr> ", true).is_ok());
+        assert!(Pattern::message("^from <addr> ", true, &Owned(BTreeSet::new())).is_ok());
     }
 
     #[test]
@@ -331,7 +372,7 @@ mod tests {
         ] {
             assert_eq!(refused(text), Some(error), "{text}");
         }
-        assert_eq!(Pattern::message("^user .* from <addr> ", true).err(), Some(PatternError::Shift));
+        assert_eq!(Pattern::message("^user .* from <addr> ", true, &Owned(BTreeSet::new())).err(), Some(PatternError::Shift));
     }
 
     #[test]
