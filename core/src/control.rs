@@ -7,6 +7,8 @@
 pub mod conntrack;
 pub mod route;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attack::JailName;
@@ -19,6 +21,7 @@ use crate::feeds::Report;
 use crate::flood::gauge::Gauge;
 use crate::flood::guard;
 use crate::net::{Addr, Prefix};
+use crate::scan::fail2ban::Shortfall;
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
 use conntrack::{ConntrackReply, ConntrackRequest};
@@ -105,6 +108,8 @@ pub enum Request {
         /// Whose connections.
         prefixes: Vec<Prefix>,
     },
+    /// `palisade report`: a program knows an attacker itself.
+    Report(Reported),
     /// `palisade feed list`.
     Feeds,
     /// `palisade feed refresh`.
@@ -118,6 +123,8 @@ pub enum Request {
     Route(RouteRequest),
     /// `palisade conntrack`.
     Conntrack(ConntrackRequest),
+    /// `palisade reload`: the config is read anew, as after SIGHUP.
+    Reload,
     /// `palisade flush`: the wall is taken down, the store keeps the bans.
     Flush,
     /// `palisade restore` beside a daemon: the wall is put up anew.
@@ -130,6 +137,66 @@ pub enum Request {
         since: Option<Stamp>,
         /// Only what is about this prefix or something in it.
         about: Option<Prefix>,
+    },
+}
+
+/// What a program reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Whom. They count for the jail as if a line had told of each.
+    pub addrs: Vec<Addr>,
+    /// The jail whose policy judges.
+    pub jail: JailName,
+    /// What they did.
+    pub what: ReportedAs,
+    /// The user name tried.
+    pub user: Option<String>,
+    /// What is kept in the place of a line.
+    pub reason: String,
+}
+
+/// What somebody did whom a program reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportedAs {
+    /// Failed, so heavily: 10 is one full failure.
+    Failure(u16),
+    /// Did what nobody honest does: as heavy as the jail's `max_retry`.
+    Abuse,
+    /// Logged in.
+    Login,
+}
+
+/// What became of one reported address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportResult {
+    /// Which.
+    pub addr: Addr,
+    /// What.
+    #[serde(flatten)]
+    pub what: ReportOutcome,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum ReportOutcome {
+    /// It counts.
+    Counted {
+        /// What its window weighs now.
+        score: u32,
+        /// What bans.
+        needed: u32,
+    },
+    /// It is banned.
+    Banned {
+        /// Until then.
+        until: Until,
+    },
+    /// A safety rule protects it: nothing was counted.
+    Refused {
+        /// Which.
+        protected_by: String,
     },
 }
 
@@ -200,6 +267,11 @@ pub enum Reply {
     },
     /// To `kill`.
     Killed(KillCount),
+    /// To `report`, one for each address.
+    Reported {
+        /// In the order told.
+        results: Vec<ReportResult>,
+    },
     /// To `feed list`.
     Feeds {
         /// Every feed of the config.
@@ -214,6 +286,8 @@ pub enum Reply {
     Route(RouteReply),
     /// To `conntrack`.
     Conntrack(ConntrackReply),
+    /// To `reload`: it was passed on. What came of it is in the events and the status.
+    Reloading,
     /// To `flush`.
     Flushed,
     /// To `restore`.
@@ -330,8 +404,14 @@ pub struct Status {
     pub oversize: u64,
     /// Attacks seen since start.
     pub attacks: u64,
+    /// What each enabled jail has done since start.
+    #[serde(default)]
+    pub tallies: BTreeMap<JailName, Tally>,
     /// Jails and how many bans of theirs stand.
     pub jails: Vec<(JailName, usize)>,
+    /// Jails whose filters left something undone since start.
+    #[serde(default)]
+    pub shortfalls: Vec<(JailName, Shortfall)>,
     /// Feeds.
     #[serde(default)]
     pub feeds: Vec<FeedStatus>,
@@ -408,6 +488,17 @@ impl std::fmt::Display for State {
     }
 }
 
+/// What one jail has done since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many sources have failures that still count.
+    pub failing: usize,
+    /// How many failures were heard.
+    pub failures: u64,
+    /// How many bans it came to.
+    pub bans: u64,
+}
+
 /// One input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -439,6 +530,9 @@ pub struct Why {
     pub windows: Vec<(JailName, Prefix, u32, u32)>,
     /// How many bans it has had that are not forgotten.
     pub offences: u32,
+    /// The last logins of its sources since the daemon started: jail, unit, when.
+    #[serde(default)]
+    pub logins: Vec<(JailName, Prefix, Stamp)>,
     /// What protects it.
     pub protected_by: Option<String>,
     /// The lines that led to it, newest first.

@@ -13,6 +13,7 @@
 //! | [`netns`] | Linux: a small network of our own, for `palisade demo` and for tests |
 //! | [`logs`] | files, journal, standard input |
 //! | [`owners`] | who is behind an address: processes, containers, neighbours, leases |
+//! | [`reports`] | the socket of programs that report attackers themselves (blocklistd) |
 //! | [`routes`] | rules and routes: read, changed, watched, asked; Linux: connection marks |
 //! | [`sysctl`] | Linux: switches below /proc/sys/net |
 //! | [`tunnels`] | Linux: 6in4 and GRE interfaces; WireGuard's handshakes |
@@ -55,6 +56,7 @@ pub mod probe;
 pub mod process;
 #[cfg(target_os = "linux")]
 pub mod ram;
+pub mod reports;
 pub mod routes;
 #[cfg(target_os = "linux")]
 pub mod sysctl;

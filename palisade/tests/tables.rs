@@ -6,13 +6,14 @@ mod lab;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use lab::fail2ban::Fail2ban;
 use lab::house::{Answer, House};
 use lab::service::Running;
 use lab::traffic::{Counter, Flood};
-use lab::{ATTACKER, Lab, program, until};
+use lab::{ATTACKER, Lab, until};
 use palisade_core::time::Stamp;
 use serde_json::{Value, json};
 
@@ -192,40 +193,12 @@ fn a_dry_run_says_the_same_and_changes_nothing() {
     assert!(house.events("imported").is_empty());
 }
 
-/// A fail2ban of the test's own, with jails of an hour and of ever.
-fn fail2ban(lab: &Lab) -> (Running, PathBuf, impl Fn(&str) + '_) {
-    let dir = lab.path("fail2ban");
-    fs::create_dir_all(dir.join("filter.d")).unwrap();
-    let at = |name: &str| dir.join(name).display().to_string();
-    let common = format!("syslogsocket = auto\nsocket = {}\npidfile = {}\ndbfile = {}\n", at("sock"), at("pid"), at("fail2ban.sqlite3"));
-    let definition = format!(
-        "[Definition]\nloglevel = INFO\nlogtarget = {}\n{common}dbpurgeage = 1d\ndbmaxmatches = 10\n[Thread]\nstacksize = 0\n",
-        at("log")
-    );
-    fs::write(dir.join("fail2ban.conf"), definition).unwrap();
-    fs::write(dir.join("watched"), "").unwrap();
-    fs::write(dir.join("filter.d/none.conf"), "[Definition]\nfailregex = ^failure from <HOST>$\n").unwrap();
-    let jail = |name: &str, time: &str| {
-        format!("[{name}]\nenabled = true\nfilter = none\nbackend = polling\nlogpath = {}\nbantime = {time}\naction =\n", at("watched"))
-    };
-    fs::write(dir.join("jail.conf"), format!("{}{}", jail("hour", "1h"), jail("ever", "-1"))).unwrap();
-    let server = Running(
-        lab.victim.command(program("fail2ban-server")).arg("-c").arg(&dir).args(["-f", "start"]).stdout(Stdio::null()).spawn().unwrap(),
-    );
-    let config = dir.clone();
-    let client = move |words: &str| -> bool {
-        let mut command = lab.victim.command(program("fail2ban-client"));
-        command.arg("-c").arg(&config).args(words.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().unwrap().success()
-    };
-    until("fail2ban answers", || client("ping") && client("status ever"));
-    (server, dir.join("fail2ban.sqlite3"), move |words: &str| assert!(client(words), "fail2ban-client {words}"))
-}
-
 #[test]
 fn a_running_fail2bans_bans_come_over_with_what_is_left_of_them() {
     let Some(lab) = Lab::new() else { return };
-    let (server, database, client) = fail2ban(&lab);
+    let server = Fail2ban::start(&lab, &[("hour", "1h"), ("ever", "-1")]);
+    let database = server.database();
+    let client = |words: &str| drop(server.expect(words));
     client("set hour banip 203.0.113.7 2001:db8:9::1");
     client("set ever banip 203.0.113.8");
     client("set hour banip 203.0.113.8");

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::importing::Import;
 use super::wall::Pending;
 use super::{Action, Brain, Mode};
+use crate::attack::JailName;
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::table::{Change, NewBan};
-use crate::control::{BanOutcome, BanResult, KillCount, Member, Reply, Request, State, Status, Whom, Why};
+use crate::control::{BanOutcome, BanResult, KillCount, Member, Reply, Request, State, Status, Tally, Whom, Why};
 use crate::event::{Allowed, Notice, Record, What};
 use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
@@ -48,6 +49,7 @@ impl Brain {
             Request::AllowAdd { prefixes, term, comment } => return self.allow_add(id, &prefixes, term, &comment, now.stamp),
             Request::AllowDel { prefixes } => return self.allow_del(id, &prefixes, now.stamp),
             Request::Kill { prefixes } => return self.kill(id, &prefixes, now.stamp),
+            Request::Report(report) => return self.reported(id, &report, now.stamp),
             Request::Feeds => Reply::Feeds { feeds: self.feed_list() },
             Request::FeedRefresh { names, accept } => return self.refresh(id, &names, accept),
             Request::Flush => return self.take_down(id, now),
@@ -55,6 +57,7 @@ impl Brain {
                 let bans = self.table.len();
                 return self.rebuild(Pending { answer: Some((id, Reply::Restored { bans })), ..Pending::default() });
             }
+            Request::Reload => Reply::Failed { exit: 70, message: "the config is read by the house, not by the brain".to_owned() },
             Request::Events { .. } => Reply::Failed { exit: 70, message: "events are kept by the store, not by the brain".to_owned() },
             Request::Conntrack(request) => self.asked_of_table(request, now),
             Request::Route(_) => {
@@ -101,11 +104,22 @@ impl Brain {
             lines: self.counts.lines,
             oversize: self.counts.oversize,
             attacks: self.counts.attacks,
+            tallies: self.tallies(now),
             jails: jails.into_iter().collect(),
+            shortfalls: self.shortfalls.iter().map(|(jail, shortfall)| (jail.clone(), *shortfall)).collect(),
             feeds: self.feed_list(),
             conntrack: self.floods.line(),
             problems: self.problems.values().cloned().collect(),
         }
+    }
+
+    fn tallies(&self, now: Stamp) -> BTreeMap<JailName, Tally> {
+        let mut tallies = self.tallies.clone();
+        for (jail, failing) in self.court.judge.failing(now) {
+            tallies.entry(jail.clone()).or_default().failing = failing;
+        }
+        tallies.retain(|name, _| self.config.jail(name).is_some_and(|jail| jail.enabled));
+        tallies
     }
 
     /// The bans that shut (part of) the prefix out and are not over.
@@ -134,6 +148,7 @@ impl Brain {
             prefix: Some(prefix),
             windows,
             offences: u32::try_from(self.court.past.of(prefix).count()).unwrap_or(u32::MAX),
+            logins: self.court.clemency.of(prefix).map(|(jail, unit, at)| (jail.clone(), unit, at)).collect(),
             protected_by: self.allow.bannable(prefix, now).err().map(|protected| protected.member.to_string()),
             bans: bans.into_iter().map(|ban| (ban, None)).collect(),
             floods: self.floods_by(prefix, self.clock.last()),
@@ -208,6 +223,9 @@ impl Brain {
         match self.table.ban(new) {
             Ok(Change::New { ban, displaced }) => {
                 self.displace(displaced, now);
+                if let Origin::Jail(jail) = &ban.origin {
+                    self.tallies.entry(jail.clone()).or_default().bans += 1;
+                }
                 self.made(ban, made)
             }
             Ok(Change::Extended { ban, .. }) => self.made(ban, made),

@@ -3,7 +3,7 @@
 use super::wall::Pending;
 use super::{Batch, Brain, Mode};
 use crate::allow::{Bannable, Protected};
-use crate::attack::Attack;
+use crate::attack::{Attack, Sign};
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::table::{Change, NewBan};
 use crate::control::Source;
@@ -30,14 +30,14 @@ impl Brain {
     pub(super) fn heard(&mut self, batch: Batch, now: Stamp) {
         self.counts.lines += batch.lines;
         self.counts.oversize += batch.oversize;
-        self.counts.attacks += u64::try_from(batch.attacks.len()).unwrap_or(u64::MAX);
+        for (jail, shortfall) in batch.shortfalls {
+            self.shortfalls.entry(jail).or_default().add(shortfall);
+        }
         let name = batch.source;
         self.sources.entry(name.clone()).or_insert_with(|| Source { name: name.clone(), lines: 0 }).lines += batch.lines;
         let mut made = Vec::new();
-        for attack in batch.attacks {
-            let Some(jail) = self.config.jail(&attack.jail) else { continue };
-            let policy = jail.policy.clone();
-            self.weigh(attack, &policy, now, &mut made);
+        for sign in batch.signs {
+            self.sign(sign, now, &mut made);
         }
         // Observing keeps nothing, so that enforcing later finds the world as it was.
         if self.mode == Mode::Observe {
@@ -54,6 +54,25 @@ impl Brain {
         self.order(order, Pending { notices, ..Pending::default() });
     }
 
+    /// Takes one sign to the court.
+    pub(super) fn sign(&mut self, sign: Sign, now: Stamp, made: &mut Vec<(Ban, bool)>) {
+        match sign {
+            Sign::Attack(attack) => {
+                self.counts.attacks += 1;
+                let Some(jail) = self.config.jail(&attack.jail) else { return };
+                let policy = jail.policy.clone();
+                self.tallies.entry(attack.jail.clone()).or_default().failures += 1;
+                self.weigh(attack, &policy, now, made);
+            }
+            Sign::Login(login) => {
+                let Some(jail) = self.config.jail(&login.jail) else { return };
+                if let Some(unit) = self.court.welcome(&login, &jail.policy, now) {
+                    self.records.push(Record::Spent { jail: login.jail, unit });
+                }
+            }
+        }
+    }
+
     fn weigh(&mut self, attack: Attack, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
         // Lines written before the ban stood and read after it are no further offence.
         if self.table.shut_out(attack.addr, &policy.ports).is_some_and(|ban| !ban.until.over(now)) {
@@ -65,6 +84,7 @@ impl Brain {
             Verdict::Ignore { why } => self.refused(&origin, &why, now),
             Verdict::Watch { unit, .. } => self.records.push(Record::Failure { unit, counted: now, attack }),
             Verdict::Ban { prefix, unit, until, offences, reason } => {
+                self.tallies.entry(jail.clone()).or_default().bans += 1;
                 self.records.push(Record::Failure { unit, counted: now, attack });
                 self.records.push(Record::Spent { jail, unit });
                 let sentence = Sentence { prefix: prefix.prefix(), started: now, ends: until };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::feeding::Fed;
-use crate::attack::{Attack, JailName, Login};
+use crate::attack::{JailName, Sign};
 use crate::bans::ban::Ban;
 use crate::bans::order::Order;
 use crate::bans::wall::{Entry, Frame, Key, Report};
@@ -18,6 +18,7 @@ use crate::flood::gauge::Gauge;
 use crate::flood::wanted::{Culprit, Wanted};
 use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
+use crate::scan::fail2ban::Shortfall;
 use crate::time::{Stamp, Tick};
 
 /// What an input gave since it was last heard.
@@ -29,11 +30,11 @@ pub struct Batch {
     pub lines: u64,
     /// Lines dropped because they were too long.
     pub oversize: u64,
-    /// What the lines meant.
-    pub attacks: Vec<Attack>,
-    /// Who got in, by the lines.
+    /// What the lines meant, in their order.
+    pub signs: Vec<Sign>,
+    /// What the filters of these jails left undone.
     #[serde(default)]
-    pub logins: Vec<Login>,
+    pub shortfalls: Vec<(JailName, Shortfall)>,
     /// How far the input is read with this batch, to be kept with what it led to.
     pub position: Option<String>,
 }

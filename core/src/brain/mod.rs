@@ -10,6 +10,7 @@
 //! | `mod` | the state, and which event goes where |
 //! | `hearing` | attacks become bans |
 //! | `asking` | requests become answers |
+//! | `reporting` | what programs report becomes bans |
 //! | `importing` | tables become bans |
 //! | `feeding` | feeds become bans |
 //! | `flooding` | censuses of the connection table become limits and bans |
@@ -23,6 +24,7 @@ mod flooding;
 mod hearing;
 mod importing;
 pub mod io;
+mod reporting;
 #[cfg(test)]
 mod tests;
 mod wall;
@@ -31,17 +33,19 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allow::{AllowList, Altered};
+use crate::attack::JailName;
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::order::Order;
 use crate::bans::proof::Proof;
 use crate::bans::table::BanTable;
 use crate::bans::wall::{Frame, Key, Limits, Ports};
 use crate::config::Config;
-use crate::control::{Problem, Source};
+use crate::control::{Problem, Source, Tally};
 use crate::event::{Allowed, Notice, Record, What};
 use crate::flood::guard::FloodGuard;
 use crate::judge::Court;
 use crate::net::{Addr, Prefix};
+use crate::scan::fail2ban::Shortfall;
 use crate::time::{Now, Span, Stamp, Tick};
 
 pub use feeding::Fed;
@@ -93,7 +97,11 @@ pub struct Brain {
     host: Host,
     problems: BTreeMap<String, Problem>,
     sources: BTreeMap<String, Source>,
+    /// What the filters of these jails left undone.
+    shortfalls: BTreeMap<JailName, Shortfall>,
     counts: Counts,
+    /// What each jail has done since start.
+    tallies: BTreeMap<JailName, Tally>,
     sweep_at: Tick,
     refusals: BTreeMap<Prefix, Stamp>,
     out: Vec<Action>,
@@ -141,7 +149,9 @@ impl Brain {
             host: Host::default(),
             problems: BTreeMap::new(),
             sources: BTreeMap::new(),
+            shortfalls: BTreeMap::new(),
             counts: Counts::default(),
+            tallies: BTreeMap::new(),
             sweep_at: now.tick.plus(SWEEP),
             refusals: BTreeMap::new(),
             out: Vec::new(),
@@ -361,6 +371,7 @@ impl Brain {
 
     fn configured(&mut self, config: Config, now: Stamp) {
         self.config = config;
+        self.shortfalls.retain(|jail, _| self.config.jail(jail).is_some());
         self.floods.guard.configure(self.config.conntrack().clone());
         self.floods.dirty = true;
         self.fit_ports(now);

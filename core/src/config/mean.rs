@@ -44,8 +44,9 @@ pub(super) fn config(raw: Raw, errors: &mut Gather) -> Config {
     }
     let feeds = super::feeds::mean(raw.feeds, errors);
     let conntrack = super::conntrack::mean(raw.conntrack, errors);
+    let blocklistd = super::blocklistd::mean(raw.blocklistd, &jails, errors);
     let routing = super::routing::mean(raw.routing, true, errors);
-    Config { ban, backends, allow, limits, jails, feeds, conntrack, routing }
+    Config { ban, backends, allow, limits, jails, feeds, conntrack, blocklistd, routing }
 }
 
 fn or<T: Copy>(typed: &Option<At<T>>, default: T) -> T {
@@ -74,8 +75,10 @@ fn jail(name: &str, base: &Policy, built_in: Option<&BuiltIn>, raw: &RawJail, er
         Some(typed) => typed.value.clone(),
         None => default.unwrap_or_default().iter().map(|text| (*text).to_owned()).collect(),
     };
-    let mut signatures = list(&raw.signatures, built_in.map(|jail| jail.signatures));
-    if built_in.is_none() && raw.signatures.is_none() && scan::places(name).is_some() {
+    // Whoever writes a filter means the filter.
+    let of_name = raw.fail2ban.is_none();
+    let mut signatures = list(&raw.signatures, built_in.filter(|_| of_name).map(|jail| jail.signatures));
+    if of_name && built_in.is_none() && raw.reports.is_none() && raw.signatures.is_none() && scan::places(name).is_some() {
         signatures.push(name.to_owned());
     }
     // Whoever writes one kind of source means that one: the other's default would read besides it.
@@ -86,18 +89,20 @@ fn jail(name: &str, base: &Policy, built_in: Option<&BuiltIn>, raw: &RawJail, er
     let jail = Jail {
         name: name.into(),
         enabled: or(&raw.enabled, true),
+        reports: or(&raw.reports, false),
         signatures,
+        fail2ban: super::filter::mean(name, raw, errors),
         files: [list(&raw.files, sources.map(|jail| jail.files)), usual.files].concat(),
         journal: [list(&raw.journal, sources.map(|jail| jail.journal)), usual.journal].concat(),
         policy: Policy { ports, ..policy(base, &raw.policy, errors) },
     };
     let names: Vec<&str> = JAILS.iter().map(|jail| jail.name).collect();
-    if jail.signatures.is_empty() {
+    if jail.signatures.is_empty() && jail.fail2ban.is_none() && !jail.reports {
         let at = raw.signatures.as_ref().map_or(raw.at, |typed| typed.at);
         let message = format!("jail `{name}` has no signatures: nothing would ever match");
         errors.tell(at, Problem::Missing(message), hint(name, &names).filter(|_| built_in.is_none()));
     }
-    if jail.enabled && jail.files.is_empty() && jail.journal.is_empty() {
+    if jail.enabled && jail.fail2ban.is_none() && !jail.reports && jail.files.is_empty() && jail.journal.is_empty() {
         let message = format!("jail `{name}` has no source: write `files` or `journal`, or `enabled = false`");
         errors.tell(raw.at, Problem::Missing(message), hint(name, &names).filter(|_| built_in.is_none()));
     }
@@ -142,6 +147,7 @@ fn policy(base: &Policy, raw: &RawPolicy, errors: &mut Gather) -> Policy {
         spread: or(&raw.spread, base.spread),
         ports: Ports::All,
         kill_states: or(&raw.kill_states, base.kill_states),
+        forgive: or(&raw.forgive, base.forgive),
     };
     longest(&mut policy, raw, errors);
     neighbourhoods(&policy, raw, errors);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::AutoAllow;
 use super::backends::Setting;
+use super::blocklistd::RawBlocklistd;
 use super::conntrack::RawConntrack;
 use super::error::{At, Place};
 use super::feeds::RawFeed;
@@ -15,11 +16,25 @@ use crate::net::Prefix;
 use crate::time::{Span, Term};
 
 /// The tables of this build.
-pub(super) const TABLES: &[&str] =
-    &["ban", "backend", "allow", "limits", "jail", "feed", "conntrack", "routing", "uplink", "rule", "policy", "tunnel", "budget"];
+pub(super) const TABLES: &[&str] = &[
+    "ban",
+    "backend",
+    "allow",
+    "limits",
+    "jail",
+    "feed",
+    "conntrack",
+    "blocklistd",
+    "routing",
+    "uplink",
+    "rule",
+    "policy",
+    "tunnel",
+    "budget",
+];
 /// Keys of `[ban]` that each jail may override.
 pub(super) const POLICY_KEYS: &[&str] =
-    &["ban_time", "find_time", "max_retry", "escalate", "ipv4_prefix", "ipv6_prefix", "spread", "kill_states"];
+    &["ban_time", "find_time", "max_retry", "escalate", "ipv4_prefix", "ipv6_prefix", "spread", "kill_states", "forgive"];
 /// Further keys of `[ban]`.
 pub(super) const BAN_KEYS: &[&str] = &["backend", "manual_time", "action"];
 /// Keys of `[allow]`.
@@ -27,9 +42,7 @@ pub(super) const ALLOW_KEYS: &[&str] = &["prefixes", "names", "auto"];
 /// Keys of `[limits]`.
 pub(super) const LIMITS_KEYS: &[&str] = &["tracked_sources", "bans", "line"];
 /// Further keys of `[jail.NAME]`.
-pub(super) const JAIL_KEYS: &[&str] = &["enabled", "signatures", "files", "journal", "ports"];
-/// Keys of `[jail.NAME]` that are still to come.
-pub(super) const LATER_JAIL_KEYS: &[&str] = &["fail2ban", "options"];
+pub(super) const JAIL_KEYS: &[&str] = &["enabled", "signatures", "fail2ban", "options", "files", "journal", "ports", "reports"];
 /// Keys of `escalate`.
 pub(super) const ESCALATE_KEYS: &[&str] = &["factor", "max", "forget", "steps", "within"];
 /// Keys of `spread`.
@@ -50,6 +63,7 @@ pub(super) struct Raw {
     pub(super) jails: BTreeMap<String, RawJail>,
     pub(super) feeds: BTreeMap<String, RawFeed>,
     pub(super) conntrack: RawConntrack,
+    pub(super) blocklistd: RawBlocklistd,
     pub(super) routing: RawRouting,
 }
 
@@ -71,6 +85,7 @@ pub(super) struct RawPolicy {
     pub(super) ipv6_prefix: Option<At<u8>>,
     pub(super) spread: Option<At<Spread>>,
     pub(super) kill_states: Option<At<bool>>,
+    pub(super) forgive: Option<At<bool>>,
 }
 
 /// `escalate` is one value: it is replaced as a whole, and what it leaves out has the default.
@@ -101,9 +116,12 @@ pub(super) struct RawJail {
     pub(super) at: Place,
     pub(super) enabled: Option<At<bool>>,
     pub(super) signatures: Option<At<Vec<String>>>,
+    pub(super) fail2ban: Option<At<String>>,
+    pub(super) options: Option<At<BTreeMap<String, String>>>,
     pub(super) files: Option<At<Vec<String>>>,
     pub(super) journal: Option<At<Vec<String>>>,
     pub(super) ports: Option<At<Ports>>,
+    pub(super) reports: Option<At<bool>>,
     pub(super) policy: RawPolicy,
 }
 
@@ -129,6 +147,7 @@ impl Raw {
             self.feeds.entry(name).or_default().merge(feed);
         }
         self.conntrack.merge(later.conntrack);
+        self.blocklistd.merge(later.blocklistd);
         self.routing.merge(later.routing);
     }
 }
@@ -136,13 +155,13 @@ impl Raw {
 impl RawJail {
     fn merge(&mut self, later: Self) {
         self.at = later.at;
-        take_over!(self, later, enabled, signatures, files, journal, ports);
+        take_over!(self, later, enabled, signatures, fail2ban, options, files, journal, ports, reports);
         self.policy.merge(later.policy);
     }
 }
 
 impl RawPolicy {
     fn merge(&mut self, later: Self) {
-        take_over!(self, later, ban_time, find_time, max_retry, escalate, ipv4_prefix, ipv6_prefix, spread, kill_states);
+        take_over!(self, later, ban_time, find_time, max_retry, escalate, ipv4_prefix, ipv6_prefix, spread, kill_states, forgive);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::raw::AUTO_WORDS;
-use super::{AutoAllow, Config, Jail, backends, conntrack, feeds, routing};
+use super::{AutoAllow, Config, Jail, backends, blocklistd, conntrack, feeds, routing};
 use crate::bans::backend::Backend;
 use crate::bans::wall::{Ports, Refusal};
 use crate::judge::policy::{Escalate, Policy, Spread};
@@ -42,6 +42,7 @@ pub fn show(config: &Config) -> String {
     }
     feeds::show(&mut out, config.feeds());
     conntrack::show(&mut out, config.conntrack());
+    blocklistd::show(&mut out, config.blocklistd());
     routing::show(&mut out, config.routing());
     routing::show_tunnels(&mut out, &config.routing);
     out
@@ -60,6 +61,9 @@ fn jail(out: &mut String, jail: &Jail) {
     let _ = write!(out, "\n[jail.{name}]\n");
     line(out, "enabled", jail.enabled);
     line(out, "signatures", list(&jail.signatures));
+    if let Some(filter) = &jail.fail2ban {
+        super::filter::show(out, filter);
+    }
     line(out, "files", list(&jail.files));
     line(out, "journal", list(&jail.journal));
     let ports = match &jail.policy.ports {
@@ -67,6 +71,7 @@ fn jail(out: &mut String, jail: &Jail) {
         Ports::Only(ports) => format!("{ports:?}"),
     };
     line(out, "ports", ports);
+    line(out, "reports", jail.reports);
     policy(out, &jail.policy);
 }
 
@@ -85,6 +90,7 @@ fn policy(out: &mut String, policy: &Policy) {
     line(out, "ipv6_prefix", policy.ipv6_prefix);
     line(out, "spread", spread(policy.spread));
     line(out, "kill_states", policy.kill_states);
+    line(out, "forgive", policy.forgive);
 }
 
 fn spread(spread: Spread) -> String {

@@ -122,7 +122,26 @@ fn each_kind_of_error_has_its_place_and_hint() {
         ("[feed.A]\npath = \"/a\"\n", "1:7 `A` cannot be a feed's name: a letter or digit, then a-z, 0-9, `.`, `_` and `-`, 64 at most [did you mean `a`?]"),
         ("[feed]\npath = \"/a\"\n", "2:1 unknown key `path` in [feed] [it belongs in [feed.NAME]]"),
         ("[[feed]]\n", "1:1 `feed` must be a table of feeds, each written [feed.NAME], not a list"),
-        ("[jail.sshd]\nfail2ban = \"/x\"\n", "2:1 `fail2ban` in [jail.sshd] is not in this build yet [use `signatures`]"),
+        // Filters of fail2ban.
+        ("[jail.sshd]\nfail2ban = \"/x\"\n", "2:12 `/x` is no filter of fail2ban [write the filter's .conf file; its .local is read with it]"),
+        ("[jail.sshd]\nfail2ban = \"sshd.conf\"\n", "2:12 `sshd.conf` is not absolute: paths begin with /"),
+        ("[jail.sshd]\nfail2ban = [\"/a.conf\"]\n", "2:12 `fail2ban` must be a text, not a list"),
+        (
+            "[jail.sshd]\noptions = { mode = \"ddos\" }\n",
+            "2:11 jail `sshd` has `options`, but no filter they are for [write fail2ban = \"/etc/fail2ban/filter.d/NAME.conf\"]",
+        ),
+        (
+            "[jail.sshd]\nfail2ban = \"/a.conf\"\noptions = \"mode=ddos\"\n",
+            "3:11 `options` must be a table like { mode = \"aggressive\" }, not a string",
+        ),
+        (
+            "[jail.sshd]\nfail2ban = \"/a.conf\"\noptions = { mode = true }\n",
+            "3:20 `mode` must be a text like \"aggressive\", or a number, not a boolean",
+        ),
+        (
+            "[jail.sshd]\nfail2ban = \"/a.conf\"\noptions = { \"a b\" = \"\" }\n",
+            "3:13 `a b` is no option of a filter: letters, digits, `_`, `-`, `.`",
+        ),
         // Types.
         ("ban = 1\n", "1:7 `ban` must be a table, written [ban], not an integer"),
         ("[[jail]]\n", "1:1 `jail` must be a table of jails, each written [jail.NAME], not a list"),
@@ -336,6 +355,7 @@ fn a_whole_sample_is_read() {
         ipv6_prefix = 64
         spread = { ipv4 = 24, hosts = 4 }
         kill_states = true
+        forgive = true
         [allow]
         prefixes = ["198.51.100.0/24"]
         names = []
@@ -375,6 +395,51 @@ fn later_files_win_key_by_key() {
     assert_eq!(config.jail(&"my.app".into()).unwrap().policy.ban_time, Term::For(Span::secs(120)));
     // What is missing may come from another file.
     assert!(read_all(&["[jail.x]\nfiles = [\"/a\"]\n", "[jail.x]\nsignatures = [\"sshd\"]\n"]).is_ok());
+}
+
+#[test]
+fn a_jail_runs_a_filter_of_fail2ban_with_its_options() {
+    let text = "[jail.x]\nfail2ban = \"/etc/fail2ban/filter.d/x.conf\"\noptions = { mode = \"a, \\\"b\\\"\", maxlines = 3 }\n";
+    let config = good(text);
+    let jail = config.jail(&"x".into()).unwrap();
+    let filter = jail.fail2ban.as_ref().unwrap();
+    assert_eq!(filter.path, "/etc/fail2ban/filter.d/x.conf");
+    let options: Vec<(&str, &str)> = filter.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(options, [("maxlines", "3"), ("mode", "a, \"b\"")]);
+    // It needs no signature, and the filter may say what to read.
+    assert!(jail.signatures.is_empty() && jail.reads(true) == Reads::Nothing);
+    assert_eq!(good(&show(&config)), config);
+
+    // A built-in jail keeps what it reads, and holds it against the filter alone unless it says more.
+    let config = good("[jail.sshd]\nfail2ban = \"/etc/fail2ban/filter.d/sshd.conf\"\n");
+    let filtered = sshd(&config);
+    let built_in = Config::builtin();
+    assert_eq!((&filtered.files, &filtered.journal), (&sshd(&built_in).files, &sshd(&built_in).journal));
+    assert!(filtered.signatures.is_empty() && filtered.fail2ban.is_some());
+    assert_eq!(good(&show(&config)), config);
+    let both = good("[jail.sshd]\nfail2ban = \"/etc/fail2ban/filter.d/sshd.conf\"\nsignatures = [\"sshd\"]\nfiles = []\n");
+    assert_eq!((sshd(&both).signatures.len(), sshd(&both).reads(true)), (1, Reads::Nothing));
+    assert_eq!(good(&show(&both)), both);
+    assert!(read_all(&["[jail.x]\noptions = { a = \"b\" }\n", "[jail.x]\nfail2ban = \"/a.conf\"\n"]).is_ok());
+}
+
+#[test]
+fn reports_go_to_the_jail_of_their_port() {
+    let text = "[jail.a]\nreports = true\nports = [22]\n[jail.b]\nreports = true\n[blocklistd]\nsocket = \"/run/blocklistd.sock\"\njail = \"b\"\nusers = [\"root\", \"named\"]\n";
+    let config = good(text);
+    let jail = |port| config.blocklistd().jail_for(config.jails(), port).map(|name| name.0.to_string());
+    assert_eq!((jail(Some(22)), jail(Some(21)), jail(None)), (Some("a".into()), Some("b".into()), Some("b".into())));
+    assert!(config.jails()[&"a".into()].signatures.is_empty());
+    assert_eq!(good(&show(&config)), config);
+    for (text, told) in [
+        ("[blocklistd]\nsocket = \"/run/s\"\n", "2:1 nobody takes what is reported on this socket"),
+        ("[blocklistd]\njail = \"nowhere\"\n", "2:1 there is no jail `nowhere` for the reports"),
+        ("[blocklistd]\nusers = [\"a b\"]\n", "2:10 `a b` cannot be a user's name"),
+    ] {
+        let errors = read(text).unwrap_err();
+        let all: Vec<String> = errors.errors.iter().map(|e| format!("{e}")).collect();
+        assert!(all.iter().any(|e| e.contains(&told[told.find(' ').unwrap()..])), "{all:?}");
+    }
 }
 
 #[test]
@@ -454,8 +519,16 @@ fn the_sample_for_freebsd_is_a_good_config() {
 fn the_example_holds_every_key_with_its_default() {
     assert_eq!(good(EXAMPLE), Config::builtin());
     for (place, text) in [("the example", EXAMPLE), ("the man page", MAN_PAGE)] {
-        let keys =
-            [raw::POLICY_KEYS, raw::BAN_KEYS, raw::ALLOW_KEYS, raw::LIMITS_KEYS, raw::JAIL_KEYS, raw::ESCALATE_KEYS, raw::SPREAD_KEYS];
+        let keys = [
+            blocklistd::BLOCKLISTD_KEYS,
+            raw::POLICY_KEYS,
+            raw::BAN_KEYS,
+            raw::ALLOW_KEYS,
+            raw::LIMITS_KEYS,
+            raw::JAIL_KEYS,
+            raw::ESCALATE_KEYS,
+            raw::SPREAD_KEYS,
+        ];
         let backends = backends::TABLES.iter().flat_map(|(_, keys)| *keys).chain(backends::BACKEND_KEYS);
         let feeds = feeds::FEED_KEYS.iter().chain(feeds::FORMATS.iter().map(|(word, _)| word));
         use super::routing as r;
@@ -529,6 +602,7 @@ fn every_listed_key_is_taken() {
         ("backend.nginx", backends::NGINX_KEYS.to_vec()),
         ("backend.command", backends::COMMAND_KEYS.to_vec()),
         ("feed.a", feeds::FEED_KEYS.to_vec()),
+        ("blocklistd", blocklistd::BLOCKLISTD_KEYS.to_vec()),
         ("conntrack", conntrack::CONNTRACK_KEYS.to_vec()),
         ("conntrack.limit", conntrack::LIMIT_KEYS.to_vec()),
         ("conntrack.timeouts", conntrack::TIMEOUTS.to_vec()),
@@ -606,8 +680,9 @@ fn config_text() -> impl Strategy<Value = String> {
             let text = |s: &str| toml::Value::String(s.to_owned()).to_string();
             let file = text(&format!("/{}x", file.replace('[', "[a]")));
             let ports: Vec<u16> = ports.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+            let filter = if enabled { String::new() } else { format!("fail2ban = \"/x.conf\"\noptions = {{ \"{name}\" = {file} }}\n") };
             format!(
-                "[jail.\"{name}\"]\nenabled = {enabled}\nsignatures = [\"sshd\", \"dropbear\"]\nfiles = [{file}]\njournal = [{}]\nports = {ports:?}\n{policy}",
+                "[jail.\"{name}\"]\nenabled = {enabled}\nsignatures = [\"sshd\", \"dropbear\"]\nfiles = [{file}]\njournal = [{}]\nports = {ports:?}\n{filter}{policy}",
                 text(&entry)
             )
         },

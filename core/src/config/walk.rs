@@ -5,13 +5,14 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable};
 
 use super::AutoAllow;
+use super::blocklistd::BLOCKLISTD_KEYS;
 use super::conntrack::{CONNTRACK_KEYS, SERVICE_KEYS};
 use super::error::{At, Gather, Place, Problem};
 use super::feeds::FEED_KEYS;
 use super::nearest::{hint, key_hint, shown};
 use super::raw::{
-    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_JAIL_KEYS, LIMITS_KEYS, POLICY_KEYS, Raw,
-    RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
+    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LIMITS_KEYS, POLICY_KEYS, Raw, RawAllow, RawBan,
+    RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
 };
 use super::routing::{self, BUDGET_KEYS, RULE_KEYS, SETTINGS_KEYS, TUNNEL_KEYS, UPLINK_KEYS};
 use super::values::{Bounds, Reading, TimeBounds, Value};
@@ -64,7 +65,7 @@ const LINE: Bounds = Bounds { low: 256, high: 1024 * 1024, why: "log lines fit i
 const HOSTS_DEFAULT: u32 = 4;
 
 /// Where keys belong that were written elsewhere.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("[ban]", POLICY_KEYS),
     ("[ban]", BAN_KEYS),
     ("[allow]", ALLOW_KEYS),
@@ -78,6 +79,7 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("[budget.NAME]", BUDGET_KEYS),
     ("[[rule]]", RULE_KEYS),
     ("[conntrack]", CONNTRACK_KEYS),
+    ("[blocklistd]", BLOCKLISTD_KEYS),
     ("[conntrack.service.NAME]", SERVICE_KEYS),
 ];
 
@@ -127,6 +129,7 @@ impl Reading<'_> {
                 "jail" => self.jails(value, &mut raw),
                 "feed" => self.feeds(value, &mut raw),
                 "conntrack" => raw.conntrack = self.section(key, value).map(|table| self.conntrack(table)).unwrap_or_default(),
+                "blocklistd" => raw.blocklistd = self.section(key, value).map(|table| self.blocklistd(table)).unwrap_or_default(),
                 _ if self.routing(key, value, &mut raw) => {}
                 _ => self.unknown_at_top(key, value),
             }
@@ -185,6 +188,7 @@ impl Reading<'_> {
             "ipv4_prefix" => raw.ipv4_prefix = self.number(name, value, IPV4_PREFIX),
             "ipv6_prefix" => raw.ipv6_prefix = self.number(name, value, IPV6_PREFIX),
             "kill_states" => raw.kill_states = self.boolean(name, value),
+            "forgive" => raw.forgive = self.boolean(name, value),
             "escalate" => raw.escalate = self.escalate(value, table),
             _ => raw.spread = self.spread(value, table),
         }
@@ -359,15 +363,15 @@ impl Reading<'_> {
             match name {
                 "enabled" => raw.enabled = self.boolean(name, value),
                 "signatures" => raw.signatures = self.signatures(name, value),
+                "fail2ban" => raw.fail2ban = self.filter(name, value),
+                "options" => raw.options = self.filter_options(name, value),
                 "files" => raw.files = self.texts(name, value, ("a list of paths", LIST_MAX), words::glob),
                 "journal" => {
                     raw.journal = self.texts(name, value, ("a list of texts like \"_SYSTEMD_UNIT=ssh.service\"", LIST_MAX), words::journal);
                 }
                 "ports" => raw.ports = self.ports(value),
+                "reports" => raw.reports = self.boolean(name, value),
                 _ if POLICY_KEYS.contains(&name) => self.policy(name, value, &table, &mut raw.policy),
-                _ if LATER_JAIL_KEYS.contains(&name) => {
-                    self.tell(&key.span(), Problem::Later(format!("`{name}` in {table}]")), Some("use `signatures`".to_owned()));
-                }
                 _ => self.unknown(key, &format!("in {table}]"), &[POLICY_KEYS, JAIL_KEYS].concat()),
             }
         }

@@ -1,10 +1,11 @@
 //! The whole way from an attack to a verdict.
 
+use super::clemency::Clemency;
 use super::memory::{Heard, Judge};
 use super::policy::Policy;
 use super::sentence::{Past, Sentence, sentence};
 use crate::allow::{AllowList, Bannable, Protected};
-use crate::attack::{Attack, FULL_FAILURE, excerpt};
+use crate::attack::{Attack, FULL_FAILURE, Login, excerpt};
 use crate::net::Prefix;
 use crate::time::{Span, Stamp, Until};
 
@@ -48,12 +49,14 @@ pub struct Court {
     pub judge: Judge,
     /// The sentences so far.
     pub past: Past,
+    /// The logins.
+    pub clemency: Clemency,
 }
 
 impl Court {
     /// A court that remembers at most so many sources and so many sentences.
     pub fn new(sources: usize, sentences: usize) -> Self {
-        Self { judge: Judge::new(sources), past: Past::new(sentences) }
+        Self { judge: Judge::new(sources), past: Past::new(sentences), clemency: Clemency::default() }
     }
 
     /// Judges one attack at `now`, the moment at which it counts.
@@ -77,10 +80,19 @@ impl Court {
         }
     }
 
+    /// Hears of a login at `now`. What is forgiven: the source whose window in this jail is empty
+    /// again, where anything stood in it.
+    pub fn welcome(&mut self, login: &Login, policy: &Policy, now: Stamp) -> Option<Prefix> {
+        let unit = policy.unit(login.addr);
+        let forgives = self.clemency.login(&login.jail, unit, policy.find_time, now);
+        (forgives && policy.forgive && self.judge.forgive(&login.jail, unit)).then_some(unit)
+    }
+
     /// Moves all that is remembered along with a wall clock that stepped by `ms`.
     pub fn shift(&mut self, ms: i64) {
         self.judge.shift(ms);
         self.past.shift(ms);
+        self.clemency.shift(ms);
     }
 }
 
@@ -159,5 +171,43 @@ mod tests {
         assert_eq!(reason("sshd", 50, 41, Span::millis(1)), "41 signs of sshd in 1s");
         assert_eq!(reason("a\x1b[2J", 50, 5, Span::ZERO), "5 failures of a\\u{1b}[2J in 0s");
         assert_eq!(Policy::default().ban_time, Term::For(Span::secs(600)));
+    }
+
+    #[test]
+    fn a_login_forgives_mistyped_passwords_but_not_without_end() {
+        let (mut court, allow) = (Court::new(1000, 1000), AllowList::new());
+        let login = Login {
+            addr: "203.0.113.7".parse().unwrap(),
+            jail: "sshd".into(),
+            signature: "sshd/accepted".into(),
+            service: "sshd".into(),
+            at: None,
+            user: Some("alice".to_owned()),
+            line: String::new(),
+        };
+        let policy = Policy::default();
+        assert!(matches!(storm(&mut court, &allow, "203.0.113.7", 4, 0), Verdict::Watch { score: 40, .. }));
+        assert_eq!(court.welcome(&login, &policy, Stamp(5000)), Some("203.0.113.7/32".parse().unwrap()));
+        assert!(matches!(storm(&mut court, &allow, "203.0.113.7", 4, 6), Verdict::Watch { score: 40, .. }));
+        // An attacker who owns an account logs in again: nothing is forgiven within the same window.
+        assert_eq!(court.welcome(&login, &policy, Stamp(11_000)), None);
+        assert!(matches!(storm(&mut court, &allow, "203.0.113.7", 1, 12), Verdict::Ban { .. }));
+    }
+
+    #[test]
+    fn where_forgiving_is_switched_off_a_login_changes_nothing() {
+        let (mut court, allow) = (Court::new(1000, 1000), AllowList::new());
+        let login = Login {
+            addr: "203.0.113.7".parse().unwrap(),
+            jail: "sshd".into(),
+            signature: "sshd/accepted".into(),
+            service: "sshd".into(),
+            at: None,
+            user: None,
+            line: String::new(),
+        };
+        let _ = storm(&mut court, &allow, "203.0.113.7", 4, 0);
+        assert_eq!(court.welcome(&login, &Policy { forgive: false, ..Policy::default() }, Stamp(5000)), None);
+        assert!(matches!(storm(&mut court, &allow, "203.0.113.7", 1, 6), Verdict::Ban { .. }));
     }
 }

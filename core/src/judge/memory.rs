@@ -231,6 +231,19 @@ impl Judge {
         })
     }
 
+    /// How many sources of each jail have failures that count at `now`. Walks through all of the memory.
+    pub fn failing(&self, now: Stamp) -> impl Iterator<Item = (&JailName, usize)> {
+        let mut counts = vec![0usize; self.jails.len()];
+        for seen in self.places.iter().filter(|seen| seen.shelf.is_some()) {
+            let cutoff = now.minus(self.find_time(seen.key));
+            let counts_still = seen.window.last().is_some_and(|last| last > cutoff);
+            if let Some(count) = counts.get_mut(usize::from(seen.key.jail)) {
+                *count += usize::from(counts_still);
+            }
+        }
+        self.jails.iter().map(|(name, _)| name).zip(counts)
+    }
+
     /// Forgets what `unit` did in any jail, as an unban asks for.
     pub fn forget(&mut self, unit: Prefix) {
         for jail in 0..self.jails.len() {
@@ -239,6 +252,15 @@ impl Judge {
                 self.remove(at);
             }
         }
+    }
+
+    /// Forgets what `unit` did in this jail. Whether anything was remembered.
+    pub fn forgive(&mut self, jail: &JailName, unit: Prefix) -> bool {
+        let found = self.jails.iter().position(|(name, _)| name == jail);
+        let key = found.and_then(|jail| Some(Key { unit, jail: u16::try_from(jail).ok()? }));
+        let Some(&at) = key.and_then(|key| self.index.get(&key)) else { return false };
+        self.remove(at);
+        true
     }
 
     /// Forgets what any source that shares an address with `prefix` did. Walks through all of the memory.

@@ -1,5 +1,6 @@
 //! From attacks to verdicts: sliding windows, and how long a sentence is.
 
+pub mod clemency;
 pub mod court;
 pub mod memory;
 pub mod policy;

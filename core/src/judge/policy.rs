@@ -27,6 +27,8 @@ pub struct Policy {
     pub ports: Ports,
     /// Whether a ban ends the source's open connections.
     pub kill_states: bool,
+    /// Whether a login forgives what was counted: see [`super::clemency`].
+    pub forgive: bool,
 }
 
 /// How bans of a repeat offender grow.
@@ -85,6 +87,7 @@ impl Default for Policy {
             spread: Spread::default(),
             ports: Ports::All,
             kill_states: true,
+            forgive: true,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fail2ban::{self, Failure, Filter};
+use super::fail2ban::{self, Failure, Filter, Shortfall};
 use super::signature::{Found, Signature};
 use super::times::LogClock;
 use super::view::{Scratch, View};
@@ -29,6 +29,11 @@ impl<'a> Line<'a> {
     /// message is taken for a syslog prefix.
     pub const fn journal(program: Option<&'a [u8]>, pid: Option<u32>, message: &'a [u8], at: Option<Stamp>) -> Self {
         Self { text: message, split: Some(program), pid, at }
+    }
+
+    /// A line without a date whose time is known otherwise.
+    pub const fn dated(text: &'a [u8], at: Stamp) -> Self {
+        Self { text, split: None, pid: None, at: Some(at) }
     }
 
     /// The program and the process of a journal record; `None` for a line.
@@ -84,6 +89,8 @@ pub struct ScanState {
     clock: LogClock,
     /// One for each filter, in the order of the jails.
     sessions: Vec<fail2ban::Session>,
+    /// What was told of each by [`Scanner::shortfalls`].
+    told: Vec<Shortfall>,
     /// Memory that taking lines apart uses again.
     scratch: Scratch,
 }
@@ -108,14 +115,27 @@ impl Scanner {
 
     /// What to begin with.
     pub fn state(&self, clock: LogClock) -> ScanState {
-        let sessions = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
-        ScanState { clock, sessions, scratch: Scratch::default() }
+        let sessions: Vec<_> = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
+        let told = vec![Shortfall::default(); sessions.len()];
+        ScanState { clock, sessions, told, scratch: Scratch::default() }
+    }
+
+    /// Tells `sink` of each filter that left something undone since it was last asked.
+    pub fn shortfalls(&self, state: &mut ScanState, sink: &mut dyn FnMut(&JailName, Shortfall)) {
+        let jails = self.jails.iter().flat_map(|jail| jail.filters.iter().map(|_| &jail.jail));
+        for (jail, (session, told)) in jails.zip(state.sessions.iter().zip(&mut state.told)) {
+            let now = Shortfall { undecided: session.limits(), nameless: session.nameless() };
+            if now != *told {
+                sink(jail, now.since(*told));
+                *told = now;
+            }
+        }
     }
 
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
-        let ScanState { clock, sessions, scratch } = state;
+        let ScanState { clock, sessions, told: _, scratch } = state;
         let mut view = View::with(line, std::mem::take(scratch));
         let mut sessions = sessions.iter_mut();
         for JailScan { jail, signatures, filters } in &self.jails {

@@ -15,12 +15,15 @@ pub mod doctor;
 pub mod events;
 pub mod export;
 mod facts;
+pub mod fail2ban_client;
 pub mod feed;
 pub mod import;
 pub mod list;
 pub mod print;
 mod progress;
 pub mod prove;
+pub mod reload;
+pub mod report;
 #[cfg(target_os = "linux")]
 pub mod route;
 pub mod run;
@@ -175,8 +178,12 @@ pub enum Verb {
     Allow(allow::AllowArgs),
     /// Block lists that are followed
     Feed(feed::FeedArgs),
+    /// Tell the daemon of attackers that a program knows itself: they count as lines do
+    Report(report::ReportArgs),
     /// End the connections of an address or prefix, without banning it
     Kill(ban::KillArgs),
+    /// Have the daemon read its config anew, after checking it
+    Reload(reload::Reload),
     /// Put the stored bans into the kernel: at boot, before the network, without the daemon
     Restore(wall::Restore),
     /// Take the wall down. The store keeps the bans; `palisade restore` or `run` puts them back
@@ -205,6 +212,9 @@ pub enum Verb {
     Events(events::Events),
     /// The whole thing live in throw-away namespaces: touches nothing of this host
     Demo(run::Demo),
+    /// The commands of fail2ban's client, in its words: for scripts that use them
+    #[command(name = "fail2ban-client")]
+    Fail2banClient(fail2ban_client::Fail2banClient),
     /// Completions for a shell, to standard output
     Completions(docs::Completions),
     /// The man pages: palisade(1) to standard output, or all of them into a folder
@@ -228,7 +238,9 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Why(args) => args.run(global),
         Verb::Allow(args) => args.run(global),
         Verb::Feed(args) => args.run(global),
+        Verb::Report(args) => args.run(global),
         Verb::Kill(args) => args.run(global),
+        Verb::Reload(args) => args.run(global),
         Verb::Restore(args) => args.run(global),
         Verb::Flush(args) => args.run(global),
         Verb::Import(args) => args.run(global),
@@ -245,6 +257,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),
         Verb::Demo(args) => args.run(global),
+        Verb::Fail2banClient(args) => args.run(global),
         Verb::Completions(args) => args.run(),
         Verb::Man(args) => args.run(),
     }

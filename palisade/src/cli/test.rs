@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use palisade_core::attack::{Attack, Sign, excerpt};
-use palisade_core::scan::{self, Explanation, JailScan, Line, LogClock, Reason, Scanner, Signature};
+use palisade_core::scan::{Explanation, JailScan, Line, LogClock, Reason, Scanner, Signature};
 use palisade_core::time::Stamp;
 use palisade_os::clock;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use serde_json::json;
 use super::ask::usage;
 use super::print::{self, Painted};
 use super::{Exit, Global};
-use crate::serve::sources::scanner_of;
+use crate::library::Library;
 use crate::zone;
 
 /// Hold lines against signatures.
@@ -57,8 +57,8 @@ struct LineDoc<'a> {
 impl Test {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
-        let config = global.places().config()?;
-        let scanner = self.scanner(&config)?;
+        let (config, library) = global.places().config_and_library()?;
+        let scanner = self.scanner(&config, &library)?;
         let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
         let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
         let mut state = scanner.state(LogClock::new(zone::system(), clock::now().stamp));
@@ -85,19 +85,18 @@ impl Test {
         Ok(if matched > 0 { Exit::Done } else { Exit::No })
     }
 
-    fn scanner(&self, config: &palisade_core::config::Config) -> Result<Scanner> {
+    fn scanner(&self, config: &palisade_core::config::Config, library: &Library) -> Result<Scanner> {
         if let Some(name) = &self.jail {
             let Some(jail) = config.jail(&name.as_str().into()) else {
                 let names: Vec<&str> = config.jails().keys().map(|n| n.0.as_ref()).collect();
                 return Err(usage(format_args!("there is no jail `{name}`; there are {}", names.join(", "))));
             };
-            return Ok(scanner_of([jail]));
+            return library.scanner([jail]).map_err(|fault| usage(format_args!("jail `{name}`: {fault}")));
         }
         if self.signatures.is_empty() {
-            let signatures = scan::builtin().to_vec();
-            return Ok(Scanner::new(&[JailScan::of("test".into(), signatures)]));
+            return Ok(Scanner::new(&[JailScan::of("test".into(), library.all())]));
         }
-        let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(name)).collect();
+        let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(library, name)).collect();
         Ok(Scanner::new(&[JailScan::of("test".into(), signatures?)]))
     }
 
@@ -156,8 +155,8 @@ fn document(line: u64, attack: Option<&Attack>) -> LineDoc<'_> {
     }
 }
 
-fn find(name: &str) -> Result<Arc<Signature>> {
-    scan::load(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
+fn find(library: &Library, name: &str) -> Result<Arc<Signature>> {
+    library.signature(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -222,18 +221,25 @@ pub struct Signatures {
 impl Signatures {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
+        let library = Library::open(&global.places().config)?;
         match self.name {
-            Some(name) => one(find(&name)?.as_ref(), global.json)?,
+            Some(name) => one(find(&library, &name)?.as_ref(), global.json)?,
             None if global.json => {
-                let all: Vec<_> = scan::builtin()
+                let all: Vec<_> = library
+                    .all()
                     .iter()
-                    .map(|s| json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len() }))
+                    .map(|s| {
+                        let own = library.is_own(s.name());
+                        json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len(), "own": own })
+                    })
                     .collect();
                 print::json(&json!({ "v": 1, "signatures": all }))?;
             }
             None => {
-                let rows: Vec<_> =
-                    scan::builtin().iter().map(|s| vec![s.name().to_owned(), count(s.rules().len()), s.summary().to_owned()]).collect();
+                let mine = |name: &str| if library.is_own(name) { " (your own)" } else { "" };
+                let row =
+                    |s: &Arc<Signature>| vec![s.name().to_owned(), count(s.rules().len()), format!("{}{}", s.summary(), mine(s.name()))];
+                let rows: Vec<_> = library.all().iter().map(row).collect();
                 print::table(&rows)?;
             }
         }

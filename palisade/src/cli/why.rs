@@ -75,6 +75,7 @@ fn document(prefix: Prefix, why: &Why) -> Value {
         "bans": bans,
         "windows": windows,
         "offences": why.offences,
+        "logins": why.logins.iter().map(|(jail, unit, at)| json!({ "jail": jail, "unit": unit, "at": at })).collect::<Vec<_>>(),
         "protected_by": why.protected_by,
         "floods": why.floods,
         "lines": why.lines,
@@ -102,6 +103,9 @@ fn show(prefix: Prefix, why: &Why, facts: &Facts) -> Result<()> {
     }
     if let Some(floods) = &why.floods {
         rows.push(vec!["  floods".to_owned(), floods.clone()]);
+    }
+    for (jail, unit, at) in &why.logins {
+        rows.push(vec!["  login".to_owned(), format!("{unit} logged in at {at}, in jail {jail}")]);
     }
     rows.push(vec!["  offences".to_owned(), why.offences.to_string()]);
     for evidence in &why.lines {

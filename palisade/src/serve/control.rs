@@ -18,7 +18,7 @@ use palisade_core::control::{REQUEST_MAX, Reply, Request};
 use palisade_core::event::Notice;
 use palisade_core::net::Prefix;
 use palisade_core::time::{Span, Tick};
-use palisade_os::wake::{Mailbox, Want, poll_for};
+use palisade_os::wake::{Mailbox, Signal, Want, poll_for};
 use palisade_os::{clock, privileges};
 
 use super::Input;
@@ -102,6 +102,8 @@ struct Follow {
 pub(super) struct Outlets {
     pub(super) brain: SyncSender<Input>,
     pub(super) keeper: Mailbox<KeeperPost>,
+    /// The control thread's own mailbox.
+    pub(super) control: Mailbox<Post>,
     #[cfg(target_os = "linux")]
     pub(super) routing: Mailbox<super::routing::Post>,
 }
@@ -109,6 +111,10 @@ pub(super) struct Outlets {
 impl Outlets {
     /// Hands a request to whom it is for.
     fn pass(&self, id: u64, who: &str, request: Request) {
+        if request == Request::Reload {
+            let _ = self.brain.send(Input::Signal(Signal::Hangup));
+            return self.control.put(|post| post.reply(id, Reply::Reloading));
+        }
         #[cfg(target_os = "linux")]
         if let Request::Route(request) = request {
             return self.routing.put(|post| post.ask(id, request));

@@ -27,7 +27,7 @@
 //! |---|---|
 //! | `mod` | the loop around the brain |
 //! | `starting`, `reloading`, `stopping` | the orders in which nothing is lost |
-//! | `wall`, `killing`, `keeper`, `feeds`, `census`, `routing`, `control`, `host`, `sources` | a thread each |
+//! | `wall`, `killing`, `keeper`, `feeds`, `census`, `routing`, `control`, `host`, `sources`, `reports` | a thread each |
 //! | `open`, `proof`, `former`, `rights` | what the start needs once |
 //! | control | 8192 events, one answer a question | the oldest events are dropped |
 
@@ -45,6 +45,7 @@ mod logging;
 pub(crate) mod open;
 pub(crate) mod proof;
 mod reloading;
+mod reports;
 mod rights;
 #[cfg(target_os = "linux")]
 pub(crate) mod routing;
@@ -67,6 +68,7 @@ use palisade_core::time::{Now, Span, Tick};
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker};
 use palisade_os::{clock, privileges, process};
 
+use crate::library::Library;
 use crate::settings::Places;
 use sources::Sources;
 
@@ -118,6 +120,7 @@ struct House {
     mode: Mode,
     positions: HashMap<String, String>,
     config: Config,
+    library: Library,
     /// One for each worker that has no mailbox.
     stops: Vec<Waker>,
     /// The worker that resolves the allowed names, which change with the config.

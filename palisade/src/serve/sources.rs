@@ -12,10 +12,10 @@ use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
-use palisade_core::attack::{JailName, Sign};
+use palisade_core::attack::JailName;
 use palisade_core::brain::{Batch, Event};
-use palisade_core::config::{Config, Jail, Reads};
-use palisade_core::scan::{self, JailScan, Line, LogClock, ScanState, Scanner};
+use palisade_core::config::Config;
+use palisade_core::scan::{JailScan, Line, LogClock, ScanState, Scanner};
 use palisade_core::time::{Span, Tick};
 use palisade_os::clock;
 use palisade_os::logs::journal::{self, Options};
@@ -23,8 +23,9 @@ use palisade_os::logs::stdin::Progress;
 use palisade_os::logs::{FileSpec, Files, Journal, Stdin, Take};
 use palisade_os::wake::{Waker, poll};
 
-use super::Input;
 use super::errors::chain;
+use super::{Input, reports};
+use crate::library::{Library, Listening, Source};
 use crate::zone;
 
 /// What one pump reads at most before it hands out what it has: small enough that a ban does not
@@ -40,38 +41,35 @@ struct Wiring {
     scanners: Vec<Scanner>,
     files: Vec<FileSpec>,
     journal: Vec<(usize, String)>,
-}
-
-/// The scanner of a jail's signatures.
-fn jail_scan(jail: &Jail) -> JailScan {
-    let signatures = jail.signatures.iter().filter_map(|name| scan::load(name)).collect();
-    JailScan::of(jail.name.clone(), signatures)
-}
-
-/// The scanner of these jails, as the daemon and `palisade test` use it.
-pub(crate) fn scanner_of<'a>(jails: impl IntoIterator<Item = &'a Jail>) -> Scanner {
-    Scanner::new(&jails.into_iter().map(jail_scan).collect::<Vec<_>>())
+    /// Of each jail with a filter why it does not run, or that it does.
+    troubles: Vec<(String, Option<String>)>,
 }
 
 impl Wiring {
     /// Jails that read the same files share a scanner, so that a line is taken apart once.
-    fn new(config: &Config, journal_available: bool) -> Self {
+    fn new(config: &Config, library: &Library, journal_available: bool) -> Self {
         let mut wiring = Self::default();
-        let mut by_files: BTreeMap<&[String], Vec<&Jail>> = BTreeMap::new();
+        let mut by_files: BTreeMap<Vec<String>, Vec<JailScan>> = BTreeMap::new();
         for jail in config.jails().values().filter(|jail| jail.enabled) {
-            match jail.reads(journal_available) {
-                Reads::Nothing => {}
-                Reads::Files(patterns) => by_files.entry(patterns).or_default().push(jail),
-                Reads::Journal(matches) => {
+            let listening = library.listening(jail, journal_available);
+            if jail.fail2ban.is_some() {
+                let what = listening.as_ref().err().map(|fault| format!("does not run: {fault}; mend that and reload"));
+                wiring.troubles.push((format!("jail {}", jail.name), what));
+            }
+            let Ok(Listening { scan, source }) = listening else { continue };
+            match source {
+                Source::Nothing => {}
+                Source::Files(patterns) => by_files.entry(patterns).or_default().push(scan),
+                Source::Journal(matches) => {
                     let source = wiring.scanners.len();
-                    wiring.scanners.push(scanner_of([jail]));
-                    wiring.journal.extend(matches.iter().map(|text| (source, text.clone())));
+                    wiring.scanners.push(Scanner::new(&[scan]));
+                    wiring.journal.extend(matches.into_iter().map(|text| (source, text)));
                 }
             }
         }
-        for (patterns, jails) in by_files {
+        for (patterns, scans) in by_files {
             let source = wiring.scanners.len();
-            wiring.scanners.push(scanner_of(jails));
+            wiring.scanners.push(Scanner::new(&scans));
             wiring.files.extend(patterns.iter().map(|pattern| FileSpec { source, pattern: pattern.clone() }));
         }
         wiring
@@ -80,9 +78,10 @@ impl Wiring {
 
 /// Reads standard input for one jail until it ends. Not one of [`Sources`]: it cannot be opened
 /// anew, so it goes on through a new config with the signatures it started with.
-pub(super) fn stdin(config: &Config, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
+pub(super) fn stdin(config: &Config, library: &Library, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
     let jail = config.jail(jail).with_context(|| format!("there is no jail `{jail}` to read standard input for"))?;
-    let mut ears = Ears::new(&Arc::new(vec![scanner_of([jail])]), brain);
+    let scanner = library.scanner([jail]).with_context(|| format!("jail `{}` cannot be used", jail.name))?;
+    let mut ears = Ears::new(&Arc::new(vec![scanner]), brain);
     let mut stdin = Stdin::open(0, config.limits().line)?;
     loop {
         let progress = stdin.pump(BUDGET, &mut |take| ears.take(take))?;
@@ -103,18 +102,24 @@ pub(super) fn stdin(config: &Config, jail: &JailName, stop: &Waker, brain: &Sync
 pub(super) struct Sources {
     generation: u64,
     threads: Vec<(Waker, JoinHandle<()>)>,
+    troubles: Vec<(String, Option<String>)>,
 }
 
 impl Sources {
     /// Nothing that reads.
     pub(super) const fn none() -> Self {
-        Self { generation: 0, threads: Vec::new() }
+        Self { generation: 0, threads: Vec::new(), troubles: Vec::new() }
     }
 
     /// Starts reading where the positions say: all of it, or nothing. Each thread says
     /// [`Input::SourceStopped`] with the generation when it ends, for whatever reason.
-    pub(super) fn start(generation: u64, config: &Config, positions: &HashMap<String, String>, brain: &SyncSender<Input>) -> Result<Self> {
-        let wiring = Wiring::new(config, journal::available());
+    pub(super) fn start(
+        generation: u64,
+        (config, library): (&Config, &Library),
+        positions: &HashMap<String, String>,
+        brain: &SyncSender<Input>,
+    ) -> Result<Self> {
+        let wiring = Wiring::new(config, library, journal::available());
         let scanners = Arc::new(wiring.scanners);
         let kept =
             positions.iter().filter(|(name, _)| name.starts_with('/')).map(|(path, text)| (PathBuf::from(path), text.clone())).collect();
@@ -122,12 +127,16 @@ impl Sources {
         let options = Options { message_max: config.limits().line, ..Options::default() };
         let cursor = positions.get(JOURNAL).cloned();
         let journal = (!wiring.journal.is_empty()).then(|| Journal::open_with(wiring.journal, cursor, options)).transpose()?;
-        let mut sources = Self { generation, threads: Vec::new() };
+        let mut sources = Self { generation, threads: Vec::new(), troubles: wiring.troubles };
         if let Some(files) = files {
             sources.spawn("files", brain, Ears::new(&scanners, brain), |ears, waker| ears.files(files, waker))?;
         }
         if let Some(journal) = journal {
             sources.spawn("journal", brain, Ears::new(&scanners, brain), |ears, waker| ears.journal(journal, waker))?;
+        }
+        if config.blocklistd().socket.is_some() {
+            let config = config.clone();
+            sources.spawn(reports::NAME, brain, Ears::new(&scanners, brain), move |ears, waker| ears.reports(&config, waker))?;
         }
         Ok(sources)
     }
@@ -156,6 +165,11 @@ impl Sources {
     /// Which they are: counts up with each config.
     pub(super) const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Of each jail with a filter why it does not run, or that it does.
+    pub(super) fn troubles(&self) -> &[(String, Option<String>)] {
+        &self.troubles
     }
 
     /// How many threads there were at the start.
@@ -219,6 +233,14 @@ impl Ears {
         }
     }
 
+    fn reports(&mut self, config: &Config, stop: &Waker) -> io::Result<()> {
+        reports::run(config, stop, &mut |batch, trouble| {
+            self.batches.extend(batch.map(|batch| (reports::NAME.to_owned(), batch)));
+            self.troubles.extend(trouble.map(|what| (reports::NAME.to_owned(), what)));
+            self.hand_over();
+        })
+    }
+
     fn set_now(&mut self) {
         let now = clock::now().stamp;
         self.states.iter_mut().for_each(|state| state.set_now(now));
@@ -231,7 +253,7 @@ impl Ears {
                 batch.lines += 1;
                 let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
                 if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, line, &mut |sign| heard(batch, sign));
+                    scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
                 }
             }
             journal::Take::Oversize { .. } => batch(&mut self.batches, JOURNAL).oversize += 1,
@@ -247,7 +269,7 @@ impl Ears {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
                 if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, Line::raw(bytes), &mut |sign| heard(batch, sign));
+                    scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
                 }
             }
             Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
@@ -263,17 +285,15 @@ impl Ears {
         for (about, what) in self.troubles.drain(..) {
             let _ = self.brain.send(Input::Event(Event::Trouble { about, what }));
         }
+        let mut shortfalls = Vec::new();
+        for (scanner, state) in self.scanners.iter().zip(&mut self.states) {
+            scanner.shortfalls(state, &mut |jail, shortfall| shortfalls.push((jail.clone(), shortfall)));
+        }
         for (source, mut batch) in self.batches.drain() {
+            batch.shortfalls.append(&mut shortfalls);
             batch.source = source;
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
         }
-    }
-}
-
-fn heard(batch: &mut Batch, sign: Sign) {
-    match sign {
-        Sign::Attack(attack) => batch.attacks.push(attack),
-        Sign::Login(login) => batch.logins.push(login),
     }
 }
 

@@ -13,6 +13,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file is a program of its own and uses some of the laboratory")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and what was measured is printed")]
 
+pub mod fail2ban;
 pub mod house;
 pub mod lan;
 pub mod lists;

@@ -3,16 +3,30 @@
 //! | part | what it does |
 //! |---|---|
 //! | `definition` | a `filter.d` file with its includes and options to the texts of its expressions |
+//! | `tags` | `<tag>` in options: other options by name |
 //! | `dates` | finds the date in a line and takes it out |
 //! | `expression` | fail2ban's tags and Python's regexes to engines that cannot run away |
-//! | `filter` | a line through all of it; what one session says over several lines |
+//! | `sieve` | which expressions a line can match at all, in one pass |
+//! | `filter` | a line through all of it |
+//! | `session`, `lines` | what one session says over several lines; one match over several lines |
 
+pub mod dates;
+mod definition;
+mod expression;
 mod filter;
+mod lines;
+mod session;
+mod sieve;
+mod tags;
+
+use serde::{Deserialize, Serialize};
 
 use crate::net::Addr;
 use crate::time::Stamp;
 
-pub use filter::{Filter, Session};
+pub use definition::{FilterError, define, known, load};
+pub use expression::ExpressionError;
+pub use filter::{CompileError, Filter, Session, Summary};
 
 /// What a filter says, with all that stands in other files and options put in: only the tags of
 /// fail2ban's own regexes (`<HOST>`, `<F-USER>`, `<SKIPLINES>`) are left.
@@ -34,6 +48,33 @@ pub struct Definition {
     pub journalmatch: Vec<String>,
     /// `yes`, `warn`, `no` or `raw`.
     pub usedns: Option<String>,
+}
+
+/// What filters left undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// Lines that were not decided, for an expression's step limit or their own length.
+    pub undecided: u64,
+    /// Failures that named somebody by what is no address.
+    pub nameless: u64,
+}
+
+impl Shortfall {
+    /// Whether nothing was left undone.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds what came later.
+    pub const fn add(&mut self, later: Self) {
+        self.undecided = self.undecided.saturating_add(later.undecided);
+        self.nameless = self.nameless.saturating_add(later.nameless);
+    }
+
+    /// What came since then.
+    pub(super) const fn since(self, then: Self) -> Self {
+        Self { undecided: self.undecided.saturating_sub(then.undecided), nameless: self.nameless.saturating_sub(then.nameless) }
+    }
 }
 
 /// What a filter found in a line.

@@ -60,3 +60,13 @@ pub enum SignatureError {
         line: String,
     },
 }
+
+impl SignatureError {
+    /// The file, and its line where that is known.
+    pub fn place(&self) -> (&str, Option<usize>) {
+        match self {
+            Self::UnknownKey { file, line, .. } => (file, Some(*line)),
+            Self::Toml { file, .. } | Self::Pattern { file, .. } | Self::Rule { file, .. } | Self::Example { file, .. } => (file, None),
+        }
+    }
+}

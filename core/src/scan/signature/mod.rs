@@ -169,7 +169,8 @@ impl Signature {
         // Logins last: they have no score.
         raw.rule.sort_by_key(|rule| std::cmp::Reverse(rule.score));
         let shared = rule::Shared { file, name: &raw.name, kind: raw.kind, fields: &fields };
-        let rules: Vec<Rule> = raw.rule.into_iter().map(|r| r.compile(&shared)).collect::<Result<_, _>>()?;
+        let mut rules: Vec<Rule> = raw.rule.into_iter().map(|r| r.compile(&shared)).collect::<Result<_, _>>()?;
+        rule::hold_apart(file, &mut rules)?;
         let mut ids = BTreeSet::new();
         if let Some(twice) = rules.iter().find(|r| !ids.insert(r.id())) {
             return Err(whole(format!("two rules are called `{}`", twice.id)));

@@ -1,7 +1,7 @@
 //! One kind of line: how a rule is made from what was written, and how it looks.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str;
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ pub struct Rule {
     pub(in super::super) test: Test,
     hits: Vec<Hit>,
     misses: Vec<String>,
+    owned: BTreeMap<String, String>,
 }
 
 /// How a rule looks at a line.
@@ -102,6 +103,7 @@ impl RawRule {
             test,
             hits: self.hits,
             misses: self.misses,
+            owned: self.owned,
         })
     }
 
@@ -141,6 +143,23 @@ impl RawRule {
             _ => Err(Refused::Rule("a rule of this kind has a `pattern`, and no `methods`, `path`, `status` or `where`".into())),
         }
     }
+}
+
+/// Refuses a signature in which a line of one rule, filled by a client, is read by another with
+/// another address.
+pub(super) fn hold_apart(file: &str, rules: &mut [Rule]) -> Result<(), SignatureError> {
+    let taken = rules.iter_mut().filter_map(|rule| match &mut rule.test {
+        Test::Message(pattern) => Some((rule.id.clone(), pattern.take_proof()?)),
+        Test::Access(_) | Test::Fields(_) => None,
+    });
+    let proofs: Vec<_> = taken.collect();
+    for (id, proof) in &proofs {
+        for (reader, other) in proofs.iter().filter(|(reader, _)| reader != id) {
+            let refused = |error| SignatureError::Pattern { file: file.to_owned(), rule: id.to_string(), error };
+            proof.against(other, Some(reader)).map_err(refused)?;
+        }
+    }
+    Ok(())
 }
 
 impl RawRule {
@@ -188,6 +207,20 @@ impl Rule {
     /// The pattern or the fields, as written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The parts of a text, which its pattern matches, that a client may fill with anything; nothing
+    /// for rules of other kinds. For a syslog line the text is the message.
+    pub fn free(&self, text: &[u8]) -> Vec<(usize, usize)> {
+        match &self.test {
+            Test::Message(pattern) => pattern.free(text, &|name| self.owned.contains_key(name)),
+            Test::Access { .. } | Test::Fields(_) => Vec::new(),
+        }
+    }
+
+    /// Which groups no client can write past, and why.
+    pub fn owned(&self) -> &BTreeMap<String, String> {
+        &self.owned
     }
 
     /// Lines that match.

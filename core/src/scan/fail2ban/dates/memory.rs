@@ -1,0 +1,232 @@
+//! Which template is tried first, and which match is distrusted.
+//!
+//! The port of fail2ban's `server/datedetector.py`, `DateDetector.matchTime`. What it is for: who can write into
+//! a log line can write a date into it. So the template of the last line is tried first, where it was;
+//! a match further to the right than the template's last is kept in reserve while others are tried;
+//! and templates that hit often move to the front. Places count in characters.
+
+use std::sync::Arc;
+
+use super::run::Hit;
+use super::template::{LINE_BEGIN, LINE_END, Template};
+
+/// A distance that no match has: a template that never matched.
+const FAR: u32 = 0x7fff_ffff;
+
+/// After so many seconds without a match a template makes place for the one that matches.
+const UNUSED: i64 = 300;
+
+/// What finding dates remembers from one line to the next; one for each source. Bounded: a few
+/// bytes a template.
+#[derive(Clone, Debug, Default)]
+pub struct DateMemory {
+    order: Vec<Entry>,
+    last: Option<Last>,
+    first_unused: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    template: u16,
+    /// How often it won.
+    hits: u32,
+    /// How often it matched.
+    matched: u32,
+    used: i64,
+    distance: u32,
+}
+
+/// The last match.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    index: usize,
+    start: u32,
+    end: u32,
+    /// The characters before and at the start, and before and at the end.
+    around_start: (Option<char>, Option<char>),
+    around_end: (Option<char>, Option<char>),
+}
+
+/// A line whose places are counted in characters.
+struct Counted<'a> {
+    text: &'a str,
+    ascii: bool,
+}
+
+impl Counted<'_> {
+    fn count(&self, at: usize) -> u32 {
+        let chars = if self.ascii { at } else { self.text.get(..at).map_or(at, |before| before.chars().count()) };
+        u32::try_from(chars).unwrap_or(FAR)
+    }
+
+    /// In bytes; the text's end for what is behind it.
+    fn place(&self, count: u32) -> usize {
+        if self.ascii {
+            return self.text.len().min(count as usize);
+        }
+        self.text.char_indices().nth(count as usize).map_or(self.text.len(), |(at, _)| at)
+    }
+
+    fn at(&self, count: u32) -> Option<char> {
+        if self.ascii {
+            return self.text.as_bytes().get(count as usize).map(|b| char::from(*b));
+        }
+        self.text.chars().nth(count as usize)
+    }
+
+    fn before(&self, count: u32) -> Option<char> {
+        self.at(count.checked_sub(1)?)
+    }
+
+    fn around(&self, count: u32) -> (Option<char>, Option<char>) {
+        (self.before(count), self.at(count))
+    }
+}
+
+/// A match that may win.
+#[derive(Clone, Copy)]
+struct Found {
+    hit: Hit,
+    index: usize,
+    distance: u32,
+}
+
+impl DateMemory {
+    /// The template that wins, by its place in `templates`, and its match.
+    pub(super) fn search(&mut self, templates: &[Arc<Template>], line: &str, now: i64) -> Option<(usize, Hit)> {
+        if self.order.len() != templates.len() {
+            let fresh = |template| Entry { template, hits: 0, matched: 0, used: 0, distance: FAR };
+            self.order = (0..).take(templates.len()).map(fresh).collect();
+            (self.last, self.first_unused) = (None, 0);
+        }
+        let line = Counted { text: line, ascii: line.is_ascii() };
+        let mut reserve = None;
+        let mut tried = None;
+        let found = match self.by_last(templates, &line, &mut reserve, &mut tried) {
+            Some(found) => found,
+            None => self.by_all(templates, &line, reserve, tried)?,
+        };
+        Some((self.won(templates, &line, &found, now), found.hit))
+    }
+
+    /// The last template, where it was. `tried` is told if it was looked for in all of the line.
+    fn by_last(
+        &mut self,
+        templates: &[Arc<Template>],
+        line: &Counted<'_>,
+        reserve: &mut Option<Found>,
+        tried: &mut Option<usize>,
+    ) -> Option<Found> {
+        let last = self.last?;
+        let template = template(templates, self.order.get(last.index)?)?;
+        let bound = template.flags & (LINE_BEGIN | LINE_END) != 0;
+        let same_place = || {
+            let same = |now: Option<char>, then: Option<char>| now == then;
+            let sign = |now: Option<char>, then: Option<char>| now == then && !then.is_none_or(char::is_alphanumeric);
+            let (left, right) = (line.around(last.start), line.around(last.end));
+            (same(left.0, last.around_start.0) || sign(left.1, last.around_start.1))
+                && (same(right.1, last.around_end.1) || sign(right.0, last.around_end.0))
+        };
+        let hit = if !bound && same_place() {
+            template.search(line.text, line.place(last.start), line.place(last.end))
+        } else {
+            *tried = Some(last.index);
+            template.search(line.text, 0, line.text.len())
+        };
+        let hit = hit?;
+        let (distance, end) = (line.count(hit.start), line.count(hit.end));
+        self.order.get_mut(last.index)?.matched += 1;
+        let found = Found { hit, index: last.index, distance };
+        if templates.len() == 1 || bound || (distance == last.start && end == last.end) {
+            return Some(found);
+        }
+        *reserve = Some(found);
+        None
+    }
+
+    /// All of them in their order.
+    fn by_all(
+        &mut self,
+        templates: &[Arc<Template>],
+        line: &Counted<'_>,
+        mut reserve: Option<Found>,
+        tried: Option<usize>,
+    ) -> Option<Found> {
+        let last_start = self.last.map_or(1, |last| last.start);
+        for index in 0..self.order.len() {
+            if tried == Some(index) {
+                continue;
+            }
+            let next_matched = self.order.get(index + 1).map(|next| next.matched);
+            let Some(entry) = self.order.get_mut(index) else { continue };
+            let Some(template) = template(templates, entry) else { continue };
+            let Some(hit) = template.search(line.text, 0, line.text.len()) else { continue };
+            entry.matched = entry.matched.saturating_add(1);
+            let distance = line.count(hit.start);
+            let found = Found { hit, index, distance };
+            let bound = template.flags & (LINE_BEGIN | LINE_END) != 0;
+            let Some(next_matched) = next_matched else { return Some(found) };
+            if bound || (distance == 0 && entry.hits > 0 && next_matched == 0) {
+                return Some(found);
+            }
+            if distance > entry.distance || distance > last_start {
+                // Further to the right than a date was before: perhaps one that somebody sent.
+                if reserve.is_none_or(|reserve| distance < reserve.distance) {
+                    reserve = Some(found);
+                }
+                continue;
+            }
+            return Some(found);
+        }
+        reserve
+    }
+
+    /// Remembers who won; the template's place in `templates`.
+    fn won(&mut self, templates: &[Arc<Template>], line: &Counted<'_>, found: &Found, now: i64) -> usize {
+        let (mut index, end) = (found.index, line.count(found.hit.end));
+        let Some(entry) = self.order.get_mut(index) else { return 0 };
+        entry.hits = entry.hits.saturating_add(1);
+        (entry.used, entry.distance) = (now, found.distance);
+        let template = usize::from(entry.template);
+        if self.first_unused == index {
+            self.first_unused += 1;
+        }
+        let last_index = self.last.map(|last| last.index);
+        if index > 0 && last_index != Some(index) {
+            index = self.moved_up(templates, index);
+        }
+        let (around_start, around_end) = (line.around(found.distance), line.around(end));
+        self.last = Some(Last { index, start: found.distance, end, around_start, around_end });
+        template
+    }
+
+    /// Moves a template towards the front if it outweighs one there.
+    fn moved_up(&mut self, templates: &[Arc<Template>], index: usize) -> usize {
+        let weight =
+            |entry: &Entry| template(templates, entry).map_or(0.0, |t| f64::from(entry.hits) * t.weight / f64::from(entry.distance.max(1)));
+        let Some(entry) = self.order.get(index).copied() else { return index };
+        let outweighs =
+            |at: usize| self.order.get(at).is_some_and(|there| weight(&entry) > weight(there) || entry.used - UNUSED > there.used);
+        let mut to = if self.first_unused < index { self.first_unused } else { index / 2 };
+        if !outweighs(to) {
+            if to == index - 1 {
+                return index;
+            }
+            to = index - 1;
+            if !outweighs(to) {
+                return index;
+            }
+        }
+        if let Some(part) = self.order.get_mut(to..=index) {
+            part.rotate_right(1);
+        }
+        while self.order.get(self.first_unused).is_some_and(|entry| entry.hits > 0) {
+            self.first_unused += 1;
+        }
+        to
+    }
+}
+
+fn template<'t>(templates: &'t [Arc<Template>], entry: &Entry) -> Option<&'t Template> {
+    templates.get(usize::from(entry.template)).map(AsRef::as_ref)
+}

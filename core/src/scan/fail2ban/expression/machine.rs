@@ -1,0 +1,297 @@
+//! Runs an expression by trying, as Python does, and counts each step.
+//!
+//! It knows all of the syntax: looks, back references, conditions. What it cannot do is bound its own
+//! time, so that it stops after [`STEPS`] of them. Its memory is bounded by the same number: no step puts
+//! more than one frame on the stack.
+
+use super::program::{Op, Program};
+use super::syntax::Assert;
+
+/// How many steps an expression may take for one text. Ordinary lines need some hundreds; this many take
+/// about two milliseconds.
+pub(super) const STEPS: u32 = 200_000;
+
+/// A stack that grew larger than this is given back.
+const KEEP: usize = 4096;
+
+/// The step limit was hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+#[derive(Clone, Copy, Debug)]
+enum Frame {
+    /// Another way to go on.
+    Branch { pc: usize, at: usize },
+    /// What a slot held before.
+    Slot { slot: usize, held: Option<usize> },
+    /// What a counter held before.
+    Count { counter: usize, held: Count },
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    rounds: u32,
+    /// Where the round began.
+    began: Option<usize>,
+}
+
+/// What is needed to run a program; kept from one run to the next.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Machine {
+    slots: Vec<Option<usize>>,
+    counts: Vec<Count>,
+    stack: Vec<Frame>,
+    steps: u32,
+}
+
+impl Machine {
+    /// Begins to count steps anew.
+    pub(super) const fn wind(&mut self) {
+        self.steps = 0;
+    }
+
+    /// Where each group begins and ends, group 0 being the whole match.
+    pub(super) fn slots(&self) -> &[Option<usize>] {
+        &self.slots
+    }
+
+    /// The first match at or after `from`.
+    pub(super) fn search(&mut self, program: &Program, text: &str, from: usize, slots: usize) -> Result<bool, TooMany> {
+        let mut start = if program.anchored { 0 } else { from };
+        loop {
+            self.ready(program, slots);
+            if let Some(end) = self.run(program, text, 0, start)? {
+                self.put(0, Some(start));
+                self.put(1, Some(end));
+                return Ok(true);
+            }
+            let Some(c) = text.get(start..).and_then(|rest| rest.chars().next()) else { return Ok(false) };
+            if program.anchored {
+                return Ok(false);
+            }
+            start += c.len_utf8();
+        }
+    }
+
+    /// Whether it matches here, whatever it matches; `held` is what the groups of the expression around it
+    /// have matched.
+    pub(super) fn here(&mut self, program: &Program, text: &str, at: usize, held: &[Option<usize>]) -> Result<bool, TooMany> {
+        self.ready(program, held.len());
+        self.slots.copy_from_slice(held);
+        Ok(self.run(program, text, 0, at)?.is_some())
+    }
+
+    fn ready(&mut self, program: &Program, slots: usize) {
+        self.slots.clear();
+        self.slots.resize(slots, None);
+        self.counts.clear();
+        self.counts.resize(program.counters, Count::default());
+        self.stack.clear();
+        if self.stack.capacity() > KEEP {
+            self.stack.shrink_to(KEEP);
+        }
+    }
+
+    fn get(&self, slot: usize) -> Option<usize> {
+        self.slots.get(slot).copied().flatten()
+    }
+
+    fn put(&mut self, slot: usize, at: Option<usize>) {
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = at;
+        }
+    }
+
+    fn save(&mut self, slot: usize, at: usize) {
+        self.stack.push(Frame::Slot { slot, held: self.get(slot) });
+        self.put(slot, Some(at));
+    }
+
+    fn count(&self, counter: usize) -> Count {
+        self.counts.get(counter).copied().unwrap_or_default()
+    }
+
+    fn recount(&mut self, counter: usize, count: Count) {
+        let held = self.count(counter);
+        self.stack.push(Frame::Count { counter, held });
+        if let Some(place) = self.counts.get_mut(counter) {
+            *place = count;
+        }
+    }
+
+    /// Undoes the last steps to the last branch above `base`.
+    fn back(&mut self, base: usize) -> Option<(usize, usize)> {
+        while self.stack.len() > base {
+            match self.stack.pop()? {
+                Frame::Branch { pc, at } => return Some((pc, at)),
+                Frame::Slot { slot, held } => self.put(slot, held),
+                Frame::Count { counter, held } => {
+                    if let Some(place) = self.counts.get_mut(counter) {
+                        *place = held;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Runs from an instruction to the next `Done`, which ends the piece it stands in.
+    fn run(&mut self, program: &Program, text: &str, pc: usize, at: usize) -> Result<Option<usize>, TooMany> {
+        let base = self.stack.len();
+        let (mut pc, mut at) = (pc, at);
+        loop {
+            self.steps += 1;
+            if self.steps > STEPS {
+                return Err(TooMany);
+            }
+            let Some(op) = program.ops.get(pc) else { return Ok(None) };
+            let next = match *op {
+                Op::Done => return Ok(Some(at)),
+                Op::Char(wanted) => char_at(text, at).filter(|c| *c == wanted).map(|c| (pc + 1, at + c.len_utf8())),
+                Op::Set(set) => char_at(text, at)
+                    .filter(|c| program.sets.get(set).is_some_and(|set| set.contains(*c)))
+                    .map(|c| (pc + 1, at + c.len_utf8())),
+                Op::Assert(place) => holds(place, text, at).then_some((pc + 1, at)),
+                Op::Save(slot) => {
+                    self.save(slot, at);
+                    Some((pc + 1, at))
+                }
+                Op::Split { first, second } => {
+                    self.stack.push(Frame::Branch { pc: second, at });
+                    Some((first, at))
+                }
+                Op::Jump(to) => Some((to, at)),
+                Op::Again { group, fold } => self.again(text, group, fold, at).map(|at| (pc + 1, at)),
+                Op::Unless { group, no } => {
+                    let matched = self.get(group).is_some() && self.get(group + 1).is_some();
+                    Some((if matched { pc + 1 } else { no }, at))
+                }
+                Op::Zero(_) | Op::Loop { .. } | Op::Round { .. } => Some(self.rounds(*op, pc, at)),
+                Op::Look { negated, back, end } => self.look(program, text, (pc, at), negated, back)?.then_some((end, at)),
+                Op::Atomic { end } => self.once(program, text, pc + 1, at)?.map(|at| (end, at)),
+            };
+            match next.or_else(|| self.back(base)) {
+                Some(next) => (pc, at) = next,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn rounds(&mut self, op: Op, pc: usize, at: usize) -> (usize, usize) {
+        match op {
+            Op::Loop { counter, min, max, lazy, exit } => {
+                let Count { rounds, began } = self.count(counter);
+                // A round that took nothing is not followed by another.
+                let more = max.is_none_or(|max| rounds < max) && began != Some(at);
+                if rounds < min {
+                    (pc + 1, at)
+                } else if !more {
+                    (exit, at)
+                } else if lazy {
+                    self.stack.push(Frame::Branch { pc: pc + 1, at });
+                    (exit, at)
+                } else {
+                    self.stack.push(Frame::Branch { pc: exit, at });
+                    (pc + 1, at)
+                }
+            }
+            Op::Round { counter, body } => {
+                let rounds = self.count(counter).rounds.saturating_add(1);
+                self.recount(counter, Count { rounds, began: Some(at) });
+                (body, at)
+            }
+            Op::Zero(counter) => {
+                self.recount(counter, Count::default());
+                (pc + 1, at)
+            }
+            _ => (pc + 1, at),
+        }
+    }
+
+    /// Runs a piece of the program; other ways through it are not tried later.
+    fn once(&mut self, program: &Program, text: &str, pc: usize, at: usize) -> Result<Option<usize>, TooMany> {
+        let base = self.stack.len();
+        let end = self.run(program, text, pc, at)?;
+        if end.is_some() {
+            let mut kept = base;
+            for i in base..self.stack.len() {
+                if let Some(frame) = self.stack.get(i).copied()
+                    && !matches!(frame, Frame::Branch { .. })
+                {
+                    self.stack.swap(kept, i);
+                    kept += 1;
+                }
+            }
+            self.stack.truncate(kept);
+        }
+        Ok(end)
+    }
+
+    fn look(
+        &mut self,
+        program: &Program,
+        text: &str,
+        (pc, at): (usize, usize),
+        negated: bool,
+        back: Option<usize>,
+    ) -> Result<bool, TooMany> {
+        let Some(from) = behind(text, at, back) else { return Ok(negated) };
+        let base = self.stack.len();
+        let found = self.once(program, text, pc + 1, from)?.is_some();
+        if found && negated {
+            // What it matched is undone, as if it had not been looked at.
+            while self.back(base).is_some() {}
+        }
+        Ok(found != negated)
+    }
+
+    fn again(&self, text: &str, group: usize, fold: bool, at: usize) -> Option<usize> {
+        let held = text.get(self.get(group)?..self.get(group + 1)?)?;
+        let rest = text.get(at..)?;
+        if !fold {
+            return rest.starts_with(held).then(|| at + held.len());
+        }
+        let mut chars = rest.chars();
+        let mut end = at;
+        for wanted in held.chars() {
+            let c = chars.next().filter(|c| *c == wanted || c.to_lowercase().eq(wanted.to_lowercase()))?;
+            end += c.len_utf8();
+        }
+        Some(end)
+    }
+}
+
+/// So many characters back from here; `None` where there are not as many.
+pub(super) fn behind(text: &str, at: usize, back: Option<usize>) -> Option<usize> {
+    let Some(back @ 1..) = back else { return Some(at) };
+    text.get(..at)?.char_indices().rev().nth(back - 1).map(|(from, _)| from)
+}
+
+fn char_at(text: &str, at: usize) -> Option<char> {
+    match text.as_bytes().get(at) {
+        Some(byte) if byte.is_ascii() => Some(char::from(*byte)),
+        Some(_) => text.get(at..).and_then(|rest| rest.chars().next()),
+        None => None,
+    }
+}
+
+fn holds(place: Assert, text: &str, at: usize) -> bool {
+    let bytes = text.as_bytes();
+    let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+    match place {
+        Assert::Start => at == 0,
+        Assert::End => at == bytes.len(),
+        Assert::Dollar => at == bytes.len() || (at + 1 == bytes.len() && bytes.last() == Some(&b'\n')),
+        Assert::LineStart => at == 0 || before == Some(&b'\n'),
+        Assert::LineEnd => bytes.get(at).is_none_or(|byte| *byte == b'\n'),
+        Assert::Word { ascii } => at_word(text, at, ascii),
+        Assert::NotWord { ascii } => !text.is_empty() && !at_word(text, at, ascii),
+    }
+}
+
+/// Whether a word begins or ends here.
+fn at_word(text: &str, at: usize, ascii: bool) -> bool {
+    let word = |c: char| c == '_' || if ascii { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() };
+    let before = text.get(..at).and_then(|before| before.chars().next_back()).is_some_and(word);
+    before != char_at(text, at).is_some_and(word)
+}

@@ -1,0 +1,122 @@
+//! Scripts that call fail2ban-client go on: the same commands to a real fail2ban and to the shim, the same answers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod lab;
+
+use std::os::unix::fs::symlink;
+
+use lab::fail2ban::Fail2ban;
+use lab::house::House;
+use lab::{Lab, until};
+
+/// Commands that change something and that ask, in an order in which the answers differ.
+const COMMANDS: &[&str] = &[
+    "ping",
+    "status",
+    "status web",
+    "set web banip 203.0.113.7 203.0.113.8",
+    "set web banip 203.0.113.7",
+    "set ssh banip 203.0.113.9",
+    "status web",
+    "status web short",
+    "status ssh",
+    "get web banned",
+    "get web banned 203.0.113.7 203.0.113.9",
+    "banned 203.0.113.7 203.0.113.99",
+    "get web bantime",
+    "get web findtime",
+    "get web maxretry",
+    "get web logpath",
+    "get web journalmatch",
+    "get web ignoreip",
+    "set web unbanip 203.0.113.7",
+    "set web unbanip 203.0.113.99",
+    "get ssh banip",
+    "get ssh banip ,",
+    "unban 203.0.113.8 203.0.113.99",
+    "unban --all",
+    "status web",
+    "reload",
+];
+
+/// Commands that both refuse.
+const REFUSED: &[&str] = &["status nowhere", "set nowhere banip 203.0.113.7", "set web unbanip --report-absent 203.0.113.99", "nonsense"];
+
+#[test]
+fn the_answers_are_fail2bans_own() {
+    let Some(lab) = Lab::new() else { return };
+    let fail2ban = Fail2ban::start(&lab, &[("web", "1h"), ("ssh", "1h")]);
+    let jail = |name: &str| {
+        let watched = fail2ban.watched();
+        format!(
+            "[jail.{name}]\nsignatures = [\"sshd\"]\nfiles = [\"{}\"]\nban_time = \"1h\"\nfind_time = \"10m\"\nmax_retry = 3\n",
+            watched.display()
+        )
+    };
+    let mut house = House::new(&lab, &format!("{}{}", jail("web"), jail("ssh")));
+    house.start();
+    for command in COMMANDS {
+        let theirs = fail2ban.expect(command);
+        let ours = house.expect(0, &format!("fail2ban-client {command}")).out;
+        assert_eq!(ours, theirs, "{command}");
+    }
+    for command in REFUSED {
+        assert_eq!(fail2ban.ask(command), None, "{command}");
+        let ours = house.expect(255, &format!("fail2ban-client {command}"));
+        assert!(ours.out.is_empty() && !ours.err.is_empty(), "{command}: {ours:?}");
+    }
+    assert!(house.expect(255, "fail2ban-client status nowhere").err.contains("Sorry but the jail 'nowhere' does not exist"));
+}
+
+#[test]
+fn what_it_does_stands_in_the_kernel_and_its_safety_rules_are_ours() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "[jail.web]\nreports = true\nban_time = \"1h\"\n");
+    assert!(house.expect(255, "fail2ban-client ping").err.contains("is palisade running?"));
+    house.start();
+    assert_eq!(house.expect(0, "fail2ban-client set web banip 203.0.113.7 2001:db8:66::1").out, "2\n");
+    let kernel = house.kernel();
+    assert!(kernel.contains_key("203.0.113.7/32") && kernel.contains_key("2001:db8:66::/64"), "{kernel:?}");
+    assert_eq!(house.expect(0, "fail2ban-client banned").out, "[{'web': ['203.0.113.7', '2001:db8:66::/64']}]\n");
+    let with_time = house.expect(0, "fail2ban-client get web banip --with-time").out;
+    assert!(with_time.lines().all(|line| line.contains(" \t") && line.contains(" + 3600 = ")), "{with_time}");
+    assert!(house.expect(255, "fail2ban-client set web banip 198.51.100.1").err.contains("protected by"));
+    house.expect(0, "ban 203.0.113.9");
+    assert_eq!(house.expect(0, "fail2ban-client set web unbanip 2001:db8:66::2").out, "1\n");
+    assert_eq!(house.expect(0, "fail2ban-client unban --all").out, "1\n");
+    assert!(house.banned("203.0.113.9"), "what was banned by hand stays");
+    let help = house.expect(255, "fail2ban-client set web addignoreip 192.0.2.1").err;
+    assert!(help.contains("palisade allow add"), "{help}");
+}
+
+#[test]
+fn a_link_of_its_name_is_the_shim() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "[jail.web]\nreports = true\n");
+    house.start();
+    let link = lab.path("fail2ban-client");
+    symlink(env!("CARGO_BIN_EXE_palisade"), &link).unwrap();
+    let run = |words: &str| {
+        let mut command = lab.victim.command(&link);
+        command.env("PALISADE_RUN_DIR", &house.run).env("PALISADE_STATE_DIR", &house.state).env("PALISADE_CONFIG", &house.config);
+        let output = command.args(words.split_whitespace()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(run("-c /etc/fail2ban -s /run/nowhere ping"), "Server replied: pong\n");
+    assert_eq!(run("status"), "Status\n|- Number of jail:\t1\n`- Jail list:\tweb\n");
+    assert_eq!(run("--version"), format!("{}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_reload_checks_the_config_first() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "[jail.web]\nreports = true\n");
+    house.start();
+    house.configure("[jail.web]\nreports = true\n[jail.more]\nreports = true\n");
+    house.expect(0, "reload");
+    until("the new jail is there", || house.ask(["report", "203.0.113.7", "--jail", "more"]).code == 0);
+    house.configure("[jail.web]\nreprts = true\n");
+    house.expect(4, "reload");
+    house.expect(4, "fail2ban-client reload");
+    assert!(house.events("ban").is_empty());
+}
