@@ -148,14 +148,10 @@ fn nearest_message(signature: &Signature, message: &[u8]) -> Reason {
     best.map_or(Reason::Nothing, |(_, rule)| near(rule))
 }
 
-/// The rule with the most of method, path and status right, and the path or two of them at least.
+/// The rule with the most of method, texts and status right, and a text or two of them at least.
 fn nearest_request(signature: &Signature, request: &Request<'_>) -> Reason {
     let right = |rule: &Rule| match &rule.test {
-        Test::Access { methods, path, status } => {
-            let method = methods.iter().any(|m| m.as_bytes() == request.method);
-            let path = path.as_ref().is_some_and(|p| p.regex.is_match(request.path));
-            usize::from(method) + 2 * usize::from(path) + usize::from(status.contains(&request.status))
-        }
+        Test::Access(test) => test.right(request),
         Test::Message(_) | Test::Fields(_) => 0,
     };
     let best = signature.rules().iter().map(|rule| (right(rule), rule)).max_by_key(|(n, _)| *n);
@@ -167,7 +163,7 @@ fn nearest_record(signature: &Signature, view: &View<'_>) -> Reason {
     let Some((record, text)) = view.record() else { return Reason::NoFields };
     let best = signature.rules().iter().filter_map(|rule| match &rule.test {
         Test::Fields(test) => Some((test.holding(record, text), test.len(), rule)),
-        Test::Message(_) | Test::Access { .. } => None,
+        Test::Message(_) | Test::Access(_) => None,
     });
     let best = best.filter(|(holding, all, _)| *holding > 0 && holding + 1 >= *all).max_by_key(|(holding, ..)| *holding);
     best.map_or(Reason::Nothing, |(_, _, rule)| near(rule))

@@ -2,7 +2,7 @@
 //!
 //! | field | apache | nginx | who fills it |
 //! |---|---|---|---|
-//! | vhost | `%v:%p` (vhost_combined only) | `$host:$server_port` | config; nginx: the client |
+//! | vhost | `%v:%p` (vhost_combined only) | `$host:$server_port`, `$host` | config; nginx: the client |
 //! | address | `%h` | `$remote_addr`, IPv6 perhaps in brackets | the kernel |
 //! | ident | `%l` | `-` | identd |
 //! | user | `%u` | `$remote_user` | **the client**: blanks and `[` stand as they are |
@@ -112,7 +112,7 @@ fn who(text: &[u8]) -> Option<(Addr, Option<&[u8]>)> {
         // Two addresses: a vhost that looks like one, or an ident that does. Nobody is blamed.
         (Some(_), Some(_)) | (None, None) => return None,
         (Some(addr), None) => (addr, rest),
-        (None, Some(addr)) => is_vhost(first).then_some((addr, after))?,
+        (None, Some(addr)) => is_vhost(first, after).then_some((addr, after))?,
     };
     let (_ident, user) = word(rest);
     let user = user.trim_ascii();
@@ -120,8 +120,11 @@ fn who(text: &[u8]) -> Option<(Addr, Option<&[u8]>)> {
     Some((addr, (!user.is_empty() && user != b"-").then_some(user)))
 }
 
-fn is_vhost(text: &[u8]) -> bool {
-    text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'*' | b'[' | b']')) && text.contains(&b':')
+/// A server's name, with its port or, as nginx's `$host` has it, without. A name without a port might be the client's
+/// and the address after it what its identd says; so there must be an ident after that, and it must be `-`.
+fn is_vhost(text: &[u8], after: &[u8]) -> bool {
+    let name = text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'*' | b'[' | b']'));
+    name && (text.contains(&b':') || (text.contains(&b'.') && after.starts_with(b"- ")))
 }
 
 fn address(text: &[u8]) -> Option<Addr> {
@@ -194,6 +197,8 @@ mod tests {
         let forwarded = format!("192.0.2.7 - - {tail} \"-\" \"curl\" \"203.0.113.9, 198.51.100.1\" rt=0.001 203.0.113.9");
         assert_eq!(addr(&forwarded).unwrap(), "192.0.2.7");
         assert_eq!(addr(&format!("www.example.org:443 192.0.2.7 - - {tail}")).unwrap(), "192.0.2.7");
+        assert_eq!(addr(&format!("www.example.org 192.0.2.7 - - {tail}")).unwrap(), "192.0.2.7");
+        assert_eq!(addr(&format!("host.example.org 203.0.113.9 bob {tail}")), None);
         assert_eq!(addr(&format!("host.example.org - - {tail}")), None);
         assert_eq!(addr(&format!("192.0.2.7 - \"bob\" {tail}")).unwrap(), "192.0.2.7");
     }

@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | `syslog` | the message behind a syslog prefix, of one of `programs`; or a journal record's | `pattern` |
 //! | `plain` | the whole line | `pattern`, usually from `^<time> ` on |
-//! | `access-log` | the common or combined log format of web servers | `methods`, `path`, `status`; what is not given is not looked at |
+//! | `access-log` | the common or combined log format of web servers | `methods`, `path`, `agent`, `referer`, `status`; what is not given is not looked at |
 //! | `fields` | a JSON object or `key=value` words, alone or as a syslog message | `where` |
 //!
 //! The placeholders of a pattern are those of [`super::pattern`]. `open_end` says why a pattern need
@@ -179,7 +179,7 @@ impl Signature {
         }
         let texts = rules.iter().filter_map(|r| match &r.test {
             Test::Message(p) => Some(p.expanded.as_str()),
-            Test::Access { .. } | Test::Fields(_) => None,
+            Test::Access(_) | Test::Fields(_) => None,
         });
         let set = pattern::set(texts).map_err(|e| whole(format!("all patterns together: {e}")))?;
         let places = Places::new(raw.files, raw.journal, raw.ports);
