@@ -3,12 +3,13 @@
 use super::formats::access::Request;
 use super::scanner::{Line, Scanner};
 use super::signature::{Kind, Rule, Signature, Test};
-use super::view::View;
+use super::unwrap::{Opened, Unwrapper};
+use super::view::{Scratch, View};
 use crate::attack::{JailName, excerpt};
 use crate::net::Addr;
 
 /// What became of one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// The program the syslog prefix or the journal names; `None` where there is no prefix.
     pub program: Option<String>,
@@ -76,7 +77,13 @@ pub enum Reason {
 impl Scanner {
     /// Why a line matches, or why not.
     pub fn explain(&self, line: Line<'_>) -> Explanation {
-        let mut view = line.view();
+        let mut unwrapper = Unwrapper::default();
+        // A piece of a line is looked at as it is.
+        let opened = match unwrapper.open(line) {
+            Opened::Pending => Opened::AsIs(line),
+            opened => opened,
+        };
+        let Some(mut view) = View::opened(opened, &mut Scratch::default()) else { return Explanation::default() };
         let frame = view.frame();
         let mut trials = Vec::new();
         for part in self.jails() {
@@ -90,7 +97,7 @@ impl Scanner {
 }
 
 fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason {
-    let message = if signature.kind() == Kind::Plain { line.text().trim_ascii_end() } else { view.frame().message };
+    let message = if signature.kind() == Kind::Plain { view.text().trim_ascii_end() } else { view.frame().message };
     if let Some(found) = view.look(signature) {
         let (rule, score) = (found.rule.full_name().to_string(), found.rule.score());
         let login = found.rule.is_login();
@@ -110,8 +117,11 @@ fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason 
 fn spans(rule: &Rule, text: &[u8], message: &[u8]) -> Vec<(String, usize, usize)> {
     let Test::Message(pattern) = &rule.test else { return Vec::new() };
     let Some(groups) = pattern.regex.captures(message) else { return Vec::new() };
-    // The message is a part of the text.
-    let offset = message.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    // The message is a part of the text, unless it was unwrapped or unescaped: then it has no place in it.
+    let offset = message.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
+    if offset.checked_add(message.len()).is_none_or(|end| end > text.len()) {
+        return Vec::new();
+    }
     let named = pattern.regex.capture_names().flatten();
     named.filter_map(|name| groups.name(name).map(|m| (name.to_owned(), offset + m.start(), offset + m.end()))).collect()
 }

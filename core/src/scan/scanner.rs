@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::fail2ban::{self, Failure, Filter};
 use super::signature::{Found, Signature};
 use super::times::LogClock;
+use super::unwrap::Unwrapper;
 use super::view::{Scratch, View};
 use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
@@ -49,8 +50,17 @@ impl<'a> Line<'a> {
         self.text
     }
 
-    pub(super) fn view(self) -> View<'a> {
-        View::of(self)
+    /// The same with what was found in its text.
+    pub(super) const fn within<'b>(self, text: &'b [u8]) -> Line<'b>
+    where
+        'a: 'b,
+    {
+        Line { text, ..self }
+    }
+
+    /// Whether it comes from the journal.
+    pub(super) const fn is_record(&self) -> bool {
+        self.split.is_some()
     }
 }
 
@@ -86,12 +96,19 @@ pub struct ScanState {
     sessions: Vec<fail2ban::Session>,
     /// Memory that taking lines apart uses again.
     scratch: Scratch,
+    /// The pieces of a line that are there so far.
+    unwrapper: Unwrapper,
 }
 
 impl ScanState {
     /// Moves the clock on: lines without a year, or with a time of day only, are read by it.
     pub fn set_now(&mut self, now: Stamp) {
         self.clock.now = now;
+    }
+
+    /// How long a line may be that a container's engine wrote in pieces: as long as any.
+    pub fn set_line_cap(&mut self, cap: usize) {
+        self.unwrapper.set_cap(cap);
     }
 }
 
@@ -109,19 +126,19 @@ impl Scanner {
     /// What to begin with.
     pub fn state(&self, clock: LogClock) -> ScanState {
         let sessions = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
-        ScanState { clock, sessions, scratch: Scratch::default() }
+        ScanState { clock, sessions, scratch: Scratch::default(), unwrapper: Unwrapper::default() }
     }
 
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
-        let ScanState { clock, sessions, scratch } = state;
-        let mut view = View::with(line, std::mem::take(scratch));
+        let ScanState { clock, sessions, scratch, unwrapper } = state;
+        let mut view = View::opened(unwrapper.open(line), scratch);
         let mut sessions = sessions.iter_mut();
         for JailScan { jail, signatures, filters } in &self.jails {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
             for signature in signatures {
-                let Some(found) = view.look(signature) else { continue };
+                let Some(found) = view.as_mut().and_then(|view| view.look(signature)) else { continue };
                 if best.as_ref().is_none_or(|(_, b)| found.rule.score() > b.rule.score()) {
                     best = Some((signature, found));
                 }
@@ -133,7 +150,11 @@ impl Scanner {
                 failure = failure.or_else(|| found.map(|found| (filter.as_ref(), found)));
             }
             match (best, failure) {
-                (Some((signature, found)), None) => sink(sign(jail, signature, &found, &mut view, clock)),
+                (Some((signature, found)), None) => {
+                    if let Some(view) = &mut view {
+                        sink(sign(jail, signature, &found, view, line, clock));
+                    }
+                }
                 (_, Some((filter, failure))) => {
                     if let Some(attack) = failure_attack(jail, filter, failure, line) {
                         sink(Sign::Attack(attack));
@@ -142,14 +163,16 @@ impl Scanner {
                 (None, None) => {}
             }
         }
-        *scratch = view.scratch();
+        if let Some(view) = view {
+            *scratch = view.scratch();
+        }
     }
 }
 
-fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, clock: &LogClock) -> Sign {
+fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, line: Line<'_>, clock: &LogClock) -> Sign {
     let (addr, jail) = (found.addr, jail.clone());
     let (rule, service) = (found.rule.full_name().clone(), signature.service().clone());
-    let (at, user, line) = (view.at(found.time.as_deref(), clock), found.user.as_deref().map(excerpt), excerpt(view.text()));
+    let (at, user, line) = (view.at(found.time.as_deref(), clock), found.user.as_deref().map(excerpt), excerpt(line.text));
     if found.rule.is_login() {
         return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }

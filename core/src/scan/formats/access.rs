@@ -3,7 +3,7 @@
 //! | field | apache | nginx | who fills it |
 //! |---|---|---|---|
 //! | vhost | `%v:%p` (vhost_combined only) | `$host:$server_port` | config; nginx: the client |
-//! | address | `%h` | `$remote_addr` | the kernel |
+//! | address | `%h` | `$remote_addr`, IPv6 perhaps in brackets | the kernel |
 //! | ident | `%l` | `-` | identd |
 //! | user | `%u` | `$remote_user` | **the client**: blanks and `[` stand as they are |
 //! | time | `%t` `[22/Nov/2026:17:00:00 +0100]` | `[$time_local]` | the server |
@@ -14,7 +14,9 @@
 //! Inside quotes apache writes `"` as `\"` and nginx as `\x22`, so the first quote that is not
 //! escaped opens the request. Directly before it stands the time, 28 bytes of a fixed shape; before
 //! that the client's user name, and the address is the first word: no field can shift it.
-//! A line that could be read with two different addresses is not read at all.
+//! A line that could be read with two different addresses is not read at all. What follows the agent
+//! (times, the host, `X-Forwarded-For`) is not looked at: whoever sits behind a proxy logs the
+//! client's address in the first field, by mod_remoteip or `set_real_ip_from`.
 
 use std::str;
 
@@ -122,6 +124,7 @@ fn is_vhost(text: &[u8]) -> bool {
 }
 
 fn address(text: &[u8]) -> Option<Addr> {
+    let text = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).filter(|text| text.contains(&b':')).unwrap_or(text);
     // 45 bytes are the longest text of an IPv6 address (INET6_ADDRSTRLEN less the NUL).
     (2..=45).contains(&text.len()).then(|| str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
@@ -189,6 +192,11 @@ mod tests {
     fn vhost_common_and_ipv6() {
         let tail = r#"[22/Nov/2026:17:00:00 +0100] "GET / HTTP/1.1" 200 -"#;
         assert_eq!(addr(&format!("2001:db8::7 - - {tail}")).unwrap(), "2001:db8::7");
+        assert_eq!(addr(&format!("[2001:db8::7] - - {tail}")).unwrap(), "2001:db8::7");
+        assert_eq!(addr(&format!("[www.example.org]:443 [2001:db8::7] - - {tail}")).unwrap(), "2001:db8::7");
+        assert_eq!(addr(&format!("[192.0.2.7] - - {tail}")), None);
+        let forwarded = format!("192.0.2.7 - - {tail} \"-\" \"curl\" \"203.0.113.9, 198.51.100.1\" rt=0.001 203.0.113.9");
+        assert_eq!(addr(&forwarded).unwrap(), "192.0.2.7");
         assert_eq!(addr(&format!("www.example.org:443 192.0.2.7 - - {tail}")).unwrap(), "192.0.2.7");
         assert_eq!(addr(&format!("host.example.org - - {tail}")), None);
         assert_eq!(addr(&format!("192.0.2.7 - \"bob\" {tail}")).unwrap(), "192.0.2.7");

@@ -74,6 +74,8 @@ use super::formats::access::Request;
 use super::formats::record::Record;
 use super::pattern;
 use super::scanner::Line;
+use super::unwrap::Unwrapper;
+use super::view::{Scratch, View};
 use crate::net::Addr;
 
 pub use error::SignatureError;
@@ -252,7 +254,10 @@ impl Signature {
     }
 
     /// Looks at one line all by itself.
-    pub fn find<'s, 'l>(&'s self, line: Line<'l>) -> Option<Found<'s, 'l>> {
-        line.view().find(self)
+    pub fn find(&self, line: Line<'_>) -> Option<Found<'_, 'static>> {
+        let mut unwrapper = Unwrapper::default();
+        let found = View::opened(unwrapper.open(line), &mut Scratch::default())?.look(self)?;
+        let owned = |text: Option<Cow<'_, [u8]>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Some(Found { rule: found.rule, addr: found.addr, user: owned(found.user), time: owned(found.time) })
     }
 }
