@@ -107,7 +107,8 @@ fn after_time(rest: &[u8]) -> (Option<&[u8]>, &[u8]) {
     if let Some(found) = tag(rest) {
         return found;
     }
-    let Some((_host, after)) = token(rest) else { return (None, rest) };
+    // No host's name ends with a colon: that is the beginning of a message.
+    let Some((_host, after)) = token(rest).filter(|(host, _)| host.last() != Some(&b':')) else { return (None, rest) };
     let after = strip_facility(after).unwrap_or(after);
     tag(after).unwrap_or((None, rest))
 }
