@@ -107,10 +107,14 @@ fn after_time(rest: &[u8]) -> (Option<&[u8]>, &[u8]) {
     if let Some(found) = tag(rest) {
         return found;
     }
-    // No host's name ends with a colon: that is the beginning of a message.
-    let Some((_host, after)) = token(rest).filter(|(host, _)| host.last() != Some(&b':')) else { return (None, rest) };
+    let Some((_host, after)) = token(rest).filter(|(host, _)| is_host(host)) else { return (None, rest) };
     let after = strip_facility(after).unwrap_or(after);
     tag(after).unwrap_or((None, rest))
+}
+
+/// Whether a word may be a host's name or address: `auth(x` or `error:` begins a message.
+fn is_host(word: &[u8]) -> bool {
+    word.last() != Some(&b':') && !word.iter().any(|b| b"()<>\"'=[]{}".contains(b))
 }
 
 /// `<10.5> `, as FreeBSD's syslogd -v writes facility and level.
@@ -277,6 +281,7 @@ mod tests {
         }
         assert_eq!(parts("2026-11-22T17:00:00 auth.info: Invalid user x"), (None, "Invalid user x"));
         assert_eq!(parts("2026-11-22 17:00:00 [7] H=x y"), (None, "[7] H=x y"));
+        assert_eq!(parts("Nov 22 17:00:00 auth(x imap-login: y"), (None, "auth(x imap-login: y"));
     }
 
     #[test]
