@@ -15,6 +15,8 @@ pub struct Explanation {
     pub program: Option<String>,
     /// What is left without the prefix, printable.
     pub message: String,
+    /// Where its time stands in the line's text, first byte and end.
+    pub time: Option<(usize, usize)>,
     /// One for each signature of each jail.
     pub trials: Vec<Trial>,
 }
@@ -92,7 +94,11 @@ impl Scanner {
                 trials.push(Trial { jail: part.jail.clone(), signature: signature.name().to_owned(), reason });
             }
         }
-        Explanation { program: frame.program.map(excerpt), message: excerpt(frame.message), trials }
+        let time = frame.time.map(|time| {
+            let start = time.as_ptr().addr().saturating_sub(line.text().as_ptr().addr());
+            (start, start + time.len())
+        });
+        Explanation { program: frame.program.map(excerpt), message: excerpt(frame.message), time, trials }
     }
 }
 

@@ -67,6 +67,16 @@ impl<'a> Line<'a> {
     pub(super) const fn is_record(&self) -> bool {
         self.split.is_some()
     }
+
+    /// When it was written, as far as it says.
+    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
+        let (mut unwrapper, mut scratch) = (Unwrapper::default(), Scratch::default());
+        let own = View::opened(unwrapper.open(self), &mut scratch).and_then(|mut view| {
+            let _ = view.request();
+            view.at(None, clock)
+        });
+        own.or_else(|| clock.find(self.text)?.1)
+    }
 }
 
 /// A jail's part in one source.
