@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::ask::usage;
 use super::print::{self, Painted};
+use super::test_filter::{Filtering, moment};
 use super::{Exit, Global};
 use crate::serve::sources::scanner_of;
 use crate::zone;
@@ -24,7 +25,7 @@ use crate::zone;
 /// Hold lines against signatures.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade test /var/log/auth.log\n  journalctl -u ssh -o short | palisade test --signature sshd -\n  palisade --json test --jail sshd access.log | jq 'select(.match)'\n\nExit code 0: something matched. 1: nothing did."
+    after_help = "Examples:\n  palisade test /var/log/auth.log\n  journalctl -u ssh -o short | palisade test --signature sshd -\n  palisade --json test --jail sshd access.log | jq 'select(.match)'\n  palisade test --fail2ban-filter /etc/fail2ban/filter.d/sshd.conf --set mode=aggressive auth.log\n\nExit code 0: something matched. 1: nothing did."
 )]
 pub struct Test {
     /// Only this signature (see `palisade signatures`); may be given again
@@ -36,6 +37,11 @@ pub struct Test {
     /// Why each line that does not match does not
     #[arg(long)]
     explain: bool,
+    #[command(flatten)]
+    filtering: Filtering,
+    /// Read times without a year as if it were T: RFC 3339, or seconds since 1970 [default: now]
+    #[arg(long, value_name = "T")]
+    now: Option<String>,
     /// A file, or - for standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
@@ -58,11 +64,15 @@ impl Test {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let config = global.places().config()?;
-        let scanner = self.scanner(&config)?;
+        let now = self.now.as_deref().map(moment).transpose()?.unwrap_or_else(|| clock::now().stamp);
         let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
         let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
+        if self.filtering.is_wanted() {
+            return self.filtering.run(&LogClock::new(zone::system(), now), global.json, || lines.next());
+        }
+        let scanner = self.scanner(&config)?;
         let zone = self.jail.as_ref().and_then(|name| config.jail(&name.as_str().into())?.timezone.as_deref());
-        let mut state = scanner.state(LogClock::new(zone::of(zone), clock::now().stamp));
+        let mut state = scanner.state(LogClock::new(zone::of(zone), now));
         let (mut number, mut matched) = (0, 0);
         while let Some(line) = lines.next()? {
             number += 1;

@@ -17,6 +17,8 @@ mod parse;
 mod program;
 mod syntax;
 mod tags;
+#[cfg(test)]
+mod tests;
 
 use std::sync::OnceLock;
 
