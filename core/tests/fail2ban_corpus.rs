@@ -48,7 +48,8 @@ impl Files for Disk {
 
     fn list(&self, dir: &str, ending: &str) -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut paths: Vec<String> = entries.map(|entry| entry.path().display().to_string()).filter(|path| path.ends_with(ending)).collect();
+        let mut paths: Vec<String> =
+            entries.map(|entry| entry.path().display().to_string()).filter(|path| path.ends_with(ending)).collect();
         paths.sort();
         paths
     }

@@ -50,12 +50,7 @@ impl Filtering {
     }
 
     /// Holds each line that `next` hands out against the filter; one that is too long comes as `None`.
-    pub(super) fn run(
-        &self,
-        clock: &LogClock,
-        json: bool,
-        mut next: impl FnMut() -> Result<Option<Option<Vec<u8>>>>,
-    ) -> Result<Exit> {
+    pub(super) fn run(&self, clock: &LogClock, json: bool, mut next: impl FnMut() -> Result<Option<Option<Vec<u8>>>>) -> Result<Exit> {
         let options = self.options()?;
         let path = self.fail2ban_filter.as_deref().unwrap_or_default();
         let filter = compile(path, &options).map_err(|error| usage(error.to_string()))?;

@@ -392,15 +392,7 @@ impl Filter {
     }
 
     /// What a match, together with its session, amounts to.
-    fn told(
-        &self,
-        session: &mut Session,
-        said: Record,
-        lines: u32,
-        regex: usize,
-        at: Option<Stamp>,
-        clock: &LogClock,
-    ) -> Option<Failure> {
+    fn told(&self, session: &mut Session, said: Record, lines: u32, regex: usize, at: Option<Stamp>, clock: &LogClock) -> Option<Failure> {
         let Some(id) = said.get(Field::Id).map(str::to_owned) else {
             let mut said = said;
             said.matches = lines;

@@ -105,6 +105,7 @@ fn weight(texts: &[String]) -> usize {
 /// The letter, in lower case, of a set that holds but its two cases. `k` and `s` have a third.
 fn one_letter(class: &ClassUnicode) -> Option<char> {
     let [upper, lower] = class.ranges() else { return None };
-    let (upper, lower) = ((upper.start() == upper.end()).then_some(upper.start())?, (lower.start() == lower.end()).then_some(lower.start())?);
+    let (upper, lower) =
+        ((upper.start() == upper.end()).then_some(upper.start())?, (lower.start() == lower.end()).then_some(lower.start())?);
     (upper.is_ascii_uppercase() && upper.to_ascii_lowercase() == lower).then_some(lower)
 }

@@ -290,14 +290,7 @@ impl Peek {
         Ok(there != self.negated)
     }
 
-    fn holds_in(
-        &self,
-        text: &str,
-        start: usize,
-        end: usize,
-        found: &[Option<usize>],
-        machine: &mut Machine,
-    ) -> Result<bool, TooMany> {
+    fn holds_in(&self, text: &str, start: usize, end: usize, found: &[Option<usize>], machine: &mut Machine) -> Result<bool, TooMany> {
         if let (Some(wanted), true) = (&self.text, self.negated) {
             // It begins before the end of the group, and may end after it.
             let last = end.saturating_add(wanted.len()).saturating_sub(1).min(text.len());

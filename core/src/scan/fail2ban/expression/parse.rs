@@ -17,9 +17,7 @@ use std::sync::Arc;
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
 use super::ExpressionError;
-use super::syntax::{
-    ANY, Assert, Greed, Look, NOT_NEWLINE, Node, SHORTHANDS, Times, Tree, fold, folded,
-};
+use super::syntax::{ANY, Assert, Greed, Look, NOT_NEWLINE, Node, SHORTHANDS, Times, Tree, fold, folded};
 
 /// How deep groups may stand in each other: what walks the tree calls itself once a level.
 const DEPTH: u32 = 100;
@@ -62,15 +60,7 @@ pub(super) fn parse(text: &str, multiline: bool) -> Parsed<Tree> {
     let mut flags = Flags { multiline, ..Flags::default() };
     // A flag for the whole text is known once it has been read: then it is read again.
     loop {
-        let mut parser = Parser {
-            text,
-            at: 0,
-            groups: 0,
-            names: HashMap::new(),
-            open: HashSet::new(),
-            awaited: Vec::new(),
-            global: flags,
-        };
+        let mut parser = Parser { text, at: 0, groups: 0, names: HashMap::new(), open: HashSet::new(), awaited: Vec::new(), global: flags };
         let node = parser.alternation(flags, 0)?;
         if parser.at < text.len() {
             return Err(parser.wrong("a `)` that closes nothing"));
@@ -534,7 +524,6 @@ impl Flags {
         }
     }
 }
-
 
 fn literal(c: char, flags: Flags) -> Node {
     if flags.fold { folded(c) } else { Node::Char(c) }

@@ -106,8 +106,35 @@ fn both_engines_read_python_as_python_does() {
 #[test]
 fn what_python_refuses_is_refused() {
     for text in [
-        "", "  ", "(", ")", "a)", "[a", "*a", "a**", "^*", "(?P<a>x)(?P<a>y)", "(?P<1>x)", "(?P<a-b>x)", "<F-A-B>x</F-A-B>", r"\q", r"\1",
-        r"(a\1)", "(?P=x)", "(?(2)a|b)", "(?(1)a|b|c)(x)", "(?<=a+)b", "a{2,1}", "[b-a]", r"[\w-x]", r"[a-\d]", "(?z)", "a\\", "(?P<a", "(?#", "(?:a",
+        "",
+        "  ",
+        "(",
+        ")",
+        "a)",
+        "[a",
+        "*a",
+        "a**",
+        "^*",
+        "(?P<a>x)(?P<a>y)",
+        "(?P<1>x)",
+        "(?P<a-b>x)",
+        "<F-A-B>x</F-A-B>",
+        r"\q",
+        r"\1",
+        r"(a\1)",
+        "(?P=x)",
+        "(?(2)a|b)",
+        "(?(1)a|b|c)(x)",
+        "(?<=a+)b",
+        "a{2,1}",
+        "[b-a]",
+        r"[\w-x]",
+        r"[a-\d]",
+        "(?z)",
+        "a\\",
+        "(?P<a",
+        "(?#",
+        "(?:a",
     ] {
         assert!(Expression::compile(text, true, false).is_err(), "{text:?}");
     }
@@ -164,14 +191,30 @@ fn literals_stand_in_every_match() {
 /// Expressions of all kinds of pieces.
 fn regex() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
-        "a", "b", "ab", ".", r"\w", r"\s", "[^a]", r"\b", "^", "$", "(?!b)", "(?=a)", "(?<!a)", "(?<=b)", "(?:(?!ab).)*", "(?:(?!a).)*?",
+        "a",
+        "b",
+        "ab",
+        ".",
+        r"\w",
+        r"\s",
+        "[^a]",
+        r"\b",
+        "^",
+        "$",
+        "(?!b)",
+        "(?=a)",
+        "(?<!a)",
+        "(?<=b)",
+        "(?:(?!ab).)*",
+        "(?:(?!a).)*?",
     ])
     .prop_map(str::to_owned);
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 1..4).prop_map(|all| all.concat()),
             prop::collection::vec(inner.clone(), 2..4).prop_map(|all| format!("(?:{})", all.join("|"))),
-            (inner.clone(), prop::sample::select(vec!["*", "+?", "?", "??", "{1,2}", "{2}"])).prop_map(|(node, times)| format!("(?:{node}){times}")),
+            (inner.clone(), prop::sample::select(vec!["*", "+?", "?", "??", "{1,2}", "{2}"]))
+                .prop_map(|(node, times)| format!("(?:{node}){times}")),
             inner.prop_map(|node| format!("({node})")),
         ]
     })
