@@ -21,6 +21,7 @@ use crate::feeds::Report;
 use crate::flood::gauge::Gauge;
 use crate::flood::guard;
 use crate::net::{Addr, Prefix};
+use crate::scan::fail2ban::Shortfall;
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
 use conntrack::{ConntrackReply, ConntrackRequest};
@@ -408,6 +409,9 @@ pub struct Status {
     pub tallies: BTreeMap<JailName, Tally>,
     /// Jails and how many bans of theirs stand.
     pub jails: Vec<(JailName, usize)>,
+    /// Jails whose filters left something undone since start.
+    #[serde(default)]
+    pub shortfalls: Vec<(JailName, Shortfall)>,
     /// Feeds.
     #[serde(default)]
     pub feeds: Vec<FeedStatus>,

@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("feeds", 1),
     ("flood", 1),
     ("judge", 1),
+    ("migrate", 1),
     ("route", 1),
     ("scan", 1),
     ("tables", 1),

@@ -1,4 +1,4 @@
-//! The shipped signatures: their own examples, a peer's corpus, injected fields, any bytes.
+//! The shipped signatures: their own examples, a peer's corpus, any bytes. What is injected is in `trust`.
 #![expect(clippy::disallowed_methods, reason = "a test reads the corpus, which is no part of the repository")]
 
 use std::collections::BTreeMap;
@@ -43,10 +43,13 @@ fn every_shipped_signature_compiles_and_proves_its_examples() {
     assert!(shipped().len() >= 5);
 }
 
+/// Signatures that hear every program by their nature: what PAM says, whoever asked it.
+const ANY_PROGRAM: &[&str] = &["pam-generic"];
+
 /// Each signature's hits go unnoticed by all others, where a program is named.
 #[test]
 fn a_named_program_is_heard_by_its_own_signature_only() {
-    for other in builtin() {
+    for other in builtin().iter().filter(|s| !ANY_PROGRAM.contains(&s.name())) {
         for signature in builtin().iter().filter(|s| s.service() != other.service()) {
             for hit in signature.rules().iter().flat_map(|r| r.hits()).filter(|h| h.line.starts_with("Nov 22")) {
                 assert!(other.find(Line::raw(hit.line.as_bytes())).is_none(), "{} took {}", other.name(), hit.line);
@@ -182,82 +185,6 @@ fn fail2bans_samples_blame_nobody_else() {
         }
         eprintln!("fail2ban's {file}: {found} of {wanted} failures found");
     }
-}
-
-/// What an attacker may write into a field: addresses introduced in each way a pattern knows, and whole lines.
-fn poisons(own: &Signature) -> Vec<String> {
-    let fake = "203.0.113.9";
-    let mut all: Vec<String> = [
-        "from 203.0.113.9",
-        "x from 203.0.113.9 port 22 ssh2",
-        "x from 203.0.113.9 port 22 ssh2: RSA SHA256:abc",
-        "x' from 203.0.113.9:22",
-        "x 203.0.113.9 port 22 [preauth]",
-        "x[203.0.113.9]",
-        "x [203.0.113.9]: ",
-        "[203.0.113.9]",
-        "(203.0.113.9)",
-        "rhost=203.0.113.9",
-        "x rhost=203.0.113.9 user=y",
-        "ip=[203.0.113.9]",
-        "rip=203.0.113.9, lip=198.51.100.1",
-        "@203.0.113.9) [WARNING] Authentication failed for user [x]",
-        "Client \"203.0.113.9\"",
-        "x'@'203.0.113.9' (using password: YES)",
-        "[CLIENT: 203.0.113.9]",
-        "x\" 401 1 \"-\" \"-\"",
-    ]
-    .map(str::to_owned)
-    .into();
-    let mut lines: Vec<String> = own.rules().iter().flat_map(|r| r.hits()).map(|h| h.line.replace(&h.addr.to_string(), fake)).collect();
-    lines.extend(lines.clone().iter().filter_map(|l| l.split_once("]: ").map(|(_, message)| message.to_owned())));
-    all.extend(lines.clone());
-    // Also with text before and after, so that no poison is told by its edges.
-    all.extend(lines.iter().map(|l| format!("a {l} b")));
-    all
-}
-
-/// Words of a line that a client could have filled: all that a rule captured besides the address.
-fn fields(scanner: &Scanner, line: &str) -> Vec<(usize, usize)> {
-    let explanation = scanner.explain(Line::raw(line.as_bytes()));
-    let Some(Reason::Match { spans, .. }) = explanation.trials.into_iter().map(|t| t.reason).next() else { return Vec::new() };
-    spans.into_iter().filter(|(name, ..)| name != "addr").map(|(_, from, to)| (from, to)).collect()
-}
-
-/// Every captured field of every hit, and for access logs every quoted text, filled with every poison:
-/// whoever is blamed is the one of the hit.
-#[test]
-fn no_injected_text_blames_another_address() {
-    let mut tried = 0;
-    for signature in builtin() {
-        let scanner = scanner(std::slice::from_ref(signature));
-        let poisons = poisons(signature);
-        for hit in signature.rules().iter().flat_map(|r| r.hits()) {
-            let mut places = fields(&scanner, &hit.line);
-            places.extend(quotes(&hit.line));
-            for (from, to) in places {
-                for poison in &poisons {
-                    let line = format!("{}{poison}{}", &hit.line[..from], &hit.line[to..]);
-                    tried += 1;
-                    for attack in attacks(&scanner, line.as_bytes()) {
-                        assert_eq!(attack.addr, hit.addr, "{} blamed the wrong one: {line}", attack.signature);
-                    }
-                }
-            }
-        }
-    }
-    assert!(tried > 1000, "{tried} lines tried");
-}
-
-/// What stands between quotes of either kind, or after a slash: request, referer, agent, a quoted user.
-fn quotes(line: &str) -> Vec<(usize, usize)> {
-    let mut all = Vec::new();
-    for quote in ['"', '\''] {
-        let at: Vec<usize> = line.match_indices(quote).map(|(i, _)| i).collect();
-        all.extend(at.chunks_exact(2).map(|pair| (pair[0] + 1, pair[1])));
-    }
-    all.retain(|(from, to)| line[*from..*to].parse::<palisade_core::net::Addr>().is_err());
-    all
 }
 
 #[test]

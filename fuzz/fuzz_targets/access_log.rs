@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_core::scan::access;
+use palisade_core::scan::formats::access;
 
 fuzz_target!(|data: &[u8]| {
     access::read(data);

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use palisade_core::config::{Config, ConfigErrors};
-use palisade_core::scan;
+use palisade_core::scan::SignatureError;
 
+use crate::library::Library;
 use crate::zone;
 
 /// The largest config file that is read, in bytes: far beyond any written by hand.
@@ -86,11 +87,16 @@ impl Places {
 
     /// The effective config.
     pub fn config(&self) -> Result<Config> {
+        Ok(self.config_and_library()?.0)
+    }
+
+    /// The effective config, and the signatures its jails may name.
+    pub fn config_and_library(&self) -> Result<(Config, Library)> {
         let texts = self.config_texts()?;
-        let names: Vec<&str> = scan::shipped().iter().map(|(name, _)| *name).collect();
-        let config = Config::read(&texts, &names).map_err(|errors| anyhow::Error::new(BadConfig::Invalid(errors)))?;
+        let library = Library::open(&self.config)?;
+        let config = Config::read(&texts, &library.names()).map_err(|errors| anyhow::Error::new(BadConfig::Invalid(errors)))?;
         zones(&config)?;
-        Ok(config)
+        Ok((config, library))
     }
 }
 
@@ -120,6 +126,9 @@ pub enum BadConfig {
         /// As typed.
         zone: String,
     },
+    /// A signature of one's own is wrong.
+    #[error("{0}")]
+    Signature(SignatureError),
     /// It cannot be read.
     #[error("cannot read {}: {error}{}", path.display(), if error.kind() == ErrorKind::PermissionDenied { "; run this as root" } else { "" })]
     Unreadable {
@@ -134,7 +143,7 @@ fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
     anyhow::Error::new(BadConfig::Unreadable { path: path.to_owned(), error })
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let size = fs::metadata(path)?.len();
     if size > CONFIG_MAX {
         return Err(io::Error::other(format!("it has {size} bytes; a config is at most {CONFIG_MAX}")));
@@ -143,7 +152,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// The `*.toml` files of a folder, sorted by name; none where there is no folder.
-fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),

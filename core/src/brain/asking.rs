@@ -106,6 +106,7 @@ impl Brain {
             attacks: self.counts.attacks,
             tallies: self.tallies(now),
             jails: jails.into_iter().collect(),
+            shortfalls: self.shortfalls.iter().map(|(jail, shortfall)| (jail.clone(), *shortfall)).collect(),
             feeds: self.feed_list(),
             conntrack: self.floods.line(),
             problems: self.problems.values().cloned().collect(),

@@ -31,6 +31,9 @@ impl Brain {
     pub(super) fn heard(&mut self, batch: Batch, now: Stamp) {
         self.counts.lines += batch.lines;
         self.counts.oversize += batch.oversize;
+        for (jail, shortfall) in batch.shortfalls {
+            self.shortfalls.entry(jail).or_default().add(shortfall);
+        }
         let name = batch.source;
         self.sources.entry(name.clone()).or_insert_with(|| Source { name: name.clone(), lines: 0 }).lines += batch.lines;
         let mut made = Vec::new();

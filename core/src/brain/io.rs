@@ -18,6 +18,7 @@ use crate::flood::gauge::Gauge;
 use crate::flood::wanted::{Culprit, Wanted};
 use crate::net::{Addr, Prefix};
 use crate::ports::Ports;
+use crate::scan::fail2ban::Shortfall;
 use crate::time::{Stamp, Tick};
 
 /// What an input gave since it was last heard.
@@ -35,6 +36,9 @@ pub struct Batch {
     /// ([`crate::scan::counts_at`]).
     #[serde(default)]
     pub catching_up: bool,
+    /// What the filters of these jails left undone.
+    #[serde(default)]
+    pub shortfalls: Vec<(JailName, Shortfall)>,
     /// How far the input is read with this batch, to be kept with what it led to.
     pub position: Option<String>,
 }

@@ -45,6 +45,7 @@ use crate::event::{Allowed, Notice, Record, What};
 use crate::flood::guard::FloodGuard;
 use crate::judge::Court;
 use crate::net::{Addr, Prefix};
+use crate::scan::fail2ban::Shortfall;
 use crate::time::{Now, Span, Stamp, Tick};
 
 pub use feeding::Fed;
@@ -96,6 +97,8 @@ pub struct Brain {
     host: Host,
     problems: BTreeMap<String, Problem>,
     sources: BTreeMap<String, Source>,
+    /// What the filters of these jails left undone.
+    shortfalls: BTreeMap<JailName, Shortfall>,
     counts: Counts,
     /// What each jail has done since start.
     tallies: BTreeMap<JailName, Tally>,
@@ -146,6 +149,7 @@ impl Brain {
             host: Host::default(),
             problems: BTreeMap::new(),
             sources: BTreeMap::new(),
+            shortfalls: BTreeMap::new(),
             counts: Counts::default(),
             tallies: BTreeMap::new(),
             sweep_at: now.tick.plus(SWEEP),
@@ -367,6 +371,7 @@ impl Brain {
 
     fn configured(&mut self, config: Config, now: Stamp) {
         self.config = config;
+        self.shortfalls.retain(|jail, _| self.config.jail(jail).is_some());
         self.floods.guard.configure(self.config.conntrack().clone());
         self.floods.dirty = true;
         self.fit_ports(now);

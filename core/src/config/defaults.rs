@@ -64,14 +64,16 @@ pub(super) const JAILS: [BuiltIn; 5] = [
 
 /// Ports by the names of `/etc/services` (IANA), as far as log readers guard such services. A
 /// table of our own: what a name means must not depend on the host it is read on.
-pub(super) const SERVICES: [(&str, &[u16]); 33] = [
+pub(super) const SERVICES: [(&str, &[u16]); 38] = [
     ("ftp", &[21]),
     ("ftp-data", &[20]),
     ("ftps", &[990]),
+    ("ftps-data", &[989]),
     ("ssh", &[22]),
     ("telnet", &[23]),
     ("smtp", &[25]),
     ("smtps", &[465]),
+    ("ssmtp", &[465]),
     ("submission", &[587]),
     ("submissions", &[465]),
     ("domain", &[53]),
@@ -81,6 +83,8 @@ pub(super) const SERVICES: [(&str, &[u16]); 33] = [
     ("pop3", &[110]),
     ("pop3s", &[995]),
     ("imap", &[143]),
+    ("imap2", &[143]),
+    ("imap3", &[220]),
     ("imaps", &[993]),
     ("sieve", &[4190]),
     ("ldap", &[389]),
@@ -96,6 +100,7 @@ pub(super) const SERVICES: [(&str, &[u16]); 33] = [
     ("ms-wbt-server", &[3389]),
     ("vnc", &[5900]),
     ("x11", &[6000]),
+    ("socks", &[1080]),
     ("xmpp", &[5222, 5269]),
     ("openvpn", &[1194]),
 ];

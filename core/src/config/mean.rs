@@ -8,11 +8,13 @@ use super::error::{At, Gather, Place, Problem};
 use super::nearest::hint;
 use super::raw::{Raw, RawJail, RawPolicy};
 use super::walk::JAILS_MAX;
+use super::words;
 use super::{AllowSection, BackendSection, BanSection, Config, Jail, LimitsSection};
 use crate::attack::JailName;
 use crate::bans::backend::Backend;
 use crate::bans::wall::Ports;
 use crate::judge::policy::{Escalate, Policy};
+use crate::scan;
 
 /// The config that these values mean. Where an error is told, it is not to be used.
 pub(super) fn config(raw: Raw, errors: &mut Gather) -> Config {
@@ -73,29 +75,65 @@ fn jail(name: &str, base: &Policy, built_in: Option<&BuiltIn>, raw: &RawJail, er
         Some(typed) => typed.value.clone(),
         None => default.unwrap_or_default().iter().map(|text| (*text).to_owned()).collect(),
     };
+    // Whoever writes a filter means the filter.
+    let of_name = raw.fail2ban.is_none();
+    let mut signatures = list(&raw.signatures, built_in.filter(|_| of_name).map(|jail| jail.signatures));
+    if of_name && built_in.is_none() && raw.reports.is_none() && raw.signatures.is_none() && scan::places(name).is_some() {
+        signatures.push(name.to_owned());
+    }
     // Whoever writes one kind of source means that one: the other's default would read besides it.
-    let sources = built_in.filter(|_| raw.files.is_none() && raw.journal.is_none());
+    let unsaid = raw.files.is_none() && raw.journal.is_none();
+    let sources = built_in.filter(|_| unsaid);
+    let usual = if unsaid && built_in.is_none() { places(&signatures) } else { Usual::default() };
+    let ports = raw.ports.as_ref().map_or(usual.ports, |typed| typed.value.clone());
     let jail = Jail {
         name: name.into(),
         enabled: or(&raw.enabled, true),
         reports: or(&raw.reports, false),
-        signatures: list(&raw.signatures, built_in.map(|jail| jail.signatures)),
-        files: list(&raw.files, sources.map(|jail| jail.files)),
-        journal: list(&raw.journal, sources.map(|jail| jail.journal)),
+        signatures,
+        fail2ban: super::filter::mean(name, raw, errors),
+        files: [list(&raw.files, sources.map(|jail| jail.files)), usual.files].concat(),
+        journal: [list(&raw.journal, sources.map(|jail| jail.journal)), usual.journal].concat(),
         timezone: raw.timezone.as_ref().map(|typed| typed.value.clone()),
-        policy: Policy { ports: raw.ports.as_ref().map_or(Ports::All, |typed| typed.value.clone()), ..policy(base, &raw.policy, errors) },
+        policy: Policy { ports, ..policy(base, &raw.policy, errors) },
     };
     let names: Vec<&str> = JAILS.iter().map(|jail| jail.name).collect();
-    if jail.signatures.is_empty() && !jail.reports {
+    if jail.signatures.is_empty() && jail.fail2ban.is_none() && !jail.reports {
         let at = raw.signatures.as_ref().map_or(raw.at, |typed| typed.at);
         let message = format!("jail `{name}` has no signatures: nothing would ever match");
         errors.tell(at, Problem::Missing(message), hint(name, &names).filter(|_| built_in.is_none()));
     }
-    if jail.enabled && !jail.reports && jail.files.is_empty() && jail.journal.is_empty() {
+    if jail.enabled && jail.fail2ban.is_none() && !jail.reports && jail.files.is_empty() && jail.journal.is_empty() {
         let message = format!("jail `{name}` has no source: write `files` or `journal`, or `enabled = false`");
         errors.tell(raw.at, Problem::Missing(message), hint(name, &names).filter(|_| built_in.is_none()));
     }
     jail
+}
+
+/// Where the services of a jail's signatures usually log and listen.
+#[derive(Default)]
+struct Usual {
+    files: Vec<String>,
+    journal: Vec<String>,
+    ports: Ports,
+}
+
+/// The places of all these signatures together, none twice. One that names no ports means all of them.
+fn places(signatures: &[String]) -> Usual {
+    let places: Vec<scan::Places> = signatures.iter().filter_map(|name| scan::places(name)).collect();
+    let numbers = |place: &scan::Places| place.ports.iter().filter_map(|text| words::ports(text).ok()).flatten().collect::<Vec<u16>>();
+    let ports: Vec<Vec<u16>> = places.iter().map(numbers).collect();
+    let every = !ports.iter().any(Vec::is_empty);
+    Usual {
+        files: once(places.iter().flat_map(|place| &place.files)),
+        journal: once(places.iter().flat_map(|place| &place.journal)),
+        ports: Ports::only(ports.into_iter().flatten().filter(|_| every)).unwrap_or_default(),
+    }
+}
+
+fn once<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    texts.filter(|text| seen.insert(*text)).cloned().collect()
 }
 
 /// `base` with what was typed over it.

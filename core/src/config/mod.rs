@@ -7,6 +7,7 @@
 //! | `values`, `words` | single values: types and ranges; ports, globs, journal matches |
 //! | `mean` | `raw` and the built-in defaults to [`Config`]: what can only be checked together |
 //! | `backends` | all of `[backend]`: what single firewalls are told |
+//! | `filter` | `fail2ban` and `options` of a jail |
 //! | `feeds` | all of `[feed.NAME]`: block lists that are followed |
 //! | `blocklistd` | all of `[blocklistd]`: the socket of programs that know the address themselves |
 //! | `conntrack` | all of `[conntrack]`: the flood guard |
@@ -19,6 +20,7 @@ mod conntrack;
 mod defaults;
 mod error;
 mod feeds;
+mod filter;
 mod mean;
 mod nearest;
 mod raw;
@@ -41,6 +43,7 @@ pub use blocklistd::Blocklistd;
 pub use defaults::signature;
 pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
 pub use feeds::{Feed, FeedSource};
+pub use filter::Fail2banFilter;
 pub use show::{show, show_routing};
 
 use crate::attack::JailName;
@@ -253,9 +256,11 @@ pub struct Jail {
     pub name: JailName,
     /// Whether it runs. One that is enabled but finds none of its sources on the host is idle; that is no error.
     pub enabled: bool,
-    /// The signatures its lines are held against, by name. At least one.
+    /// The signatures its lines are held against, by name. At least one, if there is no filter.
     pub signatures: Vec<String>,
-    /// Files it reads, absolute glob patterns.
+    /// The filter of fail2ban its lines are held against too.
+    pub fail2ban: Option<Fail2banFilter>,
+    /// Files it reads, absolute glob patterns. Where there are neither files nor matches, the filter says what to read.
     pub files: Vec<String>,
     /// Journal matches it reads: each `FIELD=VALUE [FIELD=VALUE...]` (all of them), any of the entries.
     pub journal: Vec<String>,
@@ -276,6 +281,14 @@ pub enum Reads<'a> {
     Files(&'a [String]),
     /// It has nothing to read here.
     Nothing,
+}
+
+/// A journal match as the config has it: `FIELD=VALUE [FIELD=VALUE...]`.
+///
+/// # Errors
+/// Why it is none.
+pub fn journal_match(text: &str) -> Result<String, String> {
+    words::journal(text).map_err(|(why, _)| why)
 }
 
 impl Jail {

@@ -42,9 +42,7 @@ pub(super) const ALLOW_KEYS: &[&str] = &["prefixes", "names", "auto"];
 /// Keys of `[limits]`.
 pub(super) const LIMITS_KEYS: &[&str] = &["tracked_sources", "bans", "line"];
 /// Further keys of `[jail.NAME]`.
-pub(super) const JAIL_KEYS: &[&str] = &["enabled", "signatures", "files", "journal", "ports", "timezone", "reports"];
-/// Keys of `[jail.NAME]` that are still to come.
-pub(super) const LATER_JAIL_KEYS: &[&str] = &["fail2ban", "options"];
+pub(super) const JAIL_KEYS: &[&str] = &["enabled", "signatures", "fail2ban", "options", "files", "journal", "ports", "timezone", "reports"];
 /// Keys of `escalate`.
 pub(super) const ESCALATE_KEYS: &[&str] = &["factor", "max", "forget", "steps", "within"];
 /// Keys of `spread`.
@@ -118,6 +116,8 @@ pub(super) struct RawJail {
     pub(super) at: Place,
     pub(super) enabled: Option<At<bool>>,
     pub(super) signatures: Option<At<Vec<String>>>,
+    pub(super) fail2ban: Option<At<String>>,
+    pub(super) options: Option<At<BTreeMap<String, String>>>,
     pub(super) files: Option<At<Vec<String>>>,
     pub(super) journal: Option<At<Vec<String>>>,
     pub(super) ports: Option<At<Ports>>,
@@ -156,7 +156,7 @@ impl Raw {
 impl RawJail {
     fn merge(&mut self, later: Self) {
         self.at = later.at;
-        take_over!(self, later, enabled, signatures, files, journal, ports, timezone, reports);
+        take_over!(self, later, enabled, signatures, fail2ban, options, files, journal, ports, timezone, reports);
         self.policy.merge(later.policy);
     }
 }

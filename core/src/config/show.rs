@@ -61,6 +61,9 @@ fn jail(out: &mut String, jail: &Jail) {
     let _ = write!(out, "\n[jail.{name}]\n");
     line(out, "enabled", jail.enabled);
     line(out, "signatures", list(&jail.signatures));
+    if let Some(filter) = &jail.fail2ban {
+        super::filter::show(out, filter);
+    }
     line(out, "files", list(&jail.files));
     line(out, "journal", list(&jail.journal));
     let ports = match &jail.policy.ports {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bans::wall::Ports;
 use crate::judge::policy::{Escalate, Spread, f64Eq};
+use crate::scan;
 use crate::time::Span;
 
 const EXAMPLE: &str = include_str!("../../../etc/palisade.toml");
@@ -121,7 +122,26 @@ fn each_kind_of_error_has_its_place_and_hint() {
         ("[feed.A]\npath = \"/a\"\n", "1:7 `A` cannot be a feed's name: a letter or digit, then a-z, 0-9, `.`, `_` and `-`, 64 at most [did you mean `a`?]"),
         ("[feed]\npath = \"/a\"\n", "2:1 unknown key `path` in [feed] [it belongs in [feed.NAME]]"),
         ("[[feed]]\n", "1:1 `feed` must be a table of feeds, each written [feed.NAME], not a list"),
-        ("[jail.sshd]\nfail2ban = \"/x\"\n", "2:1 `fail2ban` in [jail.sshd] is not in this build yet [use `signatures`]"),
+        // Filters of fail2ban.
+        ("[jail.sshd]\nfail2ban = \"/x\"\n", "2:12 `/x` is no filter of fail2ban [write the filter's .conf file; its .local is read with it]"),
+        ("[jail.sshd]\nfail2ban = \"sshd.conf\"\n", "2:12 `sshd.conf` is not absolute: paths begin with /"),
+        ("[jail.sshd]\nfail2ban = [\"/a.conf\"]\n", "2:12 `fail2ban` must be a text, not a list"),
+        (
+            "[jail.sshd]\noptions = { mode = \"ddos\" }\n",
+            "2:11 jail `sshd` has `options`, but no filter they are for [write fail2ban = \"/etc/fail2ban/filter.d/NAME.conf\"]",
+        ),
+        (
+            "[jail.sshd]\nfail2ban = \"/a.conf\"\noptions = \"mode=ddos\"\n",
+            "3:11 `options` must be a table like { mode = \"aggressive\" }, not a string",
+        ),
+        (
+            "[jail.sshd]\nfail2ban = \"/a.conf\"\noptions = { mode = true }\n",
+            "3:20 `mode` must be a text like \"aggressive\", or a number, not a boolean",
+        ),
+        (
+            "[jail.sshd]\nfail2ban = \"/a.conf\"\noptions = { \"a b\" = \"\" }\n",
+            "3:13 `a b` is no option of a filter: letters, digits, `_`, `-`, `.`",
+        ),
         // Types.
         ("ban = 1\n", "1:7 `ban` must be a table, written [ban], not an integer"),
         ("[[jail]]\n", "1:1 `jail` must be a table of jails, each written [jail.NAME], not a list"),
@@ -187,7 +207,7 @@ fn each_kind_of_error_has_its_place_and_hint() {
             "4:15 `spread` has ipv4 = 24, which is no wider than `ipv4_prefix` = 24 [a wider prefix has a length below 24]",
         ),
         // What is missing.
-        ("[jail.x]\nsignatures = [\"sshd\"]\n", "1:7 jail `x` has no source: write `files` or `journal`, or `enabled = false`"),
+        ("[jail.x]\nsignatures = [\"sshd\"]\nfiles = []\n", "1:7 jail `x` has no source: write `files` or `journal`, or `enabled = false`"),
         ("[jail.sshd]\nfiles = []\n", "1:7 jail `sshd` has no source: write `files` or `journal`, or `enabled = false`"),
         ("[jail.shd]\nfiles = [\"/a\"]\n", "1:7 jail `shd` has no signatures: nothing would ever match [did you mean `sshd`?]"),
         ("[jail.sshd]\nsignatures = []\n", "2:14 jail `sshd` has no signatures: nothing would ever match"),
@@ -199,6 +219,37 @@ fn each_kind_of_error_has_its_place_and_hint() {
     for (text, wanted) in cases {
         assert_eq!(told(&text), [wanted], "{text}");
     }
+}
+
+/// What a signature says of its service's places must be what a jail could have written.
+#[test]
+fn the_places_of_each_shipped_signature_are_sources_of_a_jail() {
+    for (name, _) in scan::shipped() {
+        let places = scan::places(name).unwrap();
+        let (files, journal) = (format!("{:?}", places.files), format!("{:?}", places.journal));
+        let ports = if places.ports.is_empty() { "\"all\"".to_owned() } else { format!("{:?}", places.ports) };
+        let text = format!("[jail.x]\nenabled = false\nsignatures = [\"sshd\"]\nfiles = {files}\njournal = {journal}\nports = {ports}\n");
+        let jail = good(&text).jail(&"x".into()).unwrap().clone();
+        assert_eq!((jail.files, jail.journal), (places.files.clone(), places.journal.clone()), "{name}");
+        // The web servers' access logs are read by built-in jails of other names.
+        assert!(!places.files.is_empty() || !places.journal.is_empty() || places.ports.is_empty(), "{name} has ports and no sources");
+    }
+}
+
+#[test]
+fn a_jail_called_like_a_signature_needs_nothing_else() {
+    let vsftpd = scan::places("vsftpd").unwrap();
+    let config = good("[jail.vsftpd]\n");
+    let jail = config.jail(&"vsftpd".into()).unwrap();
+    assert_eq!((jail.signatures.as_slice(), &jail.files), (&["vsftpd".to_owned()][..], &vsftpd.files));
+    assert_eq!(jail.policy.ports, Ports::only([21, 990]).unwrap());
+    let config = good("[jail.ftp]\nsignatures = [\"dropbear\"]\nports = [2222]\n");
+    let jail = config.jail(&"ftp".into()).unwrap();
+    assert_eq!((&jail.journal, &jail.policy.ports), (&scan::places("dropbear").unwrap().journal, &Ports::only([2222]).unwrap()));
+    // Whoever writes a source means that one and all ports.
+    let config = good("[jail.vsftpd]\nfiles = [\"/srv/ftp.log\"]\n");
+    let jail = config.jail(&"vsftpd".into()).unwrap();
+    assert_eq!((jail.files.as_slice(), &jail.journal, &jail.policy.ports), (&["/srv/ftp.log".to_owned()][..], &vec![], &Ports::All));
 }
 
 #[test]
@@ -356,6 +407,32 @@ fn a_jail_may_name_the_zone_of_its_times() {
         let errors = read(&format!("[jail.sshd]\ntimezone = \"{zone}\"\n")).unwrap_err();
         assert!(errors.to_string().contains("is not a zone's name"), "{errors}");
     }
+}
+
+#[test]
+fn a_jail_runs_a_filter_of_fail2ban_with_its_options() {
+    let text = "[jail.x]\nfail2ban = \"/etc/fail2ban/filter.d/x.conf\"\noptions = { mode = \"a, \\\"b\\\"\", maxlines = 3 }\n";
+    let config = good(text);
+    let jail = config.jail(&"x".into()).unwrap();
+    let filter = jail.fail2ban.as_ref().unwrap();
+    assert_eq!(filter.path, "/etc/fail2ban/filter.d/x.conf");
+    let options: Vec<(&str, &str)> = filter.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(options, [("maxlines", "3"), ("mode", "a, \"b\"")]);
+    // It needs no signature, and the filter may say what to read.
+    assert!(jail.signatures.is_empty() && jail.reads(true) == Reads::Nothing);
+    assert_eq!(good(&show(&config)), config);
+
+    // A built-in jail keeps what it reads, and holds it against the filter alone unless it says more.
+    let config = good("[jail.sshd]\nfail2ban = \"/etc/fail2ban/filter.d/sshd.conf\"\n");
+    let filtered = sshd(&config);
+    let built_in = Config::builtin();
+    assert_eq!((&filtered.files, &filtered.journal), (&sshd(&built_in).files, &sshd(&built_in).journal));
+    assert!(filtered.signatures.is_empty() && filtered.fail2ban.is_some());
+    assert_eq!(good(&show(&config)), config);
+    let both = good("[jail.sshd]\nfail2ban = \"/etc/fail2ban/filter.d/sshd.conf\"\nsignatures = [\"sshd\"]\nfiles = []\n");
+    assert_eq!((sshd(&both).signatures.len(), sshd(&both).reads(true)), (1, Reads::Nothing));
+    assert_eq!(good(&show(&both)), both);
+    assert!(read_all(&["[jail.x]\noptions = { a = \"b\" }\n", "[jail.x]\nfail2ban = \"/a.conf\"\n"]).is_ok());
 }
 
 #[test]
@@ -615,8 +692,9 @@ fn config_text() -> impl Strategy<Value = String> {
             let text = |s: &str| toml::Value::String(s.to_owned()).to_string();
             let file = text(&format!("/{}x", file.replace('[', "[a]")));
             let ports: Vec<u16> = ports.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+            let filter = if enabled { String::new() } else { format!("fail2ban = \"/x.conf\"\noptions = {{ \"{name}\" = {file} }}\n") };
             format!(
-                "[jail.\"{name}\"]\nenabled = {enabled}\nsignatures = [\"sshd\", \"dropbear\"]\nfiles = [{file}]\njournal = [{}]\nports = {ports:?}\n{policy}",
+                "[jail.\"{name}\"]\nenabled = {enabled}\nsignatures = [\"sshd\", \"dropbear\"]\nfiles = [{file}]\njournal = [{}]\nports = {ports:?}\n{filter}{policy}",
                 text(&entry)
             )
         },

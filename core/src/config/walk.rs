@@ -11,8 +11,8 @@ use super::error::{At, Gather, Place, Problem};
 use super::feeds::FEED_KEYS;
 use super::nearest::{hint, key_hint, shown};
 use super::raw::{
-    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LATER_JAIL_KEYS, LIMITS_KEYS, POLICY_KEYS, Raw,
-    RawAllow, RawBan, RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
+    ACTIONS, ALLOW_KEYS, AUTO_WORDS, BACKENDS, BAN_KEYS, ESCALATE_KEYS, JAIL_KEYS, LIMITS_KEYS, POLICY_KEYS, Raw, RawAllow, RawBan,
+    RawEscalate, RawJail, RawLimits, RawPolicy, SPREAD_KEYS, TABLES,
 };
 use super::routing::{self, BUDGET_KEYS, RULE_KEYS, SETTINGS_KEYS, TUNNEL_KEYS, UPLINK_KEYS};
 use super::values::{Bounds, Reading, TimeBounds, Value};
@@ -363,6 +363,8 @@ impl Reading<'_> {
             match name {
                 "enabled" => raw.enabled = self.boolean(name, value),
                 "signatures" => raw.signatures = self.signatures(name, value),
+                "fail2ban" => raw.fail2ban = self.filter(name, value),
+                "options" => raw.options = self.filter_options(name, value),
                 "files" => raw.files = self.texts(name, value, ("a list of paths", LIST_MAX), words::glob),
                 "journal" => {
                     raw.journal = self.texts(name, value, ("a list of texts like \"_SYSTEMD_UNIT=ssh.service\"", LIST_MAX), words::journal);
@@ -371,9 +373,6 @@ impl Reading<'_> {
                 "timezone" => raw.timezone = self.timezone(name, value),
                 "reports" => raw.reports = self.boolean(name, value),
                 _ if POLICY_KEYS.contains(&name) => self.policy(name, value, &table, &mut raw.policy),
-                _ if LATER_JAIL_KEYS.contains(&name) => {
-                    self.tell(&key.span(), Problem::Later(format!("`{name}` in {table}]")), Some("use `signatures`".to_owned()));
-                }
                 _ => self.unknown(key, &format!("in {table}]"), &[POLICY_KEYS, JAIL_KEYS].concat()),
             }
         }

@@ -1,8 +1,9 @@
 //! Why a line matched, or why not: for `palisade test`.
 
-use super::access::Request;
-use super::scanner::{Line, Scanner, View};
+use super::formats::access::Request;
+use super::scanner::{Line, Scanner};
 use super::signature::{Kind, Rule, Signature, Test};
+use super::view::View;
 use crate::attack::{JailName, excerpt};
 use crate::net::Addr;
 
@@ -37,6 +38,8 @@ pub enum Reason {
         rule: String,
         /// How heavy.
         score: u16,
+        /// Whether somebody got in, rather than failed.
+        login: bool,
         /// Whom it blames.
         addr: Addr,
         /// What was found where: group name, first byte and end in the line's text. Nothing for
@@ -50,6 +53,8 @@ pub enum Reason {
     },
     /// The line is not of the common or combined log format.
     NoAccessLog,
+    /// The line is neither a JSON object nor `key=value` words.
+    NoFields,
     /// A pattern matched, but what stands in the address's place is none.
     NoAddress {
         /// Which rule.
@@ -88,11 +93,16 @@ fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason 
     let message = if signature.kind() == Kind::Plain { line.text().trim_ascii_end() } else { view.frame().message };
     if let Some(found) = view.look(signature) {
         let (rule, score) = (found.rule.full_name().to_string(), found.rule.score());
-        return Reason::Match { rule, score, addr: found.addr, spans: spans(found.rule, line.text(), message) };
+        let login = found.rule.is_login();
+        return Reason::Match { rule, score, login, addr: found.addr, spans: spans(found.rule, line.text(), message) };
     }
     match signature.kind() {
         Kind::AccessLog => view.request().map_or(Reason::NoAccessLog, |request| nearest_request(signature, &request)),
-        Kind::Syslog if !signature.listens_to(view.frame().program) => Reason::Program { listens_to: signature.programs().to_vec() },
+        Kind::Fields if !view.has_record() => Reason::NoFields,
+        Kind::Syslog | Kind::Fields if !signature.listens_to(view.frame().program) => {
+            Reason::Program { listens_to: signature.programs().to_vec() }
+        }
+        Kind::Fields => nearest_record(signature, view),
         Kind::Syslog | Kind::Plain => nearest_message(signature, message),
     }
 }
@@ -136,8 +146,19 @@ fn nearest_request(signature: &Signature, request: &Request<'_>) -> Reason {
             let path = path.as_ref().is_some_and(|p| p.regex.is_match(request.path));
             usize::from(method) + 2 * usize::from(path) + usize::from(status.contains(&request.status))
         }
-        Test::Message(_) => 0,
+        Test::Message(_) | Test::Fields(_) => 0,
     };
     let best = signature.rules().iter().map(|rule| (right(rule), rule)).max_by_key(|(n, _)| *n);
     best.filter(|(n, _)| *n >= 2).map_or(Reason::Nothing, |(_, rule)| near(rule))
+}
+
+/// The rule of whose conditions all but one hold, and one at least.
+fn nearest_record(signature: &Signature, view: &View<'_>) -> Reason {
+    let Some((record, text)) = view.record() else { return Reason::NoFields };
+    let best = signature.rules().iter().filter_map(|rule| match &rule.test {
+        Test::Fields(test) => Some((test.holding(record, text), test.len(), rule)),
+        Test::Message(_) | Test::Access { .. } => None,
+    });
+    let best = best.filter(|(holding, all, _)| *holding > 0 && holding + 1 >= *all).max_by_key(|(holding, ..)| *holding);
+    best.map_or(Reason::Nothing, |(_, _, rule)| near(rule))
 }

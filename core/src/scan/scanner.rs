@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use super::access::{self, Request};
-use super::fail2ban::{self, Failure, Filter};
-use super::framing::{self, Frame};
-use super::signature::{Found, Kind, Signature};
+use super::fail2ban::{self, Failure, Filter, Shortfall};
+use super::signature::{Found, Signature};
 use super::times::LogClock;
+use super::view::{Scratch, View};
 use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
 
 /// One line, as a source delivers it.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
-    text: &'a [u8],
+    pub(super) text: &'a [u8],
     /// `None`: not taken apart yet.
-    split: Option<Option<&'a [u8]>>,
+    pub(super) split: Option<Option<&'a [u8]>>,
     pid: Option<u32>,
     at: Option<Stamp>,
 }
@@ -56,58 +55,7 @@ impl<'a> Line<'a> {
     }
 
     pub(super) fn view(self) -> View<'a> {
-        View { line: self, frame: None, request: None }
-    }
-}
-
-/// A line with what has been read from it so far; each is read once at most.
-pub(super) struct View<'a> {
-    line: Line<'a>,
-    frame: Option<Frame<'a>>,
-    request: Option<Option<Request<'a>>>,
-}
-
-impl<'a> View<'a> {
-    pub(super) fn frame(&mut self) -> Frame<'a> {
-        let line = self.line;
-        *self.frame.get_or_insert_with(|| match line.split {
-            Some(program) => Frame { time: None, program, message: line.text.trim_ascii() },
-            None => framing::frame(line.text),
-        })
-    }
-
-    /// The request of an access log, which may have come through syslog.
-    pub(super) fn request(&mut self) -> Option<Request<'a>> {
-        if let Some(read) = self.request {
-            return read;
-        }
-        let read = access::read(self.line.text).or_else(|| {
-            let frame = self.frame();
-            frame.program.and_then(|_| access::read(frame.message))
-        });
-        self.request = Some(read);
-        read
-    }
-
-    pub(super) fn find<'s>(mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
-        self.look(signature)
-    }
-
-    pub(super) fn look<'s>(&mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
-        match signature.kind() {
-            Kind::Plain => signature.in_message(self.line.text.trim_ascii_end()),
-            Kind::Syslog => {
-                let frame = self.frame();
-                signature.listens_to(frame.program).then(|| signature.in_message(frame.message)).flatten()
-            }
-            Kind::AccessLog => self.request().and_then(|request| signature.in_request(&request)),
-        }
-    }
-
-    /// The line's own time: the journal's, or what stands in it, read by the clock of the log.
-    pub(super) fn at(&mut self, clock: &LogClock) -> Option<Stamp> {
-        let own = self.line.at.or_else(|| self.request.flatten().and_then(|r| r.at()));
-        own.or_else(|| clock.read(self.frame().time?))
+        View::of(self)
     }
 }
 
@@ -141,6 +89,10 @@ pub struct ScanState {
     clock: LogClock,
     /// One for each filter, in the order of the jails.
     sessions: Vec<fail2ban::Session>,
+    /// What was told of each by [`Scanner::shortfalls`].
+    told: Vec<Shortfall>,
+    /// Memory that taking lines apart uses again.
+    scratch: Scratch,
 }
 
 impl ScanState {
@@ -163,15 +115,28 @@ impl Scanner {
 
     /// What to begin with.
     pub fn state(&self, clock: LogClock) -> ScanState {
-        let sessions = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
-        ScanState { clock, sessions }
+        let sessions: Vec<_> = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
+        let told = vec![Shortfall::default(); sessions.len()];
+        ScanState { clock, sessions, told, scratch: Scratch::default() }
+    }
+
+    /// Tells `sink` of each filter that left something undone since it was last asked.
+    pub fn shortfalls(&self, state: &mut ScanState, sink: &mut dyn FnMut(&JailName, Shortfall)) {
+        let jails = self.jails.iter().flat_map(|jail| jail.filters.iter().map(|_| &jail.jail));
+        for (jail, (session, told)) in jails.zip(state.sessions.iter().zip(&mut state.told)) {
+            let now = Shortfall { undecided: session.limits(), nameless: session.nameless() };
+            if now != *told {
+                sink(jail, now.since(*told));
+                *told = now;
+            }
+        }
     }
 
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
-        let mut view = line.view();
-        let ScanState { clock, sessions } = state;
+        let ScanState { clock, sessions, told: _, scratch } = state;
+        let mut view = View::with(line, std::mem::take(scratch));
         let mut sessions = sessions.iter_mut();
         for JailScan { jail, signatures, filters } in &self.jails {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
@@ -185,7 +150,9 @@ impl Scanner {
             let mut failure: Option<(&Filter, Failure)> = None;
             for (filter, session) in filters.iter().zip(&mut sessions) {
                 let found = filter.look(session, line, clock);
-                failure = failure.or_else(|| found.map(|found| (filter.as_ref(), found)));
+                // Nobody can be banned by a name.
+                let named = found.filter(|found| found.addr.is_some());
+                failure = failure.or_else(|| named.map(|found| (filter.as_ref(), found)));
             }
             match (best, failure) {
                 (Some((signature, found)), None) => sink(sign(jail, signature, &found, &mut view, clock)),
@@ -197,13 +164,14 @@ impl Scanner {
                 (None, None) => {}
             }
         }
+        *scratch = view.scratch();
     }
 }
 
 fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, clock: &LogClock) -> Sign {
     let (addr, jail) = (found.addr, jail.clone());
     let (rule, service) = (found.rule.full_name().clone(), signature.service().clone());
-    let (at, user, line) = (view.at(clock), found.user.map(excerpt), excerpt(view.line.text));
+    let (at, user, line) = (view.at(found.time.as_deref(), clock), found.user.as_deref().map(excerpt), excerpt(view.text()));
     if found.rule.is_login() {
         return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::signature::Signature;
+use super::signature::{Places, Signature};
 
 /// File stem and text.
 const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/signatures.rs"));
@@ -16,6 +16,12 @@ pub fn shipped() -> &'static [(&'static str, &'static str)] {
 pub fn load(name: &str) -> Option<Arc<Signature>> {
     let (_, text) = SHIPPED.iter().find(|(stem, _)| *stem == name)?;
     Some(Arc::new(compile(name, text)))
+}
+
+/// Where the service of a shipped signature usually logs and listens; `None` where none is called so.
+pub fn places(name: &str) -> Option<Places> {
+    let (_, text) = SHIPPED.iter().find(|(stem, _)| *stem == name)?;
+    Places::of(text)
 }
 
 /// All shipped signatures, sorted by name; compiled once, at the first call.

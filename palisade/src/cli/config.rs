@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use palisade_core::attack::JailName;
 use palisade_core::config::show;
+use palisade_core::scan::fail2ban::FilterError;
 use serde_json::json;
 
 use super::print;
@@ -35,11 +37,21 @@ impl ConfigArgs {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let places = global.places();
-        let (texts, config) = match places.config_texts().and_then(|texts| Ok((texts, places.config()?))) {
+        let read = || {
+            let (config, library) = places.config_and_library()?;
+            Ok((places.config_texts()?, config, library))
+        };
+        let (texts, config, library) = match read() {
             Ok(read) => read,
             Err(error) if global.json && matches!(self.verb, ConfigVerb::Check { .. }) => return invalid(error),
             Err(error) => return Err(error),
         };
+        if matches!(self.verb, ConfigVerb::Check { .. }) {
+            let faults = library.faults(&config);
+            if !faults.is_empty() {
+                return unusable(global, &faults);
+            }
+        }
         match self.verb {
             ConfigVerb::Check { quiet: true } => {}
             ConfigVerb::Check { quiet: false } if global.json => {
@@ -59,10 +71,32 @@ impl ConfigArgs {
     }
 }
 
+/// Filters that cannot be used: their jails would not run.
+fn unusable(global: &Global, faults: &[(JailName, FilterError)]) -> Result<Exit> {
+    if global.json {
+        let one = |(jail, fault): &(JailName, FilterError)| {
+            let line = Some(fault.line).filter(|line| *line > 0);
+            json!({ "file": fault.file, "line": line, "column": null, "kind": "filter", "message": format!("jail `{jail}`: {}", fault.what), "hint": null })
+        };
+        print::json(&json!({ "v": 1, "valid": false, "errors": faults.iter().map(one).collect::<Vec<_>>(), "more": 0 }))?;
+        return Ok(Exit::Config);
+    }
+    for (jail, fault) in faults {
+        print::say(format_args!("{fault} (jail `{jail}`)"));
+    }
+    Ok(Exit::Config)
+}
+
 /// `{"v":1,"valid":false,"errors":[{"file","line","column","kind","message","hint"}],"more":N}`.
 fn invalid(error: anyhow::Error) -> Result<Exit> {
     let document = match error.downcast_ref::<BadConfig>() {
         Some(BadConfig::Invalid(errors)) => json!({ "v": 1, "valid": false, "errors": errors.to_json(), "more": errors.more }),
+        Some(BadConfig::Signature(error)) => {
+            let (file, line) = error.place();
+            let one =
+                json!({ "file": file, "line": line, "column": null, "kind": "signature", "message": error.to_string(), "hint": null });
+            json!({ "v": 1, "valid": false, "errors": [one], "more": 0 })
+        }
         Some(bad @ BadConfig::Unreadable { path, .. }) => {
             let one = json!({ "file": path, "line": null, "column": null, "kind": "unreadable", "message": bad.to_string(), "hint": null });
             json!({ "v": 1, "valid": false, "errors": [one], "more": 0 })

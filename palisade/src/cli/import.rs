@@ -1,10 +1,11 @@
 //! `palisade import`.
 
+mod config;
 mod job;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -72,15 +73,19 @@ impl FormatArg {
 /// Ban whom a table lists.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade import ban-hammer /etc/firewall/ip4.ban\n  palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3\n  palisade import sshguard /var/db/sshguard/blacklist.db\n  palisade import sshguard --allow /etc/sshguard/whitelist\n  cscli decisions list -o json | palisade import crowdsec -\n  palisade import netset --for 1d firehol_level1.netset\n  palisade import drop-json --for 2d --dry-run drop_v4.json\n\nWhat a table says goes before --for and --reason, which are for rows that do not say. A ban that stands longer keeps\nits end. Nobody on the allow list is banned by an import. docs/tables.md describes every format.\n\nExit code 0: all of it is imported (or over). 1: some rows were not understood or refused; each is named, up to 20."
+    after_help = "Examples:\n  palisade import ban-hammer /etc/firewall/ip4.ban\n  palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3\n  palisade import sshguard /var/db/sshguard/blacklist.db\n  palisade import sshguard --allow /etc/sshguard/whitelist\n  cscli decisions list -o json | palisade import crowdsec -\n  palisade import netset --for 1d firehol_level1.netset\n  palisade import drop-json --for 2d --dry-run drop_v4.json\n  palisade import fail2ban --config /etc/fail2ban --write /etc/palisade/conf.d/fail2ban.toml\n  palisade import sshguard --config /etc/sshguard/sshguard.conf\n\nWhat a table says goes before --for and --reason, which are for rows that do not say. A ban that stands longer keeps\nits end. Nobody on the allow list is banned by an import. docs/tables.md describes every format.\n\nExit code 0: all of it is imported (or over). 1: some rows were not understood or refused; each is named, up to 20."
 )]
 pub struct ImportArgs {
     /// Which
     #[arg(value_name = "FORMAT")]
     format: FormatArg,
-    /// The table, or - for standard input
+    /// The table, or - for standard input. Left out, `--config PATH` names fail2ban's folder or sshguard.conf: not bans
+    /// but the config is taken over; ours goes to standard output, what became of each line to standard error
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
+    /// Write the new config into this file, which must not be there yet
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    write: Option<PathBuf>,
     /// How long those last whose end the table does not say (the config's manual_time): 90s, 1h30m, 2d, 1w
     #[arg(long = "for", short = 'd', value_name = "DURATION", visible_alias = "duration", conflicts_with = "permanent", value_parser = term)]
     term: Option<Term>,
@@ -110,10 +115,11 @@ impl ImportArgs {
         if self.allow && !matches!(self.format, FormatArg::Plain | FormatArg::Netset | FormatArg::Sshguard) {
             return Err(usage("--allow reads tables of the formats plain, netset and sshguard"));
         }
+        let Some(file) = self.file.clone() else { return self.config(global) };
         let mut job = Job::new(&self, global);
         match self.format.reads(self.allow) {
-            Some(format) => self.read(format, &mut job)?,
-            None => self.read_database(&mut job)?,
+            Some(format) => self.read(format, &file, &mut job)?,
+            None => self.read_database(&file, &mut job)?,
         }
         job.send()?;
         job.progress.end();
@@ -126,17 +132,30 @@ impl ImportArgs {
         Ok(job.exit())
     }
 
-    fn read(&self, format: Format, job: &mut Job<'_>) -> Result<()> {
-        let (mut input, size): (Box<dyn Read>, _) = if self.file.as_os_str() == "-" {
+    /// Without a table it is the config that is meant: the flag that names ours names theirs here.
+    fn config(&self, global: &Global) -> Result<Exit> {
+        let whose = match self.format {
+            FormatArg::Fail2ban => config::Whose::Fail2ban,
+            FormatArg::Sshguard => config::Whose::Sshguard,
+            _ => return Err(usage("a FILE is needed, or - for standard input")),
+        };
+        let Some(from) = &global.config else {
+            return Err(usage("name a FILE to import bans from, or `--config PATH` to take over the config"));
+        };
+        config::run(whose, from, self.write.as_deref(), global)
+    }
+
+    fn read(&self, format: Format, file: &Path, job: &mut Job<'_>) -> Result<()> {
+        let (mut input, size): (Box<dyn Read>, _) = if file.as_os_str() == "-" {
             (Box::new(io::stdin().lock()), None)
         } else {
-            let told = |error| usage(format_args!("cannot read {}: {error}", self.file.display()));
-            let file = File::open(&self.file).map_err(told)?;
-            let meta = file.metadata().map_err(told)?;
+            let told = |error| usage(format_args!("cannot read {}: {error}", file.display()));
+            let open = File::open(file).map_err(told)?;
+            let meta = open.metadata().map_err(told)?;
             if meta.is_dir() {
-                return Err(usage(format_args!("{} is a folder", self.file.display())));
+                return Err(usage(format_args!("{} is a folder", file.display())));
             }
-            (Box::new(file), meta.is_file().then_some(meta.len()))
+            (Box::new(open), meta.is_file().then_some(meta.len()))
         };
         job.progress = Progress::begin(size);
         let mut reader = Reader::new(format, job.now);
@@ -147,7 +166,7 @@ impl ImportArgs {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).with_context(|| format!("reading {}", self.file.display())),
+                Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
             };
             reader.push(&buffer[..count], &mut |line, item| job.take(line, item));
             read += count as u64;
@@ -158,11 +177,11 @@ impl ImportArgs {
         Ok(())
     }
 
-    fn read_database(&self, job: &mut Job<'_>) -> Result<()> {
-        if self.file.as_os_str() == "-" {
+    fn read_database(&self, file: &Path, job: &mut Job<'_>) -> Result<()> {
+        if file.as_os_str() == "-" {
             return Err(usage("a database is read from its file, not from standard input"));
         }
-        let database = Database::open(&self.file).map_err(usage)?;
+        let database = Database::open(file).map_err(usage)?;
         database
             .each(&mut |row, item| {
                 job.take(row, item);

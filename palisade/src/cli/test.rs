@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use palisade_core::attack::{Attack, Sign, excerpt};
-use palisade_core::scan::{self, Explanation, JailScan, Line, LogClock, Reason, Scanner, Signature};
+use palisade_core::scan::{Explanation, JailScan, Line, LogClock, Reason, Scanner, Signature};
 use palisade_core::time::Stamp;
 use palisade_os::clock;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use super::ask::usage;
 use super::print::{self, Painted};
 use super::test_filter::{Filtering, moment};
 use super::{Exit, Global};
-use crate::serve::sources::scanner_of;
+use crate::library::Library;
 use crate::zone;
 
 /// Hold lines against signatures.
@@ -63,14 +63,14 @@ struct LineDoc<'a> {
 impl Test {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
-        let config = global.places().config()?;
+        let (config, library) = global.places().config_and_library()?;
         let now = self.now.as_deref().map(moment).transpose()?.unwrap_or_else(|| clock::now().stamp);
         let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
         let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
         if self.filtering.is_wanted() {
             return self.filtering.run(&LogClock::new(zone::system(), now), global.json, || lines.next());
         }
-        let scanner = self.scanner(&config)?;
+        let scanner = self.scanner(&config, &library)?;
         let zone = self.jail.as_ref().and_then(|name| config.jail(&name.as_str().into())?.timezone.as_deref());
         let mut state = scanner.state(LogClock::new(zone::of(zone), now));
         let (mut number, mut matched) = (0, 0);
@@ -96,19 +96,18 @@ impl Test {
         Ok(if matched > 0 { Exit::Done } else { Exit::No })
     }
 
-    fn scanner(&self, config: &palisade_core::config::Config) -> Result<Scanner> {
+    fn scanner(&self, config: &palisade_core::config::Config, library: &Library) -> Result<Scanner> {
         if let Some(name) = &self.jail {
             let Some(jail) = config.jail(&name.as_str().into()) else {
                 let names: Vec<&str> = config.jails().keys().map(|n| n.0.as_ref()).collect();
                 return Err(usage(format_args!("there is no jail `{name}`; there are {}", names.join(", "))));
             };
-            return Ok(scanner_of([jail]));
+            return library.scanner([jail]).map_err(|fault| usage(format_args!("jail `{name}`: {fault}")));
         }
         if self.signatures.is_empty() {
-            let signatures = scan::builtin().to_vec();
-            return Ok(Scanner::new(&[JailScan::of("test".into(), signatures)]));
+            return Ok(Scanner::new(&[JailScan::of("test".into(), library.all())]));
         }
-        let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(name)).collect();
+        let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(library, name)).collect();
         Ok(Scanner::new(&[JailScan::of("test".into(), signatures?)]))
     }
 
@@ -145,6 +144,7 @@ fn explain(number: u64, explanation: &Explanation) -> Result<()> {
             Reason::Match { .. } | Reason::Nothing => continue,
             Reason::Program { listens_to } => format!("listens to {}", listens_to.join(", ")),
             Reason::NoAccessLog => "not of the common or combined log format".to_owned(),
+            Reason::NoFields => "neither a JSON object nor key=value words".to_owned(),
             Reason::NoAddress { rule, text } => format!("{rule}: `{text}` is no address"),
             Reason::Nearest { rule, wants } => format!("nearest is {rule}: {wants}"),
         };
@@ -166,8 +166,8 @@ fn document(line: u64, attack: Option<&Attack>) -> LineDoc<'_> {
     }
 }
 
-fn find(name: &str) -> Result<Arc<Signature>> {
-    scan::load(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
+fn find(library: &Library, name: &str) -> Result<Arc<Signature>> {
+    library.signature(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -232,18 +232,25 @@ pub struct Signatures {
 impl Signatures {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
+        let library = Library::open(&global.places().config)?;
         match self.name {
-            Some(name) => one(find(&name)?.as_ref(), global.json)?,
+            Some(name) => one(find(&library, &name)?.as_ref(), global.json)?,
             None if global.json => {
-                let all: Vec<_> = scan::builtin()
+                let all: Vec<_> = library
+                    .all()
                     .iter()
-                    .map(|s| json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len() }))
+                    .map(|s| {
+                        let own = library.is_own(s.name());
+                        json!({ "name": s.name(), "service": s.service(), "summary": s.summary(), "rules": s.rules().len(), "own": own })
+                    })
                     .collect();
                 print::json(&json!({ "v": 1, "signatures": all }))?;
             }
             None => {
-                let rows: Vec<_> =
-                    scan::builtin().iter().map(|s| vec![s.name().to_owned(), count(s.rules().len()), s.summary().to_owned()]).collect();
+                let mine = |name: &str| if library.is_own(name) { " (your own)" } else { "" };
+                let row =
+                    |s: &Arc<Signature>| vec![s.name().to_owned(), count(s.rules().len()), format!("{}{}", s.summary(), mine(s.name()))];
+                let rows: Vec<_> = library.all().iter().map(row).collect();
                 print::table(&rows)?;
             }
         }
@@ -260,18 +267,26 @@ fn one(signature: &Signature, as_json: bool) -> Result<()> {
         let rules: Vec<_> = signature
             .rules()
             .iter()
-            .map(|r| json!({ "rule": r.id(), "score": r.score(), "test": r.text(), "hits": r.hits().iter().map(|h| &h.line).collect::<Vec<_>>(), "misses": r.misses() }))
+            .map(|r| json!({ "rule": r.id(), "outcome": if r.is_login() { "login" } else { "failure" }, "score": r.score(), "test": r.text(), "hits": r.hits().iter().map(|h| &h.line).collect::<Vec<_>>(), "misses": r.misses() }))
             .collect();
         return print::json(
-            &json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "rules": rules }),
+            &json!({ "v": 1, "name": signature.name(), "service": signature.service(), "summary": signature.summary(), "files": signature.places().files,
+                "journal": signature.places().journal, "ports": signature.places().ports, "rules": rules }),
         );
     }
     print::line(format_args!("{}: {}", Painted(1, signature.name()), signature.summary()))?;
     if !signature.programs().is_empty() {
         print::line(format_args!("listens to {}", signature.programs().join(", ")))?;
     }
+    let places = signature.places();
+    for (what, list) in [("files", &places.files), ("journal", &places.journal), ("ports", &places.ports)] {
+        if !list.is_empty() {
+            print::line(format_args!("{what}: {}", list.join(", ")))?;
+        }
+    }
     for rule in signature.rules() {
-        print::line(format_args!("\n{} (score {})\n  {}", Painted(1, rule.full_name()), rule.score(), rule.text()))?;
+        let weight = if rule.is_login() { "a login".to_owned() } else { format!("score {}", rule.score()) };
+        print::line(format_args!("\n{} ({weight})\n  {}", Painted(1, rule.full_name()), rule.text()))?;
         for hit in rule.hits() {
             print::line(format_args!("  {} {}", Painted(31, "hit "), excerpt(hit.line.as_bytes())))?;
         }

@@ -1,14 +1,11 @@
 //! `palisade test --fail2ban-filter`: lines against one filter of fail2ban's, as fail2ban-regex has it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 
 use anyhow::Result;
 use clap::Args;
 use palisade_core::attack::{FULL_FAILURE, excerpt};
-use palisade_core::ini::Files;
-use palisade_core::scan::fail2ban::{Failure, Filter, FilterError, define};
+use palisade_core::scan::fail2ban::{Failure, Filter, load};
 use palisade_core::scan::{Line, LogClock};
 use palisade_core::time::Stamp;
 use serde::Serialize;
@@ -16,6 +13,7 @@ use serde::Serialize;
 use super::Exit;
 use super::ask::usage;
 use super::print::{self, Painted};
+use crate::library::Disk;
 
 /// Which filter.
 #[derive(Debug, Args)]
@@ -53,7 +51,7 @@ impl Filtering {
     pub(super) fn run(&self, clock: &LogClock, json: bool, mut next: impl FnMut() -> Result<Option<Option<Vec<u8>>>>) -> Result<Exit> {
         let options = self.options()?;
         let path = self.fail2ban_filter.as_deref().unwrap_or_default();
-        let filter = compile(path, &options).map_err(|error| usage(error.to_string()))?;
+        let (_, filter) = load(&Disk, path, &options, false).map_err(|error| usage(error.to_string()))?;
         let journal = options.get("logtype").is_some_and(|kind| kind == "journal");
         let mut session = filter.session();
         let (mut number, mut matched) = (0, 0);
@@ -89,10 +87,6 @@ impl Filtering {
     }
 }
 
-fn compile(path: &str, options: &BTreeMap<String, String>) -> Result<Filter, FilterError> {
-    Ok(Filter::compile(&define(&Disk, path, options, false)?)?)
-}
-
 fn document<'a>(line: u64, filter: &'a Filter, failure: Option<&'a Failure>) -> LineDoc<'a> {
     LineDoc {
         line,
@@ -122,25 +116,4 @@ pub(super) fn moment(text: &str) -> Result<Stamp> {
     let seconds = || text.strip_prefix('@').unwrap_or(text).parse::<i64>().ok().map(|seconds| Stamp(seconds.saturating_mul(1000)));
     let wrong = || usage(format_args!("`{text}` is no time; write it like 2026-11-22T17:00:00Z, or in seconds since 1970"));
     Stamp::parse(text).or_else(seconds).ok_or_else(wrong)
-}
-
-/// The files of filters.
-struct Disk;
-
-impl Files for Disk {
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
-        match fs::read(path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory) => Ok(None),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn list(&self, dir: &str, ending: &str) -> Vec<String> {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut paths: Vec<String> = entries.filter_map(|entry| entry.path().to_str().map(str::to_owned)).collect();
-        paths.retain(|path| path.ends_with(ending));
-        paths.sort();
-        paths
-    }
 }

@@ -68,6 +68,7 @@ use palisade_core::time::{Now, Span, Tick};
 use palisade_os::wake::{Mailbox, Signal, Signals, Waker};
 use palisade_os::{clock, privileges, process};
 
+use crate::library::Library;
 use crate::settings::Places;
 use sources::Sources;
 
@@ -119,6 +120,7 @@ struct House {
     mode: Mode,
     positions: HashMap<String, String>,
     config: Config,
+    library: Library,
     /// One for each worker that has no mailbox.
     stops: Vec<Waker>,
     /// The worker that resolves the allowed names, which change with the config.

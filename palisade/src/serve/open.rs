@@ -28,6 +28,7 @@ use palisade_os::wake::poll;
 
 use super::errors::chain;
 use super::{former, proof};
+use crate::library::Library;
 use crate::settings::Places;
 use crate::store::{Keep, Opening, Store};
 
@@ -44,6 +45,7 @@ const LOCK_AGAIN: Span = Span::millis(20);
 pub(crate) struct Opened {
     pub(crate) lock: Lock,
     pub(crate) config: Config,
+    pub(crate) library: Library,
     pub(crate) store: Store,
     pub(crate) blocker: Box<dyn Blocker>,
     pub(crate) backend: Backend,
@@ -82,7 +84,7 @@ enum Need {
 
 fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look, need: Need) -> Result<Opened> {
     let lock = lock(places)?;
-    let config = places.config()?;
+    let (config, library) = places.config_and_library()?;
     let (wall, broken) = match firewall(&config, mode, how) {
         Err(error) if need == Need::Store => {
             (Wall { blocker: Box::new(Memory::new()), backend: Backend::Memory, chosen: "none".to_owned() }, Some(format!("{error:#}")))
@@ -116,7 +118,7 @@ fn house(places: &Places, mode: Mode, about: Option<&[Prefix]>, how: Look, need:
     kept.bans.extend(found);
     let positions = store.positions()?;
     let brain = Brain::new(config.clone(), mode, blocker.name(), blocker.limits(), kept, now);
-    let mut opened = Opened { lock, config, store, blocker, backend, chosen, broken, flows, links, brain, positions };
+    let mut opened = Opened { lock, config, library, store, blocker, backend, chosen, broken, flows, links, brain, positions };
     if news {
         let mut actions = Vec::new();
         opened.brain.handle(Event::Forgotten, now, &mut actions);

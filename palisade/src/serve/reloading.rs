@@ -10,8 +10,8 @@ impl House {
     /// Reads the config anew. A bad one changes nothing.
     pub(super) fn reload(&mut self) {
         self.notify("RELOADING=1");
-        match self.places.config() {
-            Ok(config) => {
+        match self.places.config_and_library() {
+            Ok((config, library)) => {
                 let names = self.config.allow().names != config.allow().names;
                 let moved = (config.ban().backend, config.backends()) != (self.config.ban().backend, self.config.backends());
                 if moved {
@@ -19,6 +19,7 @@ impl House {
                     self.handle(Event::Trouble { about: "backend".to_owned(), what }, clock::now());
                 }
                 self.config = config.clone();
+                self.library = library;
                 self.posts.feeds.put(|post| post.configure(config.clone()));
                 #[cfg(target_os = "linux")]
                 self.posts.census.put(|post| post.configure(config.conntrack().clone()));
@@ -55,7 +56,8 @@ impl House {
     fn start_sources(&mut self) {
         self.restart = false;
         let generation = self.sources.generation() + 1;
-        let what = match Sources::start(generation, &self.config, &self.positions, &self.outlet) {
+        let before: Vec<String> = self.sources.troubles().iter().map(|(about, _)| about.clone()).collect();
+        let what = match Sources::start(generation, (&self.config, &self.library), &self.positions, &self.outlet) {
             Ok(sources) => {
                 self.ended = 0;
                 self.sources = sources;
@@ -68,5 +70,19 @@ impl House {
             self.handle(Event::Trouble { about: about.to_owned(), what: None }, clock::now());
         }
         self.handle(Event::Trouble { about: "sources".to_owned(), what }, clock::now());
+        // A jail that is gone, or has no filter any more, has no trouble with it either.
+        let gone = |about: &String| !self.sources.troubles().iter().any(|(of, _)| of == about);
+        let solved: Vec<String> = before.into_iter().filter(gone).collect();
+        for about in solved {
+            self.handle(Event::Trouble { about, what: None }, clock::now());
+        }
+        self.tell_of_jails();
+    }
+
+    /// Tells which jails do not run for their filters, and which do again.
+    pub(super) fn tell_of_jails(&mut self) {
+        for (about, what) in self.sources.troubles().to_vec() {
+            self.handle(Event::Trouble { about, what }, clock::now());
+        }
     }
 }

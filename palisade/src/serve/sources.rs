@@ -15,8 +15,8 @@ use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 use palisade_core::attack::{JailName, Sign};
 use palisade_core::brain::{Batch, Event};
-use palisade_core::config::{Config, Jail, Reads};
-use palisade_core::scan::{self, JailScan, Line, LogClock, ScanState, Scanner};
+use palisade_core::config::Config;
+use palisade_core::scan::{JailScan, Line, LogClock, ScanState, Scanner};
 use palisade_core::time::{Span, Tick};
 use palisade_os::clock;
 use palisade_os::logs::journal::{self, Options};
@@ -26,6 +26,7 @@ use palisade_os::wake::{Waker, poll};
 
 use super::errors::chain;
 use super::{Input, reports};
+use crate::library::{Library, Listening, Source};
 use crate::zone;
 
 /// What one pump reads at most before it hands out what it has: small enough that a ban does not
@@ -45,6 +46,8 @@ struct Wiring {
     scanners: Vec<Heard>,
     files: Vec<FileSpec>,
     journal: Vec<(usize, String)>,
+    /// Of each jail with a filter why it does not run, or that it does.
+    troubles: Vec<(String, Option<String>)>,
 }
 
 /// A scanner and the zone of the lines it sees.
@@ -55,42 +58,37 @@ struct Heard {
 
 impl Heard {
     /// Jails of one zone.
-    fn of(jails: &[&Jail]) -> Self {
-        let zone = jails.first().and_then(|jail| jail.timezone.as_deref());
-        Self { scanner: scanner_of(jails.iter().copied()), zone: zone::of(zone) }
+    fn of(scanner: Scanner, zone: Option<&str>) -> Self {
+        Self { scanner, zone: zone::of(zone) }
     }
-}
-
-/// The scanner of a jail's signatures.
-fn jail_scan(jail: &Jail) -> JailScan {
-    let signatures = jail.signatures.iter().filter_map(|name| scan::load(name)).collect();
-    JailScan::of(jail.name.clone(), signatures)
-}
-
-/// The scanner of these jails, as the daemon and `palisade test` use it.
-pub(crate) fn scanner_of<'a>(jails: impl IntoIterator<Item = &'a Jail>) -> Scanner {
-    Scanner::new(&jails.into_iter().map(jail_scan).collect::<Vec<_>>())
 }
 
 impl Wiring {
     /// Jails that read the same files by the same zone share a scanner, so that a line is taken apart once.
-    fn new(config: &Config, journal_available: bool) -> Self {
+    fn new(config: &Config, library: &Library, journal_available: bool) -> Self {
         let mut wiring = Self::default();
-        let mut by_files: BTreeMap<(&[String], Option<&str>), Vec<&Jail>> = BTreeMap::new();
+        let mut by_files: BTreeMap<(Vec<String>, Option<&str>), Vec<JailScan>> = BTreeMap::new();
         for jail in config.jails().values().filter(|jail| jail.enabled) {
-            match jail.reads(journal_available) {
-                Reads::Nothing => {}
-                Reads::Files(patterns) => by_files.entry((patterns, jail.timezone.as_deref())).or_default().push(jail),
-                Reads::Journal(matches) => {
+            let zone = jail.timezone.as_deref();
+            let listening = library.listening(jail, journal_available);
+            if jail.fail2ban.is_some() {
+                let what = listening.as_ref().err().map(|fault| format!("does not run: {fault}; mend that and reload"));
+                wiring.troubles.push((format!("jail {}", jail.name), what));
+            }
+            let Ok(Listening { scan, source }) = listening else { continue };
+            match source {
+                Source::Nothing => {}
+                Source::Files(patterns) => by_files.entry((patterns, zone)).or_default().push(scan),
+                Source::Journal(matches) => {
                     let source = wiring.scanners.len();
-                    wiring.scanners.push(Heard::of(&[jail]));
-                    wiring.journal.extend(matches.iter().map(|text| (source, text.clone())));
+                    wiring.scanners.push(Heard::of(Scanner::new(&[scan]), zone));
+                    wiring.journal.extend(matches.into_iter().map(|text| (source, text)));
                 }
             }
         }
-        for ((patterns, _), jails) in by_files {
+        for ((patterns, zone), scans) in by_files {
             let source = wiring.scanners.len();
-            wiring.scanners.push(Heard::of(&jails));
+            wiring.scanners.push(Heard::of(Scanner::new(&scans), zone));
             wiring.files.extend(patterns.iter().map(|pattern| FileSpec { source, pattern: pattern.clone() }));
         }
         wiring
@@ -99,9 +97,10 @@ impl Wiring {
 
 /// Reads standard input for one jail until it ends. Not one of [`Sources`]: it cannot be opened
 /// anew, so it goes on through a new config with the signatures it started with.
-pub(super) fn stdin(config: &Config, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
+pub(super) fn stdin(config: &Config, library: &Library, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
     let jail = config.jail(jail).with_context(|| format!("there is no jail `{jail}` to read standard input for"))?;
-    let mut ears = Ears::new(&Arc::new(vec![Heard::of(&[jail])]), brain);
+    let scanner = library.scanner([jail]).with_context(|| format!("jail `{}` cannot be used", jail.name))?;
+    let mut ears = Ears::new(&Arc::new(vec![Heard::of(scanner, jail.timezone.as_deref())]), brain);
     let mut stdin = Stdin::open(0, config.limits().line)?;
     loop {
         let progress = stdin.pump(BUDGET, &mut |take| ears.take(take))?;
@@ -122,18 +121,24 @@ pub(super) fn stdin(config: &Config, jail: &JailName, stop: &Waker, brain: &Sync
 pub(super) struct Sources {
     generation: u64,
     threads: Vec<(Waker, JoinHandle<()>)>,
+    troubles: Vec<(String, Option<String>)>,
 }
 
 impl Sources {
     /// Nothing that reads.
     pub(super) const fn none() -> Self {
-        Self { generation: 0, threads: Vec::new() }
+        Self { generation: 0, threads: Vec::new(), troubles: Vec::new() }
     }
 
     /// Starts reading where the positions say: all of it, or nothing. Each thread says
     /// [`Input::SourceStopped`] with the generation when it ends, for whatever reason.
-    pub(super) fn start(generation: u64, config: &Config, positions: &HashMap<String, String>, brain: &SyncSender<Input>) -> Result<Self> {
-        let wiring = Wiring::new(config, journal::available());
+    pub(super) fn start(
+        generation: u64,
+        (config, library): (&Config, &Library),
+        positions: &HashMap<String, String>,
+        brain: &SyncSender<Input>,
+    ) -> Result<Self> {
+        let wiring = Wiring::new(config, library, journal::available());
         let scanners = Arc::new(wiring.scanners);
         let kept =
             positions.iter().filter(|(name, _)| name.starts_with('/')).map(|(path, text)| (PathBuf::from(path), text.clone())).collect();
@@ -141,7 +146,7 @@ impl Sources {
         let options = Options { message_max: config.limits().line, ..Options::default() };
         let cursor = positions.get(JOURNAL).cloned();
         let journal = (!wiring.journal.is_empty()).then(|| Journal::open_with(wiring.journal, cursor, options)).transpose()?;
-        let mut sources = Self { generation, threads: Vec::new() };
+        let mut sources = Self { generation, threads: Vec::new(), troubles: wiring.troubles };
         if let Some(files) = files {
             sources.spawn("files", brain, Ears::new(&scanners, brain), |ears, waker| ears.files(files, waker))?;
         }
@@ -179,6 +184,11 @@ impl Sources {
     /// Which they are: counts up with each config.
     pub(super) const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Of each jail with a filter why it does not run, or that it does.
+    pub(super) fn troubles(&self) -> &[(String, Option<String>)] {
+        &self.troubles
     }
 
     /// How many threads there were at the start.
@@ -313,8 +323,13 @@ impl Ears {
         for (about, what) in self.troubles.drain(..) {
             let _ = self.brain.send(Input::Event(Event::Trouble { about, what }));
         }
+        let mut shortfalls = Vec::new();
+        for (heard, state) in self.scanners.iter().zip(&mut self.states) {
+            heard.scanner.shortfalls(state, &mut |jail, shortfall| shortfalls.push((jail.clone(), shortfall)));
+        }
         for (source, mut batch) in batches {
             batch.catching_up = catching_up && !self.odd.contains(&source);
+            batch.shortfalls.append(&mut shortfalls);
             batch.source = source;
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
         }

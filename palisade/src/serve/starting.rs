@@ -41,7 +41,8 @@ impl House {
             routing: Mailbox::new()?,
             control: Mailbox::new()?,
         };
-        let Opened { lock, config, mut store, mut blocker, backend, chosen, broken: _, flows, mut links, brain, positions } = opened;
+        let Opened { lock, config, library, mut store, mut blocker, backend, chosen, broken: _, flows, mut links, brain, positions } =
+            opened;
         let mut house = Self {
             places: places.clone(),
             brain,
@@ -54,6 +55,7 @@ impl House {
             mode,
             positions,
             config,
+            library,
             stops: Vec::new(),
             names_stop: None,
             workers: Vec::new(),
@@ -106,7 +108,8 @@ impl House {
         for action in std::mem::take(&mut house.actions) {
             house.act(action);
         }
-        house.sources = Sources::start(1, &house.config, &house.positions, &house.outlet)?;
+        house.sources = Sources::start(1, (&house.config, &house.library), &house.positions, &house.outlet)?;
+        house.tell_of_jails();
         Ok(house)
     }
 
@@ -212,11 +215,12 @@ impl House {
     }
 
     pub(super) fn listen_to_stdin(&mut self, jail: &JailName) -> Result<()> {
-        let (config, jail, brain, stop) = (self.config.clone(), jail.clone(), self.outlet.clone(), self.stopper()?);
+        let (config, library, jail) = (self.config.clone(), self.library.clone(), jail.clone());
+        let (brain, stop) = (self.outlet.clone(), self.stopper()?);
         if config.jail(&jail).is_none() {
             anyhow::bail!("there is no jail `{jail}` to read standard input for; `palisade config show` lists them");
         }
-        self.spawn("stdin", move || sources::stdin(&config, &jail, &stop, &brain).map_err(std::io::Error::other))
+        self.spawn("stdin", move || sources::stdin(&config, &library, &jail, &stop, &brain).map_err(std::io::Error::other))
     }
 
     fn stopper(&mut self) -> Result<Waker> {

@@ -11,12 +11,16 @@
 
 use std::collections::BTreeMap;
 
-use super::Definition;
+use super::filter::CompileError;
 use super::tags::Tags;
+use super::{Definition, Filter};
 use crate::ini::{self, Fault, Files, Ini, Value};
 
 /// What a filter can say to the engine.
 const OPTIONS: [&str; 7] = ["usedns", "prefregex", "ignoreregex", "failregex", "maxlines", "datepattern", "journalmatch"];
+
+/// Options by name.
+type Options = BTreeMap<String, String>;
 
 /// Why a filter cannot be used, and where it says so.
 pub type FilterError = Fault;
@@ -26,10 +30,37 @@ pub type FilterError = Fault;
 ///
 /// # Errors
 /// That it is not there, cannot be read, or says nothing that could match.
-pub fn define(files: &dyn Files, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<Definition, FilterError> {
-    let ini = load(files, path)?;
-    let mut said = combined(&ini, options, journal, false)?;
-    let at = |option: &str, what: String| origin(&ini, option, what);
+pub fn define(files: &dyn Files, path: &str, options: &Options, journal: bool) -> Result<Definition, FilterError> {
+    let ini = ini(files, path)?;
+    defined(&ini, path, options, journal)
+}
+
+/// Reads and compiles the filter at `path`, as [`define`] does.
+///
+/// # Errors
+/// As [`define`], and which regex or date pattern is none.
+pub fn load(files: &dyn Files, path: &str, options: &Options, journal: bool) -> Result<(Definition, Filter), FilterError> {
+    let ini = ini(files, path)?;
+    let definition = defined(&ini, path, options, journal)?;
+    match Filter::compile(&definition) {
+        Ok(filter) => Ok((definition, filter)),
+        Err(error) => {
+            let option = match &error {
+                CompileError::Expression { option, .. } => *option,
+                CompileError::Date { .. } => "datepattern",
+            };
+            let what = error.to_string();
+            Err(match options.contains_key(option) {
+                true => Fault { file: path.to_owned(), line: 0, what: format!("{what}; the jail's `options` say so") },
+                false => origin(&ini, option, what),
+            })
+        }
+    }
+}
+
+fn defined(ini: &Ini, path: &str, options: &Options, journal: bool) -> Result<Definition, Fault> {
+    let mut said = combined(ini, options, journal, false)?;
+    let at = |option: &str, what: String| origin(ini, option, what);
     let lines = |text: Option<String>| -> Vec<String> {
         text.unwrap_or_default().split('\n').filter(|line| !line.is_empty()).map(str::to_owned).collect()
     };
@@ -66,13 +97,8 @@ pub fn define(files: &dyn Files, path: &str, options: &BTreeMap<String, String>,
 ///
 /// # Errors
 /// As [`define`].
-pub fn known(
-    files: &dyn Files,
-    path: &str,
-    options: &BTreeMap<String, String>,
-    journal: bool,
-) -> Result<BTreeMap<String, String>, FilterError> {
-    combined(&load(files, path)?, options, journal, true)
+pub fn known(files: &dyn Files, path: &str, options: &Options, journal: bool) -> Result<Options, FilterError> {
+    combined(&ini(files, path)?, options, journal, true)
 }
 
 /// The file's stem.
@@ -81,20 +107,22 @@ fn name(path: &str) -> &str {
     name.strip_suffix(".conf").or_else(|| name.strip_suffix(".local")).unwrap_or(name)
 }
 
-fn load(files: &dyn Files, path: &str) -> Result<Ini, Fault> {
+fn ini(files: &dyn Files, path: &str) -> Result<Ini, Fault> {
     let base = path.strip_suffix(".conf").or_else(|| path.strip_suffix(".local")).unwrap_or(path);
     let ini = Ini::load(files, base)?;
     let fault = |what: String| Err(Fault { file: path.to_owned(), line: 0, what });
     match ini.files() {
         [] if ini.notes().is_empty() => fault("there is no such filter; `ls` its folder to see which there are".to_owned()),
         [] => Err(ini.notes().first().cloned().unwrap_or_else(|| Fault { file: path.to_owned(), line: 0, what: String::new() })),
-        _ if !ini.has_section("Definition") => fault("this is no filter: it has no section [Definition]".to_owned()),
+        _ if !ini.has_section("Definition") && !ini.has_section("Init") => {
+            fault("this is no filter: it has no section [Definition]".to_owned())
+        }
         _ => Ok(ini),
     }
 }
 
 /// The options with what `[Init]`, the jail and tags say; `all` of `[Definition]`, or only those of [`OPTIONS`].
-fn combined(ini: &Ini, options: &BTreeMap<String, String>, journal: bool, all: bool) -> Result<BTreeMap<String, String>, Fault> {
+fn combined(ini: &Ini, options: &Options, journal: bool, all: bool) -> Result<Options, Fault> {
     let mut init = options.clone();
     let said = ini.options("Definition").any(|(name, _)| name == "logtype");
     if init.get("logtype").is_none_or(String::is_empty) && !said {
@@ -115,7 +143,7 @@ fn combined(ini: &Ini, options: &BTreeMap<String, String>, journal: bool, all: b
     }
     said.extend(init);
     let mut tags = Tags::new(said);
-    let filled = tags.fill(&|tag| ini.get_from("Definition", tag, &vars));
+    let filled = tags.fill(&OPTIONS, &|tag| ini.get_from("Definition", tag, &vars));
     filled.map_err(|unfilled| origin(ini, &unfilled.option, unfilled.what))?;
     Ok(tags.into_values())
 }
@@ -129,7 +157,7 @@ fn origin(ini: &Ini, option: &str, what: String) -> Fault {
 }
 
 /// What `[Definition]` says with these jail options, and these with `[Init]` added to them.
-fn reading(ini: &Ini, given: &BTreeMap<String, String>) -> Result<(BTreeMap<String, String>, BTreeMap<String, String>), Fault> {
+fn reading(ini: &Ini, given: &Options) -> Result<(Options, Options), Fault> {
     let vars = lower(given);
     let (mut said, mut init) = (BTreeMap::new(), given.clone());
     for option in OPTIONS.into_iter().filter(|option| !given.contains_key(*option)) {
@@ -148,6 +176,6 @@ fn reading(ini: &Ini, given: &BTreeMap<String, String>) -> Result<(BTreeMap<Stri
 }
 
 /// Names as ini files have them.
-fn lower(options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn lower(options: &Options) -> Options {
     options.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect()
 }

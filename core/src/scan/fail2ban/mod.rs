@@ -19,10 +19,12 @@ mod session;
 mod sieve;
 mod tags;
 
+use serde::{Deserialize, Serialize};
+
 use crate::net::Addr;
 use crate::time::Stamp;
 
-pub use definition::{FilterError, define, known};
+pub use definition::{FilterError, define, known, load};
 pub use expression::ExpressionError;
 pub use filter::{CompileError, Filter, Session, Summary};
 
@@ -46,6 +48,33 @@ pub struct Definition {
     pub journalmatch: Vec<String>,
     /// `yes`, `warn`, `no` or `raw`.
     pub usedns: Option<String>,
+}
+
+/// What filters left undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// Lines that were not decided, for an expression's step limit or their own length.
+    pub undecided: u64,
+    /// Failures that named somebody by what is no address.
+    pub nameless: u64,
+}
+
+impl Shortfall {
+    /// Whether nothing was left undone.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds what came later.
+    pub const fn add(&mut self, later: Self) {
+        self.undecided = self.undecided.saturating_add(later.undecided);
+        self.nameless = self.nameless.saturating_add(later.nameless);
+    }
+
+    /// What came since then.
+    pub(super) const fn since(self, then: Self) -> Self {
+        Self { undecided: self.undecided.saturating_sub(then.undecided), nameless: self.nameless.saturating_sub(then.nameless) }
+    }
 }
 
 /// What a filter found in a line.

@@ -52,10 +52,11 @@ impl Tags {
         self.values
     }
 
-    /// Fills in all options.
-    pub(super) fn fill(&mut self, elsewhere: Elsewhere<'_>) -> Result<(), Unfilled> {
+    /// Fills in all options, those named `first` before the others, as fail2ban does.
+    pub(super) fn fill(&mut self, first: &[&str], elsewhere: Elsewhere<'_>) -> Result<(), Unfilled> {
         let conditional: BTreeSet<String> = self.values.keys().filter_map(|name| Some(condition(name)?.0.to_owned())).collect();
         let mut open: Vec<String> = self.values.keys().filter(|name| !conditional.contains(*name)).cloned().collect();
+        open.sort_by_key(|name| first.iter().position(|first| first == name).unwrap_or(first.len()));
         let mut counts: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
         let mut found: BTreeMap<String, Option<String>> = BTreeMap::new();
         loop {

@@ -2,6 +2,8 @@
 
 use std::net::ToSocketAddrs;
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use palisade_core::allow::AllowList;
 use palisade_core::attack::excerpt;
@@ -314,7 +316,7 @@ impl<'a> Job<'a> {
     pub(super) fn show(&self, args: &ImportArgs) {
         let place = if args.format == FormatArg::Fail2ban { "row " } else { "" };
         for Note { line, what } in &self.notes {
-            print::say(format_args!("{}:{place}{line}: {what}", args.file.display()));
+            print::say(format_args!("{}:{place}{line}: {what}", args.file.as_deref().unwrap_or(Path::new("-")).display()));
         }
         let Counts { rows, new, longer, unchanged, allowed, over, passed, refused, bad, failed, displaced } = self.counts;
         let more = (passed + refused + bad).saturating_sub(self.notes.len() as u64);

@@ -3,7 +3,8 @@
 //! Backtracks as Python does, without allocating, within a budget of steps: who writes a line that
 //! makes a pattern search for ever has written a line without a date.
 
-use super::program::{Class, GROUPS, Op, Program, char_at, is_word};
+use super::class::{Class, char_at, is_word};
+use super::program::{GROUPS, Op, Program};
 
 /// Steps for each byte of a line, and for each line: the default templates take fewer than 30 a byte.
 const STEPS_A_BYTE: usize = 128;
@@ -59,7 +60,7 @@ impl Program {
                 return None;
             }
         }
-        let first = self.first.unwrap_or(Class::all());
+        let first = self.first.unwrap_or(Class::ALL);
         let mut at = from;
         while at < text.len() {
             let b = text[at];

@@ -15,7 +15,8 @@
 
 use fancy_regex::{Regex, RegexBuilder};
 
-use super::program::{GROUPS, field};
+use super::parse::field;
+use super::program::GROUPS;
 use super::run::Hit;
 
 /// Steps back in one search. A shipped pattern takes a few hundred in a long line.

@@ -3,8 +3,27 @@
 use toml::de::{DeTable, DeValue};
 
 /// Known keys: of the file, of a `[[rule]]`, of a hit.
-const FILE: &[&str] = &["name", "service", "summary", "kind", "programs", "rule"];
-const RULE: &[&str] = &["id", "score", "outcome", "note", "pattern", "open_end", "methods", "path", "status", "hits", "misses"];
+const FILE: &[&str] =
+    &["name", "service", "summary", "kind", "programs", "files", "journal", "ports", "addr", "addr_from", "user", "time", "rule"];
+const RULE: &[&str] = &[
+    "id",
+    "score",
+    "outcome",
+    "note",
+    "pattern",
+    "open_end",
+    "owned",
+    "methods",
+    "path",
+    "status",
+    "where",
+    "addr",
+    "addr_from",
+    "user",
+    "time",
+    "hits",
+    "misses",
+];
 const HIT: &[&str] = &["line", "addr", "score", "user"];
 
 /// A key nobody knows.

@@ -18,7 +18,7 @@
 
 use std::str;
 
-use super::times;
+use super::super::times;
 use crate::net::Addr;
 use crate::time::Stamp;
 

@@ -1,0 +1,232 @@
+//! Configs as administrators write them, and what becomes of each line.
+
+use std::collections::BTreeMap;
+
+use super::values::{self, Action};
+use super::*;
+use crate::ini::Files;
+use crate::time::{Span, Term};
+use proptest::prelude::*;
+
+/// Files that are texts.
+struct Texts(BTreeMap<String, String>);
+
+impl Files for Texts {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.get(path).map(|text| text.clone().into_bytes()))
+    }
+
+    fn list(&self, dir: &str, ending: &str) -> Vec<String> {
+        let inside = |path: &&String| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/') && !rest[1..].contains('/'));
+        self.0.keys().filter(inside).filter(|path| path.ends_with(ending)).cloned().collect()
+    }
+}
+
+/// A small copy of how fail2ban's own files are built: words in DEFAULT, jails that use them.
+const STOCK: &str = "[INCLUDES]\nbefore = paths-test.conf\n[DEFAULT]\nbantime = 10m\nfindtime = 10m\nmaxretry = 5\nbackend = auto\nusedns = warn\n\
+    enabled = false\nmode = normal\nfilter = %(__name__)s[mode=%(mode)s]\nport = 0:65535\nprotocol = tcp\nbanaction = iptables-multiport\n\
+    action_ = %(banaction)s[port=\"%(port)s\"]\naction = %(action_)s\n\
+    [sshd]\nport = ssh\nlogpath = %(sshd_log)s\nbackend = %(sshd_backend)s\n[web]\nport = http,https\nlogpath = /var/log/web/*error.log\n\
+    [recidive]\nlogpath = /var/log/fail2ban.log\nbantime = 1w\n";
+
+fn texts(local: &str) -> Texts {
+    let files = [
+        ("/f/jail.conf", STOCK),
+        ("/f/paths-test.conf", "[DEFAULT]\nsshd_log = /var/log/auth.log\nsshd_backend = %(default_backend)s\ndefault_backend = auto\n"),
+        ("/f/jail.local", local),
+        ("/f/filter.d/sshd.conf", "[Definition]\nfailregex = x <HOST>\n"),
+        ("/f/filter.d/web.conf", "[Definition]\nfailregex = x <HOST>\n"),
+    ];
+    Texts(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
+}
+
+fn migrated(local: &str) -> Migration {
+    fail2ban(&texts(local), "/f/").unwrap()
+}
+
+/// What became of a setting: the account's words.
+fn fate(migration: &Migration, setting: &str) -> Vec<String> {
+    let of = migration.lines.iter().filter(|line| line.setting.starts_with(setting));
+    of.map(|line| match &line.outcome {
+        Outcome::Became(what) => format!("+ {what}"),
+        Outcome::Left(why) => format!("- {why}"),
+    })
+    .collect()
+}
+
+#[test]
+fn enabled_jails_come_over_with_their_own_filters() {
+    let migration = migrated(
+        "[DEFAULT]\nbantime = 1h\nignoreip = 127.0.0.1/8 ::1, 198.51.100.0/24 admin.example.org\n[sshd]\nenabled = true\nmode = aggressive\nmaxretry = 3\n\
+         [web]\nenabled = yes\nfindtime = 1d 2h\nbantime = -1\n",
+    );
+    let config = &migration.config;
+    let value: toml::Value = toml::from_str(config).unwrap();
+    assert_eq!(value["ban"]["ban_time"].as_str(), Some("1h"));
+    assert_eq!(value["ban"]["max_retry"].as_integer(), Some(5));
+    assert_eq!(value["allow"]["prefixes"].as_array().unwrap().len(), 3, "{config}");
+    assert_eq!(value["allow"]["names"][0].as_str(), Some("admin.example.org"));
+    let sshd = &value["jail"]["sshd"];
+    assert_eq!(sshd["fail2ban"].as_str(), Some("/f/filter.d/sshd.conf"));
+    assert_eq!(sshd["options"]["mode"].as_str(), Some("aggressive"));
+    assert_eq!((sshd["files"][0].as_str(), sshd["ports"][0].as_str()), (Some("/var/log/auth.log"), Some("ssh")));
+    assert_eq!(sshd["max_retry"].as_integer(), Some(3));
+    assert!(sshd.get("ban_time").is_none(), "what [ban] says is not said again: {config}");
+    let web = &value["jail"]["web"];
+    assert_eq!((web["ban_time"].as_str(), web["find_time"].as_str()), (Some("permanent"), Some("1d2h")));
+    assert_eq!(web["files"][0].as_str(), Some("/var/log/web/*error.log"));
+    assert_eq!(fate(&migration, "[sshd] maxretry"), ["+ max_retry = 3"]);
+    let line = migration.lines.iter().find(|line| line.setting == "[sshd] maxretry = 3").unwrap();
+    assert_eq!((line.file.as_str(), line.line), ("/f/jail.local", 7));
+}
+
+#[test]
+fn what_is_not_taken_over_is_told_with_its_line() {
+    let migration = migrated(
+        "[DEFAULT]\ndestemail = root@example.org\nignorecommand = /usr/bin/ask <ip>\n[sshd]\nenabled = true\nusedns = yes\nprotocol = udp\n\
+         action = %(action_)s\n   sendmail-whois[name=x, dest=\"a b\"]\n   cloudflare[cftoken=\"secret\"]\n   mine\n[recidive]\nenabled = true\n\
+         [gone]\nenabled = true\nlogpath = /x\n[nolog]\nenabled = true\nfilter = web\n",
+    );
+    for (setting, part) in [
+        ("[DEFAULT] destemail", "no mail is sent"),
+        ("[DEFAULT] ignorecommand", "no program is asked"),
+        ("[sshd] usedns", "never resolved"),
+        ("[sshd] protocol", "all protocols"),
+        ("[recidive] enabled", "escalate"),
+        ("[gone]", "there is no /f/filter.d/gone.conf"),
+        ("[nolog] enabled", "no logpath"),
+    ] {
+        let found = fate(&migration, setting);
+        assert!(found.iter().any(|said| said.starts_with("- ") && said.contains(part)), "{setting}: {found:?}");
+    }
+    let actions = fate(&migration, "[sshd] action");
+    assert_eq!(actions.len(), 4, "{actions:?}");
+    assert!(actions.iter().filter(|said| said.starts_with("+ iptables-multiport")).count() == 1, "{actions:?}");
+    assert!(!migration.config.contains("recidive") && !migration.config.contains("gone") && !migration.config.contains("nolog"));
+    assert!(migration.left() >= 9);
+}
+
+#[test]
+fn systemd_jails_read_the_journal_of_their_filter() {
+    let migration = migrated(
+        "[sshd]\nenabled = true\nbackend = systemd\n[web]\nenabled = true\nbackend = systemd[journalflags=1]\njournalmatch = _SYSTEMD_UNIT=a.service + _COMM=b\n",
+    );
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    assert!(value["jail"]["sshd"].get("files").is_none() && value["jail"]["sshd"].get("journal").is_none());
+    let journal: Vec<&str> = value["jail"]["web"]["journal"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
+    assert_eq!(journal, ["_SYSTEMD_UNIT=a.service", "_COMM=b"]);
+}
+
+#[test]
+fn jails_that_shut_nobody_out_are_left() {
+    let migration = migrated("[sshd]\nenabled = true\naction = sendmail-whois[name=x]\n[web]\nenabled = true\nblocktype = RETURN\n");
+    assert!(!migration.config.contains("[jail."), "{}", migration.config);
+    assert!(fate(&migration, "[sshd] action")[0].contains("shut nobody out") && fate(&migration, "[web] blocktype")[0].contains("lets in"));
+}
+
+#[test]
+fn growing_bans_become_a_factor_or_a_ladder() {
+    let migration = migrated("[DEFAULT]\nbantime.increment = true\nbantime.maxtime = 5w\nbantime.rndtime = 30m\n[sshd]\nenabled = true\n");
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    assert_eq!(value["ban"]["escalate"]["factor"].as_integer(), Some(2));
+    assert_eq!(value["ban"]["escalate"]["max"].as_str(), Some("5w"));
+    assert!(fate(&migration, "[DEFAULT] bantime.rndtime")[0].starts_with("- "));
+    let ladder =
+        migrated("[sshd]\nenabled = true\nbantime = 10m\nbantime.increment = yes\nbantime.multipliers = 1 6 144\nbantime.maxtime = 12h\n");
+    let value: toml::Value = toml::from_str(&ladder.config).unwrap();
+    let steps: Vec<&str> = value["jail"]["sshd"]["escalate"]["steps"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
+    assert_eq!(steps, ["10m", "1h", "12h"]);
+}
+
+#[test]
+fn a_folder_without_jails_and_a_broken_file_are_errors() {
+    assert!(fail2ban(&Texts(BTreeMap::new()), "/f").unwrap_err().what.contains("--config"));
+    let mut broken = texts("");
+    broken.0.insert("/f/jail.local".to_owned(), "no section here\n".to_owned());
+    let fault = fail2ban(&broken, "/f").unwrap_err();
+    assert_eq!((fault.file.as_str(), fault.line), ("/f/jail.local", 1));
+}
+
+#[test]
+fn times_are_read_as_fail2ban_reads_them() {
+    let minutes = |n: u64| Some(Term::For(Span::secs(n * 60)));
+    for (text, term) in [
+        ("600", minutes(10)),
+        ("10m", minutes(10)),
+        ("1h 30m", minutes(90)),
+        ("1d12h", minutes(36 * 60)),
+        ("60*60", minutes(60)),
+        ("1 week", minutes(7 * 24 * 60)),
+        ("2 hours", minutes(120)),
+        ("-1", Some(Term::Forever)),
+        ("", None),
+        ("soon", None),
+        ("1x", None),
+        ("__import__('os')", None),
+    ] {
+        assert_eq!(values::term(text), term, "{text}");
+    }
+    assert_eq!(values::span("-1"), None);
+}
+
+#[test]
+fn ports_and_actions_in_our_words() {
+    for (text, ports) in [
+        ("ssh", Some("[\"ssh\"]")),
+        ("http,https", Some("[\"http\", \"https\"]")),
+        ("0:65535", None),
+        ("22, 6000:6007", Some("[22, \"6000-6007\"]")),
+        ("", None),
+    ] {
+        assert_eq!(values::ports(text).as_deref(), ports, "{text}");
+    }
+    assert_eq!(values::action("nftables-multiport"), Action::Blocks("nftables", false));
+    assert_eq!(values::action("iptables-ipset-proto6-allports"), Action::Blocks("ipset", true));
+    assert_eq!(values::action("sendmail-whois"), Action::Tells);
+    assert_eq!(values::action("ufw"), Action::BlocksElsewhere);
+    assert_eq!(values::action("my-own"), Action::Unknown);
+    let names = values::action_names("nftables[port=\"a, b\", name='x]']\n  mail-whois[dest=x]\nplain");
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["mail-whois", "nftables", "plain"]);
+}
+
+#[test]
+fn sshguards_settings_come_over() {
+    let conf = "#### comment\nBACKEND=\"/usr/libexec/sshguard/sshg-fw-nft-sets\"\nFILES=\"/var/log/auth.log /var/log/maillog\"  # logs\nTHRESHOLD=35\n\
+        BLOCK_TIME=300\nBLACKLIST_FILE=90:/var/db/sshguard/blacklist.db\nIPV6_SUBNET=64\nWHITELIST_FILE=/etc/sshguard/whitelist\nMYSTERY=1\n";
+    let files = [("/s.conf", conf), ("/etc/sshguard/whitelist", "# ours\n192.0.2.0/24\n2001:db8::1 # one\nhome.example.org\n")];
+    let files = Texts(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect());
+    let migration = sshguard(&files, "/s.conf").unwrap();
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    assert_eq!(value["ban"]["max_retry"].as_integer(), Some(4));
+    assert_eq!((value["ban"]["ban_time"].as_str(), value["ban"]["find_time"].as_str()), (Some("300s"), Some("1800s")));
+    assert_eq!(value["ban"]["ipv6_prefix"].as_integer(), Some(64));
+    assert_eq!(value["allow"]["prefixes"].as_array().unwrap().len(), 2);
+    assert_eq!(value["jail"]["sshguard"]["files"].as_array().unwrap().len(), 2);
+    assert!(fate(&migration, "BLACKLIST_FILE")[0].contains("palisade import sshguard /var/db/sshguard/blacklist.db"));
+    assert!(fate(&migration, "MYSTERY")[0].starts_with("- ") && fate(&migration, "WHITELIST_FILE")[0].contains("1 lines are names"));
+    assert!(sshguard(&files, "/none").is_err());
+}
+
+#[test]
+fn sshguards_journal_reader_becomes_matches_nobody_can_forge() {
+    let conf = "LOGREADER=\"LANG=C journalctl -afb -p info -n1 -t sshd -u postfix -o cat\"\n";
+    let files = Texts([("/s.conf".to_owned(), conf.to_owned())].into());
+    let value: toml::Value = toml::from_str(&sshguard(&files, "/s.conf").unwrap().config).unwrap();
+    let journal: Vec<&str> = value["jail"]["sshguard"]["journal"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
+    assert_eq!(journal, ["_COMM=sshd _UID=0", "_SYSTEMD_UNIT=postfix.service"]);
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_out_as_toml_or_an_error(local in "(\\[[a-z DEFAULT]{0,9}\\]\n|[a-z.]{1,12} ?= ?[ -~]{0,40}\n|[ -~]{0,30}\n){0,30}") {
+        if let Ok(migration) = fail2ban(&texts(&local), "/f") {
+            prop_assert!(toml::from_str::<toml::Value>(&migration.config).is_ok(), "{}", migration.config);
+        }
+    }
+
+    #[test]
+    fn any_shell_comes_out_as_toml(conf in "([A-Z_]{1,14}=[ -~]{0,40}\n){0,20}") {
+        let migration = sshguard(&Texts([("/s".to_owned(), conf)].into()), "/s").unwrap();
+        prop_assert!(toml::from_str::<toml::Value>(&migration.config).is_ok(), "{}", migration.config);
+    }
+}

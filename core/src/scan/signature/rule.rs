@@ -1,0 +1,220 @@
+//! One kind of line: how a rule is made from what was written, and how it looks.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::super::formats::access::Request;
+use super::super::formats::record::Record;
+use super::super::pattern::{Owned, Pattern};
+use super::fields::{FieldTest, Refused, address};
+use super::raw::{Outcome, RawFields, RawRule};
+use super::{Found, Hit, Kind, SignatureError};
+
+/// One kind of line.
+#[derive(Debug)]
+pub struct Rule {
+    pub(super) id: Arc<str>,
+    full: Arc<str>,
+    score: u16,
+    login: bool,
+    note: Option<String>,
+    text: String,
+    pub(in super::super) test: Test,
+    hits: Vec<Hit>,
+    misses: Vec<String>,
+    owned: BTreeMap<String, String>,
+}
+
+/// How a rule looks at a line.
+#[derive(Debug)]
+pub(in super::super) enum Test {
+    Message(Pattern),
+    Access { methods: Vec<String>, path: Option<Pattern>, status: BTreeSet<u16> },
+    Fields(FieldTest),
+}
+
+/// What the rules of one signature share.
+pub(super) struct Shared<'a> {
+    pub(super) file: &'a str,
+    pub(super) name: &'a str,
+    pub(super) kind: Kind,
+    pub(super) fields: &'a RawFields,
+}
+
+impl RawRule {
+    pub(super) fn compile(self, of: &Shared<'_>) -> Result<Rule, SignatureError> {
+        let wrong = |what: &str| SignatureError::Rule { file: of.file.to_owned(), rule: self.id.clone(), what: what.to_owned() };
+        let login = self.outcome == Outcome::Login;
+        let score = match self.score {
+            None if login => 0,
+            Some(score) if !login && (1..=1000).contains(&score) => score,
+            _ if login => return Err(wrong("a rule with `outcome = \"login\"` has no `score`")),
+            _ => return Err(wrong("it needs a `score` of 1 to 1000; 10 is one full failure")),
+        };
+        if self.open_end.as_ref().is_some_and(|why| why.trim().is_empty()) {
+            return Err(wrong("`open_end` must say why the end of the line may be anything"));
+        }
+        if self.owned.values().any(|why| why.trim().is_empty()) {
+            return Err(wrong("`owned` must say of each group why no client can write past it"));
+        }
+        let (test, text) = self.test(of).map_err(|refused| match refused {
+            Refused::Rule(what) => wrong(&what),
+            Refused::Pattern(error) => SignatureError::Pattern { file: of.file.to_owned(), rule: self.id.clone(), error },
+        })?;
+        Ok(Rule {
+            full: format!("{}/{}", of.name, self.id).into(),
+            id: self.id.into(),
+            score,
+            login,
+            note: self.note,
+            text,
+            test,
+            hits: self.hits,
+            misses: self.misses,
+            owned: self.owned,
+        })
+    }
+
+    fn test(&self, of: &Shared<'_>) -> Result<(Test, String), Refused> {
+        let open = self.open_end.is_some();
+        let owned = Owned(self.owned.keys().map(String::as_str).collect());
+        let request = !self.methods.is_empty() || self.path.is_some() || !self.status.is_empty();
+        let own = RawFields {
+            addr: self.addr.0.clone(),
+            user: self.user.0.clone(),
+            time: self.time.0.clone(),
+            addr_from: self.addr_from.clone(),
+        };
+        let fields = !self.conditions.is_empty() || !own.is_empty();
+        match (of.kind, &self.pattern) {
+            (Kind::Syslog | Kind::Plain, Some(text)) if !request && !fields => {
+                Ok((Test::Message(Pattern::message(text, open, &owned).map_err(Refused::Pattern)?), text.clone()))
+            }
+            (Kind::AccessLog, None) if request && !fields => {
+                let path = self.path.as_deref().map(|text| Pattern::field(text, open)).transpose().map_err(Refused::Pattern)?;
+                let text = describe_request(&self.methods, self.path.as_deref(), &self.status);
+                Ok((Test::Access { methods: self.methods.clone(), path, status: self.status.clone() }, text))
+            }
+            (Kind::Fields, None) if !request => {
+                let test = FieldTest::compile(&self.conditions, &own, of.fields, open, &owned)?;
+                let text = test.describe();
+                Ok((Test::Fields(test), text))
+            }
+            (Kind::AccessLog, _) => {
+                Err(Refused::Rule("an access-log rule has `methods`, `path` or `status`, and nothing of other kinds".into()))
+            }
+            (Kind::Fields, _) => {
+                Err(Refused::Rule("a rule of fields has `where = { ... }`, and no `pattern`, `methods`, `path` or `status`".into()))
+            }
+            _ => Err(Refused::Rule("a rule of this kind has a `pattern`, and no `methods`, `path`, `status` or `where`".into())),
+        }
+    }
+}
+
+/// Refuses a signature in which a line of one rule, filled by a client, is read by another with
+/// another address.
+pub(super) fn hold_apart(file: &str, rules: &mut [Rule]) -> Result<(), SignatureError> {
+    let taken = rules.iter_mut().filter_map(|rule| match &mut rule.test {
+        Test::Message(pattern) => Some((rule.id.clone(), pattern.take_proof()?)),
+        Test::Access { .. } | Test::Fields(_) => None,
+    });
+    let proofs: Vec<_> = taken.collect();
+    for (id, proof) in &proofs {
+        for (reader, other) in proofs.iter().filter(|(reader, _)| reader != id) {
+            let refused = |error| SignatureError::Pattern { file: file.to_owned(), rule: id.to_string(), error };
+            proof.against(other, Some(reader)).map_err(refused)?;
+        }
+    }
+    Ok(())
+}
+
+fn describe_request(methods: &[String], path: Option<&str>, status: &BTreeSet<u16>) -> String {
+    let mut parts = Vec::new();
+    if !methods.is_empty() {
+        parts.push(format!("methods {}", methods.join(" ")));
+    }
+    parts.extend(path.map(|p| format!("path {p}")));
+    if !status.is_empty() {
+        parts.push(format!("status {}", status.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")));
+    }
+    parts.join(", ")
+}
+
+impl Rule {
+    /// Its name within the signature.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// `signature/rule`, as attacks name it.
+    pub fn full_name(&self) -> &Arc<str> {
+        &self.full
+    }
+
+    /// How heavy a match is: 10 is one full failure; 0 for a login.
+    pub fn score(&self) -> u16 {
+        self.score
+    }
+
+    /// Whether its lines tell of somebody who got in.
+    pub fn is_login(&self) -> bool {
+        self.login
+    }
+
+    /// What a reader should know about it.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// The pattern or the fields, as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The parts of a text, which its pattern matches, that a client may fill with anything; nothing
+    /// for rules of other kinds. For a syslog line the text is the message.
+    pub fn free(&self, text: &[u8]) -> Vec<(usize, usize)> {
+        match &self.test {
+            Test::Message(pattern) => pattern.free(text, &|name| self.owned.contains_key(name)),
+            Test::Access { .. } | Test::Fields(_) => Vec::new(),
+        }
+    }
+
+    /// Which groups no client can write past, and why.
+    pub fn owned(&self) -> &BTreeMap<String, String> {
+        &self.owned
+    }
+
+    /// Lines that match.
+    pub fn hits(&self) -> &[Hit] {
+        &self.hits
+    }
+
+    /// Lines that the signature must not match.
+    pub fn misses(&self) -> &[String] {
+        &self.misses
+    }
+
+    pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
+        let Test::Message(pattern) = &self.test else { return None };
+        let groups = pattern.regex.captures(message)?;
+        // Greedy, it may have taken a port that stands behind it: `192.0.2.7:50022`.
+        let addr = address(groups.name("addr")?.as_bytes())?;
+        let text = |name| groups.name(name).map(|group| Cow::Borrowed(group.as_bytes()));
+        Some(Found { rule: self, addr, user: text("user"), time: text("time") })
+    }
+
+    pub(in super::super) fn in_request(&self, request: &Request<'_>) -> bool {
+        let Test::Access { methods, path, status } = &self.test else { return false };
+        (status.is_empty() || status.contains(&request.status))
+            && (methods.is_empty() || methods.iter().any(|m| m.as_bytes() == request.method))
+            && path.as_ref().is_none_or(|p| p.regex.is_match(request.path))
+    }
+
+    pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], buffer: &mut Vec<u8>) -> Option<Found<'s, 'l>> {
+        let Test::Fields(test) = &self.test else { return None };
+        let found = test.look(record, text, buffer)?;
+        Some(Found { rule: self, addr: found.addr, user: found.user, time: found.time })
+    }
+}

@@ -1,0 +1,161 @@
+//! One line with what has been read from it so far: each format is tried once at most, whatever the
+//! number of signatures that ask.
+
+use super::formats::access::{self, Request};
+use super::formats::record::Record;
+use super::formats::syslog::{self, Frame};
+use super::scanner::Line;
+use super::signature::{Found, Kind, Signature};
+use super::times::LogClock;
+use crate::time::Stamp;
+
+/// Memory that is used again for the next line.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    record: Record,
+    buffer: Vec<u8>,
+}
+
+/// A line and its parts.
+pub(super) struct View<'a> {
+    line: Line<'a>,
+    frame: Option<Frame<'a>>,
+    request: Option<Option<Request<'a>>>,
+    /// The text whose fields are in `scratch.record`.
+    fields: Option<Option<&'a [u8]>>,
+    scratch: Scratch,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(line: Line<'a>) -> Self {
+        Self::with(line, Scratch::default())
+    }
+
+    /// The same, using memory of the line before.
+    pub(super) fn with(line: Line<'a>, scratch: Scratch) -> Self {
+        Self { line, frame: None, request: None, fields: None, scratch }
+    }
+
+    /// The memory, for the next line.
+    pub(super) fn scratch(self) -> Scratch {
+        self.scratch
+    }
+
+    /// The line as delivered.
+    pub(super) fn text(&self) -> &'a [u8] {
+        self.line.text
+    }
+
+    pub(super) fn frame(&mut self) -> Frame<'a> {
+        let line = self.line;
+        *self.frame.get_or_insert_with(|| match line.split {
+            Some(program) => Frame { time: None, program, message: line.text.trim_ascii() },
+            None => syslog::frame(line.text),
+        })
+    }
+
+    /// The request of an access log, which may have come through syslog.
+    pub(super) fn request(&mut self) -> Option<Request<'a>> {
+        if let Some(read) = self.request {
+            return read;
+        }
+        let read = access::read(self.line.text).or_else(|| {
+            let frame = self.frame();
+            frame.program.and_then(|_| access::read(frame.message))
+        });
+        self.request = Some(read);
+        read
+    }
+
+    /// The text whose fields are read: the line, or the message where a syslog prefix names a program.
+    fn fields(&mut self) -> Option<&'a [u8]> {
+        if let Some(read) = self.fields {
+            return read;
+        }
+        let whole = self.line.text.trim_ascii();
+        let text = if whole.starts_with(b"{") {
+            whole
+        } else {
+            let frame = self.frame();
+            if frame.program.is_some() { frame.message } else { whole }
+        };
+        let read = self.scratch.record.read(text).then_some(text);
+        self.fields = Some(read);
+        read
+    }
+
+    /// Whether the line has fields.
+    pub(super) fn has_record(&mut self) -> bool {
+        self.fields().is_some()
+    }
+
+    /// The fields and the text they stand in, if they were asked for and are there.
+    pub(super) fn record(&self) -> Option<(&Record, &'a [u8])> {
+        self.fields.flatten().map(|text| (&self.scratch.record, text))
+    }
+
+    pub(super) fn find<'s>(mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
+        self.look(signature)
+    }
+
+    pub(super) fn look<'s>(&mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
+        match signature.kind() {
+            Kind::Plain => signature.in_message(self.line.text.trim_ascii_end()),
+            Kind::Syslog => {
+                let frame = self.frame();
+                signature.listens_to(frame.program).then(|| signature.in_message(frame.message)).flatten()
+            }
+            Kind::AccessLog => self.request().and_then(|request| signature.in_request(&request)),
+            Kind::Fields => {
+                let text = self.fields()?;
+                let program = self.frame().program;
+                let Scratch { record, buffer } = &mut self.scratch;
+                signature.listens_to(program).then(|| signature.in_record(record, text, buffer)).flatten()
+            }
+        }
+    }
+
+    /// When it happened: the journal's time, what the rule found, or what stands before the message.
+    pub(super) fn at(&mut self, found: Option<&[u8]>, clock: &LogClock) -> Option<Stamp> {
+        let own = self.line.at().or_else(|| found.and_then(|text| epoch(text).or_else(|| clock.read(text))));
+        let own = own.or_else(|| self.request.flatten().and_then(|request| request.at()));
+        own.or_else(|| clock.read(self.frame().time?))
+    }
+}
+
+/// Seconds since 1970 with or without a fraction, or milli-, micro- or nanoseconds: which, says
+/// their size. Seconds have ten digits from 2001 to 2286.
+fn epoch(text: &[u8]) -> Option<Stamp> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: i64 = whole.parse().ok()?;
+    let millis = match whole.len() {
+        9 | 10 => {
+            let thousandths = format!("{fraction:0<3}").get(..3)?.parse::<i64>().ok()?;
+            number.checked_mul(1000)?.checked_add(thousandths)?
+        }
+        12 | 13 => number,
+        15 | 16 => number / 1000,
+        18 | 19 => number / 1_000_000,
+        _ => return None,
+    };
+    Some(Stamp(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_their_parts_by_size() {
+        for text in ["1795366800.5", "1795366800.512345", "1795366800500", "1795366800500123", "1795366800500123456"] {
+            assert_eq!(epoch(text.as_bytes()).unwrap().0 / 100, 17_953_668_005, "{text}");
+        }
+        for text in ["", "1", "x", "12345678901", "-1795366800", "1795366800.x", "99999999999999999999"] {
+            assert_eq!(epoch(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `palisade import fail2ban|sshguard --config`: their config as ours, and what became of each line.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use palisade_core::config::Config;
+use palisade_core::migrate::{self, Line, Migration, Outcome};
+use palisade_core::scan;
+use serde::Serialize;
+
+use super::super::ask::usage;
+use super::super::print::{self, Painted};
+use super::super::{Exit, Global};
+use crate::library::Disk;
+
+/// Whose config it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Fail2ban,
+    Sshguard,
+}
+
+#[derive(Serialize)]
+struct Doc<'a> {
+    v: u8,
+    #[serde(flatten)]
+    migration: &'a Migration,
+    /// What our own reader says against it.
+    errors: Vec<String>,
+}
+
+/// Reads theirs, tells ours: to standard output, or into a new file.
+pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, global: &Global) -> Result<Exit> {
+    let name = from.to_str().ok_or_else(|| usage(format_args!("{} is no UTF-8 path", from.display())))?;
+    let migration = match whose {
+        Whose::Fail2ban => migrate::fail2ban(&Disk, name),
+        Whose::Sshguard => migrate::sshguard(&Disk, name),
+    };
+    let migration = migration.map_err(usage)?;
+    let errors = errors(&migration.config);
+    if global.json {
+        print::json(&Doc { v: 1, migration: &migration, errors: errors.clone() })?;
+    } else {
+        account(&migration, &errors);
+        if write.is_none() {
+            print::line(migration.config.trim_end())?;
+        }
+    }
+    if let Some(path) = write {
+        keep(path, &migration.config)?;
+        print::say(format_args!("written to {}", path.display()));
+    }
+    if !global.json {
+        migration.next.iter().for_each(|next| print::say(format_args!("next: {next}")));
+    }
+    Ok(if errors.is_empty() && migration.left() == 0 { Exit::Done } else { Exit::No })
+}
+
+/// What our own reader says: bounds, names of ports, clashes.
+fn errors(config: &str) -> Vec<String> {
+    let known: Vec<&str> = scan::shipped().iter().map(|(name, _)| *name).collect();
+    match Config::read(&[("the new config".to_owned(), config.to_owned())], &known) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// What became of each line, to standard error: standard output is the config.
+fn account(migration: &Migration, errors: &[String]) {
+    for line in &migration.lines {
+        let Line { file, setting, outcome, .. } = line;
+        let place = if line.line == 0 { file.clone() } else { format!("{file}:{}", line.line) };
+        match outcome {
+            Outcome::Became(what) => print::say(format_args!("{} {place}: {setting}: {what}", Painted(32, "+"))),
+            Outcome::Left(why) => print::say(format_args!("{} {place}: {setting}: not taken over: {why}", Painted(33, "-"))),
+        }
+    }
+    for error in errors {
+        print::say(format_args!("{} the new config is not good as it is: {error}", Painted(31, "!")));
+    }
+    let (all, left) = (migration.lines.len(), migration.left());
+    print::say(format_args!("{} settings taken over, {left} not", all - left));
+}
+
+/// Writes a file that is not there yet: what an administrator wrote is not overwritten.
+fn keep(path: &Path, text: &str) -> Result<()> {
+    let mut file = match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(usage(format_args!("{} is there already; move it away, or write elsewhere", path.display())));
+        }
+        Err(error) => return Err(usage(format_args!("cannot write {}: {error}", path.display()))),
+    };
+    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+}

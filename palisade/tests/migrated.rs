@@ -1,0 +1,128 @@
+//! From fail2ban and sshguard in an hour: their own configs, read by the real program, and what they guard.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod lab;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use lab::house::House;
+use lab::{ATTACKER, BYSTANDER, Lab, until};
+
+/// Where Debian's package puts its config.
+const DEBIAN: &str = "/etc/fail2ban";
+
+/// A copy of fail2ban's own config with an administrator's changes.
+fn debian(lab: &Lab, local: &str) -> Option<String> {
+    if !Path::new(DEBIAN).join("jail.conf").is_file() {
+        println!("SKIPPED: no {DEBIAN}/jail.conf; tests/deps installs fail2ban");
+        return None;
+    }
+    let dir = lab.path("etc-fail2ban");
+    lab.victim.sh(&format!("cp -r {DEBIAN} {0}; rm -f {0}/jail.d/*; chmod -R u+w {0}", dir.display()));
+    fs::write(dir.join("jail.local"), local).unwrap();
+    Some(dir.display().to_string())
+}
+
+#[test]
+fn debians_jails_run_on_with_their_own_filters() {
+    let Some(lab) = Lab::new() else { return };
+    let (auth, web) = (lab.path("auth.log"), lab.path("error.log"));
+    let (shown_auth, shown_web) = (auth.display(), web.display());
+    for log in [&auth, &web] {
+        fs::write(log, "").unwrap();
+    }
+    let local = format!(
+        "[DEFAULT]\nbantime = 1h\nignoreip = 127.0.0.1/8 {BYSTANDER}\ndestemail = root@example.org\naction = %(action_mwl)s\n\
+         [sshd]\nenabled = true\nmode = aggressive\nbackend = auto\nlogpath = {shown_auth}\nmaxretry = 3\n\
+         [nginx-http-auth]\nenabled = true\nlogpath = {shown_web}\n[recidive]\nenabled = true\n"
+    );
+    let Some(dir) = debian(&lab, &local) else { return };
+    let mut house = House::new(&lab, "");
+    let made = lab.path("made.toml");
+    let answer = house.ask(["import", "fail2ban", "--config", &dir, "--write", made.to_str().unwrap()]);
+    assert_eq!(answer.code, 1, "some of it is not taken over: {answer:?}");
+    for told in [
+        "[sshd] maxretry = 3: max_retry = 3",
+        "jail.local:16: [recidive]",
+        "no mail is sent",
+        "not taken over: repeat offenders",
+        "settings taken over",
+    ] {
+        assert!(answer.err.contains(told), "{told}: {}", answer.err);
+    }
+    let config = fs::read_to_string(&made).unwrap();
+    assert!(
+        house.ask(["import", "fail2ban", "--config", &dir, "--write", made.to_str().unwrap()]).code(2).err.contains("is there already")
+    );
+    house.configure(&config);
+    house.expect(0, "config check");
+    house.start();
+    let mut log = fs::OpenOptions::new().append(true).open(&auth).unwrap();
+    let now = lab.victim.sh("LC_ALL=C date '+%b %e %H:%M:%S'");
+    let now = now.trim();
+    for n in 0..3 {
+        for who in [ATTACKER, BYSTANDER] {
+            writeln!(log, "{now} host sshd[{n}]: Invalid user admin from {who} port 5002{n}").unwrap();
+        }
+    }
+    house.until_banned(ATTACKER);
+    assert!(!house.banned(BYSTANDER), "ignoreip is the allow list");
+    let ban = house.json("list")["bans"][0].clone();
+    assert_eq!(ban["origin"], "jail:sshd", "{ban}");
+    let day = lab.victim.sh("date '+%Y/%m/%d %H:%M:%S'");
+    let mut log = fs::OpenOptions::new().append(true).open(&web).unwrap();
+    for n in 0..5 {
+        writeln!(
+            log,
+            "{} [error] 7#7: *{n} user \"x\": password mismatch, client: 203.0.113.99, server: s, request: \"GET / HTTP/1.1\", host: \"s\"",
+            day.trim()
+        )
+        .unwrap();
+    }
+    house.until_banned("203.0.113.99");
+}
+
+#[test]
+fn sshguards_config_guards_on() {
+    let Some(lab) = Lab::new() else { return };
+    let (auth, white, conf) = (lab.path("auth.log"), lab.path("whitelist"), lab.path("sshguard.conf"));
+    fs::write(&auth, "").unwrap();
+    fs::write(&white, format!("{BYSTANDER}\n")).unwrap();
+    fs::write(
+        &conf,
+        format!(
+            "BACKEND=\"/usr/libexec/sshguard/sshg-fw-nft-sets\"\nFILES=\"{}\"\nTHRESHOLD=20\nWHITELIST_FILE={}\n",
+            auth.display(),
+            white.display()
+        ),
+    )
+    .unwrap();
+    let mut house = House::new(&lab, "");
+    let answer = house.ask(["import", "sshguard", "--config", conf.to_str().unwrap()]).code(0);
+    house.configure(&answer.out);
+    house.start();
+    let mut log = fs::OpenOptions::new().append(true).open(&auth).unwrap();
+    for n in 0..2 {
+        for who in [ATTACKER, BYSTANDER] {
+            writeln!(log, "Nov 22 17:00:0{n} host dropbear[{n}]: Login attempt for nonexistent user from {who}:5000{n}").unwrap();
+        }
+    }
+    house.until_banned(ATTACKER);
+    until("all is read", || house.lines() == 4);
+    assert!(!house.banned(BYSTANDER));
+}
+
+#[test]
+fn what_is_no_config_of_theirs_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    let at = lab.path("nothing");
+    let at = at.to_str().unwrap();
+    assert!(house.ask(["import", "fail2ban", "--config", at]).code(2).err.contains("no jail.conf"));
+    assert!(house.ask(["import", "sshguard", "--config", at]).code(2).err.contains("no such file"));
+    assert!(house.ask(["import", "plain", "--config", at]).code(2).err.contains("a FILE is needed"));
+    let json = house.ask(["--json", "import", "fail2ban", "--config", at]);
+    assert_eq!(json.code, 2);
+}
