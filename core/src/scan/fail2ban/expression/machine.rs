@@ -5,7 +5,7 @@
 //! more than one frame on the stack.
 
 use super::program::{Op, Program};
-use super::syntax::Assert;
+use super::syntax::{Assert, is_word};
 
 /// How many steps an expression may take for one text. Ordinary lines need some hundreds; this many take
 /// about two milliseconds.
@@ -275,7 +275,8 @@ fn char_at(text: &str, at: usize) -> Option<char> {
     }
 }
 
-fn holds(place: Assert, text: &str, at: usize) -> bool {
+/// Whether this is such a place.
+pub(super) fn holds(place: Assert, text: &str, at: usize) -> bool {
     let bytes = text.as_bytes();
     let before = at.checked_sub(1).and_then(|before| bytes.get(before));
     match place {
@@ -291,7 +292,7 @@ fn holds(place: Assert, text: &str, at: usize) -> bool {
 
 /// Whether a word begins or ends here.
 fn at_word(text: &str, at: usize, ascii: bool) -> bool {
-    let word = |c: char| c == '_' || if ascii { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() };
+    let word = |c: char| if c.is_ascii() { c == '_' || c.is_ascii_alphanumeric() } else { !ascii && is_word(c) };
     let before = text.get(..at).and_then(|before| before.chars().next_back()).is_some_and(word);
     before != char_at(text, at).is_some_and(word)
 }

@@ -17,6 +17,8 @@ mod parse;
 mod program;
 mod syntax;
 mod tags;
+#[cfg(test)]
+mod tests;
 
 use std::sync::OnceLock;
 
@@ -24,7 +26,7 @@ use regex_automata::Input;
 use regex_automata::meta;
 use regex_automata::util::primitives::NonMaxUsize;
 
-use self::lower::{Check, Peek};
+use self::lower::{Check, Lowered, Peek};
 use self::machine::{Machine, TooMany};
 use self::program::{Program, slot};
 use self::syntax::{Assert, Node, Tree};
@@ -61,11 +63,9 @@ pub enum ExpressionError {
 #[derive(Debug)]
 pub(super) struct Expression {
     /// For texts of ASCII, which nearly all are: small and fast.
-    narrow: Option<meta::Regex>,
+    narrow: Option<Engine>,
     /// For all others; made at the first of them.
-    wide: OnceLock<Option<meta::Regex>>,
-    checks: Vec<Check>,
-    decides: bool,
+    wide: OnceLock<Option<Engine>>,
     /// Whether it tells the end of a text from the end of a line.
     dollar: bool,
     program: Program,
@@ -74,6 +74,15 @@ pub(super) struct Expression {
     groups: u32,
     names: Vec<(String, usize)>,
     literals: Option<Vec<String>>,
+}
+
+/// The linear expression, and how far it goes.
+#[derive(Debug)]
+struct Engine {
+    regex: meta::Regex,
+    checks: Vec<Check>,
+    /// Whether a match that passes the checks is the match.
+    decides: bool,
 }
 
 /// A text to search, and what is known of it.
@@ -146,15 +155,12 @@ impl Expression {
     fn new(tree: Tree) -> Self {
         let Tree { node, groups, names } = tree;
         let linear = cases::without_conditions(&node).unwrap_or_else(|| node.clone());
-        let lowered = lower::lower(&linear, groups, true);
         let mut names: Vec<_> = names.into_iter().map(|(name, group)| (name, slot(group) / 2)).collect();
         names.sort();
         Self {
-            narrow: automaton(&lowered.hir),
+            narrow: Engine::new(&linear, groups, true),
             wide: OnceLock::new(),
             literals: literals::required(&node),
-            checks: lowered.checks,
-            decides: lowered.decides,
             dollar: node.any(&|node| matches!(node, Node::Assert(Assert::Dollar))),
             program: Program::new(&node),
             linear,
@@ -179,14 +185,14 @@ impl Expression {
 
     /// Whether it never needs more than linear time.
     pub(super) fn is_linear(&self) -> bool {
-        self.narrow.is_some() && self.decides && self.checks.is_empty()
+        self.narrow.as_ref().is_some_and(|engine| engine.decides && engine.checks.is_empty())
     }
 
-    fn automaton(&self, ascii: bool) -> Option<&meta::Regex> {
+    fn engine(&self, ascii: bool) -> Option<&Engine> {
         if ascii {
             return self.narrow.as_ref();
         }
-        self.wide.get_or_init(|| automaton(&lower::lower(&self.linear, self.groups, false).hir)).as_ref()
+        self.wide.get_or_init(|| Engine::new(&self.linear, self.groups, false)).as_ref()
     }
 
     /// The first match, as Python's `search` finds it.
@@ -201,17 +207,11 @@ impl Expression {
 
     fn try_search(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
         let mut from = 0;
-        if let Some(regex) = self.automaton(text.ascii) {
-            let slots = regex.group_info().slot_len();
-            scratch.slots.clear();
-            scratch.slots.resize(slots, None);
-            if regex.search_slots(&Input::new(text.text), &mut scratch.slots).is_none() {
+        if let Some(engine) = self.engine(text.ascii) {
+            if !engine.search(text.text, scratch) {
                 return Ok(false);
             }
-            let Scratch { slots, found, .. } = scratch;
-            found.clear();
-            found.extend(slots.iter().map(|at| at.map(NonMaxUsize::get)));
-            if self.decides && (text.one_line || !self.dollar) && self.passes(text.text, scratch)? {
+            if engine.decides && (text.one_line || !self.dollar) && engine.passes(text.text, scratch)? {
                 return Ok(true);
             }
             from = scratch.found.first().copied().flatten().unwrap_or(0);
@@ -223,6 +223,27 @@ impl Expression {
         found.extend_from_slice(machine.slots());
         Ok(matched)
     }
+}
+
+impl Engine {
+    fn new(node: &Node, groups: u32, ascii: bool) -> Option<Self> {
+        let Lowered { hir, checks, decides } = lower::lower(node, groups, ascii);
+        let config = meta::Config::new().nfa_size_limit(Some(AUTOMATON)).utf8_empty(true);
+        let regex = meta::Builder::new().configure(config).build_from_hir(&hir).ok()?;
+        Some(Self { regex, checks, decides })
+    }
+
+    fn search(&self, text: &str, scratch: &mut Scratch) -> bool {
+        let Scratch { slots, found, .. } = scratch;
+        slots.clear();
+        slots.resize(self.regex.group_info().slot_len(), None);
+        if self.regex.search_slots(&Input::new(text), slots).is_none() {
+            return false;
+        }
+        found.clear();
+        found.extend(slots.iter().map(|at| at.map(NonMaxUsize::get)));
+        true
+    }
 
     fn passes(&self, text: &str, scratch: &mut Scratch) -> Result<bool, TooMany> {
         let Scratch { machine, found, .. } = scratch;
@@ -233,6 +254,7 @@ impl Expression {
                     Some(at) => peek.holds(text, at, found, machine)?,
                     None => true,
                 },
+                Check::Place { slot, place } => get(*slot).is_none_or(|at| machine::holds(*place, text, at)),
                 Check::Each { slot, peek } => match (get(*slot), get(*slot + 1)) {
                     (Some(start), Some(end)) => peek.holds_in(text, start, end, found, machine)?,
                     _ => true,
@@ -282,9 +304,4 @@ impl Peek {
         }
         Ok(true)
     }
-}
-
-fn automaton(hir: &regex_syntax::hir::Hir) -> Option<meta::Regex> {
-    let config = meta::Config::new().nfa_size_limit(Some(AUTOMATON)).utf8_empty(true);
-    meta::Builder::new().configure(config).build_from_hir(hir).ok()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regex_syntax::hir::ClassUnicode;
 
-use super::syntax::{Assert, Greed, Node, Times};
+use super::syntax::{Assert, Greed, Node, Times, contains};
 
 /// One instruction.
 #[derive(Clone, Copy, Debug)]
@@ -66,12 +66,6 @@ impl Set {
     pub(super) fn contains(&self, c: char) -> bool {
         if c.is_ascii() { self.ascii >> u32::from(c) & 1 == 1 } else { contains(&self.class, c) }
     }
-}
-
-fn contains(class: &ClassUnicode, c: char) -> bool {
-    let ranges = class.ranges();
-    let after = ranges.partition_point(|range| range.start() <= c);
-    after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| c <= range.end())
 }
 
 impl Program {
