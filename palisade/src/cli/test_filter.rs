@@ -102,11 +102,11 @@ impl Filtered {
                 });
                 done?;
                 if pipe {
-                    told(out.flush())?;
+                    print::told(out.flush())?;
                 }
             }
         }
-        told(out.flush())?;
+        print::told(out.flush())?;
         drop(out);
         self.end()
     }
@@ -139,7 +139,7 @@ impl Filtered {
         self.matched += u64::from(failure.is_some());
         if self.json {
             serde_json::to_writer(&mut *out, &document(self.number, &self.filter, failure.as_ref()))?;
-            return told(out.write_all(b"\n"));
+            return print::told(out.write_all(b"\n"));
         }
         match (&failure, bytes) {
             (Some(failure), Some(bytes)) => show(self.number, failure, bytes, out),
@@ -155,14 +155,6 @@ impl Filtered {
             print::say(format_args!("{} of {} lines matched", self.matched, self.number));
         }
         Ok(if self.matched > 0 { Exit::Done } else { Exit::No })
-    }
-}
-
-/// A reader that has seen enough is no error.
-fn told(result: io::Result<()>) -> Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other.context("writing to standard output"),
     }
 }
 
@@ -187,5 +179,5 @@ fn show(number: u64, failure: &Failure, line: &[u8], out: &mut impl Write) -> Re
     let user = failure.user.as_ref().map(|user| format!(" user {user:?}")).unwrap_or_default();
     let lines = if failure.attempts == 1 { String::new() } else { format!(" {} lines", failure.attempts) };
     let head = writeln!(out, "{number}: {}{no_address} failregex {}{user}{lines}", Painted(31, &host), failure.regex + 1);
-    told(head.and_then(|()| writeln!(out, "   {}", excerpt(line))))
+    print::told(head.and_then(|()| writeln!(out, "   {}", excerpt(line))))
 }
