@@ -62,6 +62,7 @@ impl Test {
         let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
         let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
         let mut state = scanner.state(LogClock::new(zone::system(), clock::now().stamp));
+        state.set_line_cap(config.limits().line);
         let (mut number, mut matched) = (0, 0);
         while let Some(line) = lines.next()? {
             number += 1;
@@ -71,6 +72,9 @@ impl Test {
                     Sign::Attack(attack) if best.as_ref().is_none_or(|b| attack.score > b.score) => best = Some(attack),
                     _ => {}
                 });
+            }
+            if line.is_none() {
+                state.dropped(b"");
             }
             matched += u64::from(best.is_some());
             if global.json {
