@@ -18,18 +18,30 @@ pub struct Line<'a> {
     pub(super) split: Option<Option<&'a [u8]>>,
     pid: Option<u32>,
     at: Option<Stamp>,
+    file: &'a [u8],
 }
 
 impl<'a> Line<'a> {
     /// A line of a file or of standard input, without its newline.
     pub const fn raw(text: &'a [u8]) -> Self {
-        Self { text, split: None, pid: None, at: None }
+        Self { text, split: None, pid: None, at: None, file: b"" }
     }
 
     /// A journal record: `SYSLOG_IDENTIFIER`, `_PID`, `MESSAGE` and the record's time. Nothing in the
     /// message is taken for a syslog prefix.
     pub const fn journal(program: Option<&'a [u8]>, pid: Option<u32>, message: &'a [u8], at: Option<Stamp>) -> Self {
-        Self { text: message, split: Some(program), pid, at }
+        Self { text: message, split: Some(program), pid, at, file: b"" }
+    }
+
+    /// The same line, with the name of its file: pieces of one line are joined within a file only. To
+    /// be told wherever one state sees lines of several.
+    pub const fn of_file(self, file: &'a [u8]) -> Self {
+        Self { file, ..self }
+    }
+
+    /// The name of its file, if it was told.
+    pub(super) const fn file(&self) -> &'a [u8] {
+        self.file
     }
 
     /// A line without a date whose time is known otherwise.
@@ -121,6 +133,11 @@ impl ScanState {
     /// Moves the clock on: lines without a year, or with a time of day only, are read by it.
     pub fn set_now(&mut self, now: Stamp) {
         self.clock.now = now;
+    }
+
+    /// To be told of each line of a file that was dropped for its length: see [`Line::of_file`].
+    pub fn dropped(&mut self, file: &[u8]) {
+        self.unwrapper.dropped(file);
     }
 
     /// How long a line may be that a container's engine wrote in pieces: as long as any.

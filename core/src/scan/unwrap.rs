@@ -16,6 +16,8 @@
 //! looks like a wrapping within a message is the text of whoever made the program write it. Of a
 //! journal record only colours are taken out.
 
+use std::collections::HashMap;
+
 use super::formats::container::{self, Stream};
 use super::formats::record::{Got, Record};
 use super::scanner::Line;
@@ -39,8 +41,9 @@ pub(super) enum Opened<'a> {
 #[derive(Debug)]
 pub(super) struct Unwrapper {
     cap: usize,
-    out: Joined,
-    err: Joined,
+    /// By file, those with a line that goes on, for each of the two outputs. Files that one jail reads
+    /// share this, and what two programs write must never become one line.
+    pieces: HashMap<Box<[u8]>, [Joined; 2]>,
     record: Record,
     text: Vec<u8>,
     /// Program, message and time of a daemon's object, one behind the other.
@@ -51,14 +54,15 @@ pub(super) struct Unwrapper {
 #[derive(Debug, Default)]
 struct Joined {
     text: Vec<u8>,
+    /// There is a piece.
+    goes_on: bool,
     /// It has become longer than allowed.
     over: bool,
 }
 
 impl Default for Unwrapper {
     fn default() -> Self {
-        let (out, err) = (Joined::default(), Joined::default());
-        Self { cap: CAP, out, err, record: Record::default(), text: Vec::new(), parts: Vec::new() }
+        Self { cap: CAP, pieces: HashMap::new(), record: Record::default(), text: Vec::new(), parts: Vec::new() }
     }
 }
 
@@ -66,6 +70,13 @@ impl Unwrapper {
     /// How long a joined line may be.
     pub(super) fn set_cap(&mut self, cap: usize) {
         self.cap = cap;
+    }
+
+    /// A line of a file was dropped unread. If it was a piece, what follows it is the rest of a line:
+    /// each output's next line end is taken for the end of that one.
+    pub(super) fn dropped(&mut self, file: &[u8]) {
+        let both = [true, true].map(|yes| Joined { text: Vec::new(), goes_on: yes, over: yes });
+        self.pieces.insert(file.into(), both);
     }
 
     /// Opens one line.
@@ -76,11 +87,7 @@ impl Unwrapper {
         if !line.is_record()
             && let Some(piece) = container::unwrap(line.text, &mut self.record)
         {
-            let joined = match piece.stream {
-                Stream::Out => &mut self.out,
-                Stream::Err => &mut self.err,
-            };
-            if !joined.add(&piece, self.cap, &mut self.text) {
+            if !join(&mut self.pieces, line.file(), &piece, self.cap, &mut self.text) {
                 return Opened::Pending;
             }
             (time, inside) = (Some(piece.time), true);
@@ -101,25 +108,41 @@ impl Unwrapper {
     }
 }
 
-impl Joined {
-    /// Adds a piece; whether `whole` is a whole line now.
-    fn add(&mut self, piece: &container::Piece<'_>, cap: usize, whole: &mut Vec<u8>) -> bool {
-        if self.text.is_empty() && !self.over && piece.ends {
+/// Adds a piece to those of its file and output; whether `whole` is a whole line now.
+fn join(pieces: &mut HashMap<Box<[u8]>, [Joined; 2]>, file: &[u8], piece: &container::Piece<'_>, cap: usize, whole: &mut Vec<u8>) -> bool {
+    let which = usize::from(piece.stream == Stream::Err);
+    let Some(both) = pieces.get_mut(file) else {
+        if piece.ends {
             piece.append(whole);
             return true;
         }
+        let mut both = <[Joined; 2]>::default();
+        both[which].add(piece, cap);
+        pieces.insert(file.into(), both);
+        return false;
+    };
+    both[which].add(piece, cap);
+    if !piece.ends {
+        return false;
+    }
+    let Joined { text, over, .. } = std::mem::take(&mut both[which]);
+    whole.extend_from_slice(&text);
+    if both.iter().all(|joined| !joined.goes_on) {
+        pieces.remove(file);
+    }
+    !over
+}
+
+impl Joined {
+    fn add(&mut self, piece: &container::Piece<'_>, cap: usize) {
+        self.goes_on = true;
         if !self.over {
             piece.append(&mut self.text);
             self.over = self.text.len() > cap;
         }
         if self.over {
-            self.text.clear();
+            self.text = Vec::new();
         }
-        if !piece.ends {
-            return false;
-        }
-        whole.append(&mut self.text);
-        !std::mem::take(&mut self.over)
     }
 }
 
@@ -266,6 +289,34 @@ mod tests {
         let docker = |text: &str| format!(r#"{{"log":"{text}","stream":"stdout","time":"2026-11-22T17:00:00Z"}}"#);
         assert_eq!(blamed(&[&docker(head), &docker(&format!("{tail}\\n"))]).len(), 1);
         assert_eq!(blamed(&[&docker("x"), &docker(&format!("{MESSAGE}\\n"))]).len(), 0);
+    }
+
+    #[test]
+    fn what_two_files_say_is_never_one_line() {
+        let scanner = Scanner::new(&[JailScan::of("test".into(), vec![load("sshd").unwrap()])]);
+        let mut state = scanner.state(LogClock::utc(Stamp(0)));
+        let (head, tail) = MESSAGE.split_at(20);
+        let (head, tail) = (format!("2026-11-22T17:00:00Z stdout P {head}"), format!("2026-11-22T17:00:00Z stdout F {tail}"));
+        let mut found = Vec::new();
+        for (file, line) in [("a", &head), ("b", &tail), ("b", &head), ("a", &tail), ("a", &tail), ("b", &tail)] {
+            let mut any = false;
+            scanner.scan(&mut state, Line::raw(line.as_bytes()).of_file(file.as_bytes()), &mut |_| any = true);
+            found.push(any);
+        }
+        assert_eq!(found, [false, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_that_was_dropped_is_no_line() {
+        let scanner = Scanner::new(&[JailScan::of("test".into(), vec![load("sshd").unwrap()])]);
+        let mut state = scanner.state(LogClock::utc(Stamp(0)));
+        state.dropped(b"a");
+        let line = format!("2026-11-22T17:00:00Z stdout F {MESSAGE}");
+        let mut found = 0;
+        for file in ["a", "b", "a"] {
+            scanner.scan(&mut state, Line::raw(line.as_bytes()).of_file(file.as_bytes()), &mut |_| found += 1);
+        }
+        assert_eq!(found, 2);
     }
 
     #[test]

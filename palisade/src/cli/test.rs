@@ -126,10 +126,12 @@ impl Held<'_> {
         let pipe = opened.is_pipe();
         let mut blocks = Blocks::new(opened.reader(Arc::default()).context("reading the lines")?, self.line_max, pipe);
         let mut state = self.scanner.state(clock);
+        state.set_line_cap(self.line_max);
         let mut number = 0;
         while let Some(block) = blocks.next().context("reading the lines")? {
             for _ in 0..block.dropped {
                 number += 1;
+                state.dropped(b"");
                 self.show.line(number, None, Told::Nothing, self.scanner)?;
             }
             number += self.block(block.lines, number, &mut state)?;

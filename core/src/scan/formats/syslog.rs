@@ -167,10 +167,16 @@ fn tag(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     good.then(|| (Some(program), strip_solaris_id(message)))
 }
 
-/// Without a date only `prog[pid]:` is a tag (or `prog:` after a priority): `error: PAM: ...` is a message.
+/// Without a date only `prog[pid]:` is a tag (or `prog:` after a priority): `error: PAM: ...` is a message. A host
+/// may stand before it, as fail2ban has lines of the journal: `host prog[pid]: ...`.
 fn bare_tag(rest: &[u8], pri: bool) -> Option<(Option<&[u8]>, &[u8])> {
-    let (word, _) = token(rest)?;
-    (pri || word.ends_with(b"]:")).then(|| tag(rest)).flatten()
+    let (word, after) = token(rest)?;
+    if pri || word.ends_with(b"]:") {
+        return tag(rest);
+    }
+    let named = word.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    let (next, _) = token(after)?;
+    (named && next.ends_with(b"]:") && next.contains(&b'[')).then(|| tag(after)).flatten()
 }
 
 /// `[ID 800047 auth.info] `, which Solaris puts before the message.
@@ -252,6 +258,7 @@ mod tests {
             ("Nov 22 17:00:00 [exim] hello there", "exim"),
             ("Nov 22 17:00:00 host sshd[7]: [ID 800047 auth.info] hello there", "sshd"),
             ("sshd[7]: hello there", "sshd"),
+            ("host.example.org sshd[7]: hello there", "sshd"),
             ("Nov 22 2026 17:00:00 host sshd[7]: hello there", "sshd"),
             ("2026 Nov 22 17:00:00 host sshd[7]: hello there", "sshd"),
             ("Nov 22 17:00:00.123 src@host sshd[7]: hello there", "sshd"),
