@@ -7,7 +7,11 @@
 //! | [`cases`] | conditions taken apart into alternatives |
 //! | [`lower`] | the tree to an expression that runs in linear time, and what to check afterwards |
 //! | [`literals`] | what a line must hold for it to match |
-//! | [`program`], [`machine`] | the rest, by trying, with a step limit |
+//! | [`program`], [`machine`] | by trying, with a step limit |
+//!
+//! How a text is searched: what is bound to the start of the text is tried first, within few steps, which is the
+//! fastest for ordinary lines. Else the linear expression decides, and where that cannot, trying does,
+//! within more steps.
 
 mod cases;
 mod literals;
@@ -27,12 +31,16 @@ use regex_automata::meta;
 use regex_automata::util::primitives::NonMaxUsize;
 
 use self::lower::{Check, Lowered, Peek};
-use self::machine::{Machine, TooMany};
+use self::machine::{Machine, STEPS, TooMany};
 use self::program::{Program, slot};
 use self::syntax::{Assert, Node, Tree};
 
 /// How much memory a linear expression may take before it is run: fail2ban's largest takes a tenth.
 const AUTOMATON: usize = 10 << 20;
+
+/// How many steps are tried before an automaton is asked: ordinary lines of logs take fewer, and so many take
+/// less than ten microseconds.
+const FEW_STEPS: u32 = 500;
 
 /// Why a text is no expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,7 +205,6 @@ impl Expression {
 
     /// The first match, as Python's `search` finds it.
     pub(super) fn search(&self, text: &Text<'_>, scratch: &mut Scratch) -> Verdict {
-        scratch.machine.wind();
         match self.try_search(text, scratch) {
             Ok(true) => Verdict::Match,
             Ok(false) => Verdict::No,
@@ -205,7 +212,30 @@ impl Expression {
         }
     }
 
+    /// The first match by trying, within so many steps.
+    fn steps(&self, text: &Text<'_>, scratch: &mut Scratch, from: usize, most: u32) -> Result<bool, TooMany> {
+        let slots = slot(self.groups).saturating_add(2);
+        let Scratch { machine, found, .. } = scratch;
+        machine.wind(most);
+        let matched = machine.search(&self.program, text.text, from, slots)?;
+        found.clear();
+        found.extend_from_slice(machine.slots());
+        Ok(matched)
+    }
+
     fn try_search(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
+        // What begins at the start of the text is mostly decided sooner than an automaton has begun.
+        if self.program.anchored
+            && let Ok(matched) = self.steps(text, scratch, 0, FEW_STEPS)
+        {
+            return Ok(matched);
+        }
+        self.linear_first(text, scratch)
+    }
+
+    /// The first match by the linear expression, and by trying where that does not decide.
+    fn linear_first(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
+        scratch.machine.wind(STEPS);
         let mut from = 0;
         if let Some(engine) = self.engine(text.ascii) {
             if !engine.search(text.text, scratch) {
@@ -216,12 +246,7 @@ impl Expression {
             }
             from = scratch.found.first().copied().flatten().unwrap_or(0);
         }
-        let slots = slot(self.groups).saturating_add(2);
-        let Scratch { machine, found, .. } = scratch;
-        let matched = machine.search(&self.program, text.text, from, slots)?;
-        found.clear();
-        found.extend_from_slice(machine.slots());
-        Ok(matched)
+        self.steps(text, scratch, from, STEPS)
     }
 }
 
