@@ -43,10 +43,13 @@ fn every_shipped_signature_compiles_and_proves_its_examples() {
     assert!(shipped().len() >= 5);
 }
 
+/// Signatures that hear every program by their nature: what PAM says, whoever asked it.
+const ANY_PROGRAM: &[&str] = &["pam-generic"];
+
 /// Each signature's hits go unnoticed by all others, where a program is named.
 #[test]
 fn a_named_program_is_heard_by_its_own_signature_only() {
-    for other in builtin() {
+    for other in builtin().iter().filter(|s| !ANY_PROGRAM.contains(&s.name())) {
         for signature in builtin().iter().filter(|s| s.service() != other.service()) {
             for hit in signature.rules().iter().flat_map(|r| r.hits()).filter(|h| h.line.starts_with("Nov 22")) {
                 assert!(other.find(Line::raw(hit.line.as_bytes())).is_none(), "{} took {}", other.name(), hit.line);

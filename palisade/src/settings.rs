@@ -9,6 +9,7 @@ use palisade_core::config::{Config, ConfigErrors};
 use palisade_core::scan::SignatureError;
 
 use crate::library::Library;
+use crate::zone;
 
 /// The largest config file that is read, in bytes: far beyond any written by hand.
 const CONFIG_MAX: u64 = 4 << 20;
@@ -94,8 +95,19 @@ impl Places {
         let texts = self.config_texts()?;
         let library = Library::open(&self.config)?;
         let config = Config::read(&texts, &library.names()).map_err(|errors| anyhow::Error::new(BadConfig::Invalid(errors)))?;
+        zones(&config)?;
         Ok((config, library))
     }
+}
+
+/// Makes sure that the zones the jails name are there.
+fn zones(config: &Config) -> Result<(), BadConfig> {
+    for jail in config.jails().values() {
+        if let Some(zone) = jail.timezone.as_ref().filter(|name| zone::named(name).is_err()) {
+            return Err(BadConfig::Zone { jail: jail.name.to_string(), zone: zone.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// A config that cannot be used; exit code 4.
@@ -104,6 +116,16 @@ pub enum BadConfig {
     /// Something in it is wrong.
     #[error("{0}")]
     Invalid(ConfigErrors),
+    /// A zone that this host does not know.
+    #[error(
+        "`timezone` of [jail.{jail}] is `{zone}`, which is not in this host's tz database: `timedatectl list-timezones` lists what is; the database is the package tzdata"
+    )]
+    Zone {
+        /// Whose.
+        jail: String,
+        /// As typed.
+        zone: String,
+    },
     /// A signature of one's own is wrong.
     #[error("{0}")]
     Signature(SignatureError),

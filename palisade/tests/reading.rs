@@ -95,6 +95,34 @@ fn fail_between(log: &std::path::Path, rest: &str) {
 }
 
 #[test]
+fn what_was_written_while_nobody_read_counts_when_it_was_written() {
+    let Some(lab) = Lab::new() else { return };
+    let log = lab.path("auth.log");
+    fs::write(&log, "").unwrap();
+    // The zone is not the host's, so that the config's must have been taken.
+    let mut house = House::new(&lab, &sshd_jail(&log, "max_retry = 3\nfind_time = \"10m\"\ntimezone = \"Asia/Tokyo\""));
+    house.start();
+    append(&log, failure("198.51.100.1"));
+    until("it is read", || house.lines() == 1);
+    house.stop();
+    let tokyo = |addr: &str, ago: i64| {
+        let at = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(ago);
+        let at = at.in_tz("Asia/Tokyo").unwrap().strftime("%b %e %H:%M:%S").to_string();
+        format!("{at} victim sshd[77]: Failed password for root from {addr} port 50022 ssh2\n")
+    };
+    for _ in 0..3 {
+        append(&log, tokyo("203.0.113.1", 3600));
+        append(&log, tokyo("203.0.113.2", 120));
+    }
+    append(&log, tokyo("203.0.113.3", 60));
+    house.start();
+    house.until_banned("203.0.113.2");
+    until("all is read", || house.score("203.0.113.3") == 10);
+    assert_eq!(house.score("203.0.113.1"), 0);
+    assert!(!house.banned("203.0.113.1"), "an hour ago is no failure of now");
+}
+
+#[test]
 fn killed_again_and_again_under_a_storm_of_lines() {
     let Some(lab) = Lab::new() else { return };
     let log = lab.path("auth.log");

@@ -148,6 +148,21 @@ fn a_config_that_is_wrong_is_told_to_programs_too() {
 }
 
 #[test]
+fn a_zone_that_does_not_exist_is_no_zone_for_a_jail() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    fs::write(&house.config, "[jail.sshd]\ntimezone = \"Europe/Atlantis\"\n").unwrap();
+    for verb in ["config check", "run"] {
+        let answer = house.expect(4, verb);
+        assert!(answer.err.contains("[jail.sshd]") && answer.err.contains("Europe/Atlantis"), "{verb}: {answer:?}");
+    }
+    let told = house.expect(4, "--json config check").json();
+    assert!(told["errors"][0]["message"].as_str().unwrap().contains("Europe/Atlantis"), "{told}");
+    fs::write(&house.config, "[jail.sshd]\ntimezone = \"UTC\"\n").unwrap();
+    house.expect(0, "config check");
+}
+
+#[test]
 fn a_daemon_that_hangs_up_has_done_nothing_as_far_as_a_script_is_told() {
     let Some(lab) = Lab::new() else { return };
     let house = House::new(&lab, "");

@@ -12,6 +12,7 @@ use crate::judge::policy::Policy;
 use crate::judge::spread::{neighbourhood, spread};
 use crate::judge::{Sentence, Verdict};
 use crate::net::Prefix;
+use crate::scan::counts_at;
 use crate::time::{Stamp, Until};
 
 /// What the problem list calls a full ban table.
@@ -37,7 +38,7 @@ impl Brain {
         self.sources.entry(name.clone()).or_insert_with(|| Source { name: name.clone(), lines: 0 }).lines += batch.lines;
         let mut made = Vec::new();
         for sign in batch.signs {
-            self.sign(sign, now, &mut made);
+            self.sign(sign, batch.catching_up, now, &mut made);
         }
         // Observing keeps nothing, so that enforcing later finds the world as it was.
         if self.mode == Mode::Observe {
@@ -54,38 +55,47 @@ impl Brain {
         self.order(order, Pending { notices, ..Pending::default() });
     }
 
-    /// Takes one sign to the court.
-    pub(super) fn sign(&mut self, sign: Sign, now: Stamp, made: &mut Vec<(Ban, bool)>) {
+    /// Takes one sign to the court. With `catching_up` it counts when it was written ([`counts_at`]); what was
+    /// written longer ago than failures count is not of this time any more and says nothing.
+    pub(super) fn sign(&mut self, sign: Sign, catching_up: bool, now: Stamp, made: &mut Vec<(Ban, bool)>) {
         match sign {
             Sign::Attack(attack) => {
                 self.counts.attacks += 1;
                 let Some(jail) = self.config.jail(&attack.jail) else { return };
                 let policy = jail.policy.clone();
+                let counted = counts_at(attack.at, now, catching_up);
+                if counted <= now.minus(policy.find_time) {
+                    return;
+                }
                 self.tallies.entry(attack.jail.clone()).or_default().failures += 1;
-                self.weigh(attack, &policy, now, made);
+                self.weigh(attack, &policy, (counted, now), made);
             }
             Sign::Login(login) => {
                 let Some(jail) = self.config.jail(&login.jail) else { return };
-                if let Some(unit) = self.court.welcome(&login, &jail.policy, now) {
+                let counted = counts_at(login.at, now, catching_up);
+                if counted <= now.minus(jail.policy.find_time) {
+                    return;
+                }
+                if let Some(unit) = self.court.welcome(&login, &jail.policy, counted) {
                     self.records.push(Record::Spent { jail: login.jail, unit });
                 }
             }
         }
     }
 
-    fn weigh(&mut self, attack: Attack, policy: &Policy, now: Stamp, made: &mut Vec<(Ban, bool)>) {
+    fn weigh(&mut self, attack: Attack, policy: &Policy, (counted, now): (Stamp, Stamp), made: &mut Vec<(Ban, bool)>) {
         // Lines written before the ban stood and read after it are no further offence.
         if self.table.shut_out(attack.addr, &policy.ports).is_some_and(|ban| !ban.until.over(now)) {
             return;
         }
         let jail = attack.jail.clone();
         let origin = Origin::Jail(jail.clone());
-        match self.court.hear(&attack, policy, &self.allow, now) {
+        match self.court.hear_at(&attack, policy, &self.allow, (counted, now)) {
             Verdict::Ignore { why } => self.refused(&origin, &why, now),
-            Verdict::Watch { unit, .. } => self.records.push(Record::Failure { unit, counted: now, attack }),
+            Verdict::Watch { unit, .. } => self.records.push(Record::Failure { unit, counted, attack }),
             Verdict::Ban { prefix, unit, until, offences, reason } => {
                 self.tallies.entry(jail.clone()).or_default().bans += 1;
-                self.records.push(Record::Failure { unit, counted: now, attack });
+                self.records.push(Record::Failure { unit, counted, attack });
                 self.records.push(Record::Spent { jail, unit });
                 let sentence = Sentence { prefix: prefix.prefix(), started: now, ends: until };
                 self.records.push(Record::Sentence(sentence));

@@ -32,6 +32,10 @@ pub struct Batch {
     pub oversize: u64,
     /// What the lines meant, in their order.
     pub signs: Vec<Sign>,
+    /// Whether the lines are of a backlog: then they count when they were written, not when they came
+    /// ([`crate::scan::counts_at`]).
+    #[serde(default)]
+    pub catching_up: bool,
     /// What the filters of these jails left undone.
     #[serde(default)]
     pub shortfalls: Vec<(JailName, Shortfall)>,

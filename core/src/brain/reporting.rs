@@ -37,7 +37,7 @@ impl Brain {
         let policy = jail.policy.clone();
         let (mut results, mut made) = (Vec::with_capacity(report.addrs.len()), Vec::new());
         for addr in &report.addrs {
-            self.sign(report.sign(*addr, &policy), now, &mut made);
+            self.sign(report.sign(*addr, &policy), false, now, &mut made);
             results.push(ReportResult { addr: *addr, what: self.outcome(*addr, &report.jail, &policy, now) });
         }
         let order = Self::blocks(&made);

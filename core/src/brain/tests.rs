@@ -7,6 +7,7 @@ use crate::event::KillCount;
 use crate::net::Addr;
 use crate::time::{Term, Until};
 
+mod backlog;
 mod feeds;
 mod floods;
 mod importing;
@@ -94,10 +95,9 @@ impl Lab {
         let batch = Batch {
             source: "/var/log/auth.log".to_owned(),
             lines: times as u64,
-            oversize: 0,
             signs,
-            shortfalls: Vec::new(),
             position: Some("pos".to_owned()),
+            ..Batch::default()
         };
         self.play(Event::Heard(batch))
     }
@@ -565,7 +565,7 @@ fn a_login_in_the_log_forgives_what_was_counted_before_it() {
     };
     let fails = |n: usize| (0..n).map(|_| Sign::Attack(attack("203.0.113.7"))).collect::<Vec<_>>();
     let signs = [fails(4), vec![Sign::Login(login)], fails(4)].concat();
-    let batch = Batch { source: "/var/log/auth.log".to_owned(), lines: 9, oversize: 0, signs, shortfalls: Vec::new(), position: None };
+    let batch = Batch { source: "/var/log/auth.log".to_owned(), lines: 9, signs, ..Batch::default() };
     assert!(steps(&lab.play(Event::Heard(batch))).is_empty());
     assert!(!steps(&lab.fail("203.0.113.7", 1)).is_empty());
 }

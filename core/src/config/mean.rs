@@ -94,6 +94,7 @@ fn jail(name: &str, base: &Policy, built_in: Option<&BuiltIn>, raw: &RawJail, er
         fail2ban: super::filter::mean(name, raw, errors),
         files: [list(&raw.files, sources.map(|jail| jail.files)), usual.files].concat(),
         journal: [list(&raw.journal, sources.map(|jail| jail.journal)), usual.journal].concat(),
+        timezone: raw.timezone.as_ref().map(|typed| typed.value.clone()),
         policy: Policy { ports, ..policy(base, &raw.policy, errors) },
     };
     let names: Vec<&str> = JAILS.iter().map(|jail| jail.name).collect();

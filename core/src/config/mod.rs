@@ -264,6 +264,8 @@ pub struct Jail {
     pub files: Vec<String>,
     /// Journal matches it reads: each `FIELD=VALUE [FIELD=VALUE...]` (all of them), any of the entries.
     pub journal: Vec<String>,
+    /// The zone of the times in its lines that name none, by its IANA name; the host's where none is written.
+    pub timezone: Option<String>,
     /// Whether programs report to it (`palisade report`, blocklistd): then it needs no signatures and no source.
     pub reports: bool,
     /// How it judges.

@@ -42,7 +42,7 @@ pub(super) const ALLOW_KEYS: &[&str] = &["prefixes", "names", "auto"];
 /// Keys of `[limits]`.
 pub(super) const LIMITS_KEYS: &[&str] = &["tracked_sources", "bans", "line"];
 /// Further keys of `[jail.NAME]`.
-pub(super) const JAIL_KEYS: &[&str] = &["enabled", "signatures", "fail2ban", "options", "files", "journal", "ports", "reports"];
+pub(super) const JAIL_KEYS: &[&str] = &["enabled", "signatures", "fail2ban", "options", "files", "journal", "ports", "timezone", "reports"];
 /// Keys of `escalate`.
 pub(super) const ESCALATE_KEYS: &[&str] = &["factor", "max", "forget", "steps", "within"];
 /// Keys of `spread`.
@@ -121,6 +121,7 @@ pub(super) struct RawJail {
     pub(super) files: Option<At<Vec<String>>>,
     pub(super) journal: Option<At<Vec<String>>>,
     pub(super) ports: Option<At<Ports>>,
+    pub(super) timezone: Option<At<String>>,
     pub(super) reports: Option<At<bool>>,
     pub(super) policy: RawPolicy,
 }
@@ -155,7 +156,7 @@ impl Raw {
 impl RawJail {
     fn merge(&mut self, later: Self) {
         self.at = later.at;
-        take_over!(self, later, enabled, signatures, fail2ban, options, files, journal, ports, reports);
+        take_over!(self, later, enabled, signatures, fail2ban, options, files, journal, ports, timezone, reports);
         self.policy.merge(later.policy);
     }
 }

@@ -71,6 +71,9 @@ fn jail(out: &mut String, jail: &Jail) {
         Ports::Only(ports) => format!("{ports:?}"),
     };
     line(out, "ports", ports);
+    if let Some(zone) = &jail.timezone {
+        line(out, "timezone", quoted(zone));
+    }
     line(out, "reports", jail.reports);
     policy(out, &jail.policy);
 }

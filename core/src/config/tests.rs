@@ -398,6 +398,18 @@ fn later_files_win_key_by_key() {
 }
 
 #[test]
+fn a_jail_may_name_the_zone_of_its_times() {
+    let config = good("[jail.sshd]\ntimezone = \"America/Argentina/Buenos_Aires\"\n");
+    assert_eq!(sshd(&config).timezone.as_deref(), Some("America/Argentina/Buenos_Aires"));
+    assert_eq!(good(&show(&config)), config);
+    assert_eq!(sshd(&good("")).timezone, None);
+    for zone in ["", "/etc/localtime", "../UTC", "Europe/", "Europe/Ber lin", "CET-1CEST,M3.5.0"] {
+        let errors = read(&format!("[jail.sshd]\ntimezone = \"{zone}\"\n")).unwrap_err();
+        assert!(errors.to_string().contains("is not a zone's name"), "{errors}");
+    }
+}
+
+#[test]
 fn a_jail_runs_a_filter_of_fail2ban_with_its_options() {
     let text = "[jail.x]\nfail2ban = \"/etc/fail2ban/filter.d/x.conf\"\noptions = { mode = \"a, \\\"b\\\"\", maxlines = 3 }\n";
     let config = good(text);

@@ -370,6 +370,7 @@ impl Reading<'_> {
                     raw.journal = self.texts(name, value, ("a list of texts like \"_SYSTEMD_UNIT=ssh.service\"", LIST_MAX), words::journal);
                 }
                 "ports" => raw.ports = self.ports(value),
+                "timezone" => raw.timezone = self.timezone(name, value),
                 "reports" => raw.reports = self.boolean(name, value),
                 _ if POLICY_KEYS.contains(&name) => self.policy(name, value, &table, &mut raw.policy),
                 _ => self.unknown(key, &format!("in {table}]"), &[POLICY_KEYS, JAIL_KEYS].concat()),
@@ -387,6 +388,15 @@ impl Reading<'_> {
             let hint = hint(text, known).unwrap_or_else(|| "`palisade signatures` lists what there is".to_owned());
             Err((format!("there is no signature `{}`", shown(text)), Some(hint)))
         })
+    }
+
+    /// The name of a zone. Whether there is such a zone is seen where the zones are.
+    fn timezone(&mut self, name: &str, value: &Value<'_>) -> Option<At<String>> {
+        let text = self.text(name, value, "a zone's name like \"Europe/Berlin\"")?;
+        match words::zone(text) {
+            Ok(zone) => Some(self.at(value, zone)),
+            Err(wrong) => self.wrong_value(value, wrong),
+        }
     }
 
     /// `"all"`, or a list of ports; an empty list is all of them.

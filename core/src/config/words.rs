@@ -9,6 +9,8 @@ pub(super) type Wrong = (String, Option<String>);
 
 /// A path is at most this long (PATH_MAX, limits.h).
 const PATH_MAX: usize = 4096;
+/// The longest zone name of the tz database has 32 bytes.
+const ZONE_MAX: usize = 64;
 /// A journal match longer than this is no match someone typed.
 const MATCH_MAX: usize = 1024;
 /// A journal field's name is at most this long (systemd.journal-fields: 64).
@@ -109,6 +111,16 @@ fn unclosed_bracket(text: &str) -> bool {
         rest = &inner[skip + end + 1..];
     }
     false
+}
+
+/// A zone's name as the IANA has it: `Europe/Berlin`, `UTC`. Nothing that could be a path elsewhere.
+pub(super) fn zone(text: &str) -> Result<String, Wrong> {
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+'));
+    if text.len() <= ZONE_MAX && text.split('/').all(part) {
+        return Ok(text.to_owned());
+    }
+    let hint = "write it like \"Europe/Berlin\" or \"UTC\"; `timedatectl list-timezones` lists them".to_owned();
+    Err((format!("`{}` is not a zone's name", shown(text)), Some(hint)))
 }
 
 /// `FIELD=VALUE [FIELD=VALUE...]`, single spaces between.

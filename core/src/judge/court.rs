@@ -64,12 +64,18 @@ impl Court {
     /// Ask the ban table first whether the attacker is shut out already: lines that were written
     /// before the ban stood and are read after it would count as further offences here.
     pub fn hear(&mut self, attack: &Attack, policy: &Policy, allow: &AllowList, now: Stamp) -> Verdict {
+        self.hear_at(attack, policy, allow, (now, now))
+    }
+
+    /// The same for an attack that counts at an earlier moment than the one at which it is heard: the
+    /// window is of the first, and what follows from it begins at the second.
+    pub fn hear_at(&mut self, attack: &Attack, policy: &Policy, allow: &AllowList, (counted, now): (Stamp, Stamp)) -> Verdict {
         let unit = policy.unit(attack.addr);
         let prefix = match allow.bannable_or_narrower(attack.addr, unit, now) {
             Ok(prefix) => prefix,
             Err(why) => return Verdict::Ignore { why },
         };
-        match self.judge.hear(&attack.jail, policy, unit, attack.score, now) {
+        match self.judge.hear(&attack.jail, policy, unit, attack.score, counted) {
             Heard::Watch { score, needed } => Verdict::Watch { unit, score, needed },
             Heard::Tripped { score, failures, span } => {
                 let (term, offences) = sentence(policy, prefix.prefix(), &self.past, now);

@@ -155,7 +155,8 @@ impl Judge {
 
     /// Counts a failure of `score` (0 counts nothing) of `unit` in `jail` at `now`. It trips when
     /// the scores of `(now - find_time, now]` sum up to `max_retry` full failures. Where `now` is
-    /// before the source's last failure, it counts as at that one.
+    /// before the source's last failure, it counts at its own place in the window that ends with
+    /// that one, and not at all where it is older than that window.
     pub fn hear(&mut self, jail: &JailName, policy: &Policy, unit: Prefix, score: u16, now: Stamp) -> Heard {
         let needed = needed(policy);
         let key = Key { unit, jail: self.jail(jail, policy.find_time) };
@@ -170,17 +171,21 @@ impl Judge {
             return Heard::Watch { score: score.into(), needed };
         };
         let window = &mut self.places[at as usize].window;
-        let now = window.last().map_or(now, |last| last.max(now));
-        window.forget_until(now.minus(policy.find_time));
+        let last = window.last().map_or(now, |last| last.max(now));
+        let cutoff = last.minus(policy.find_time);
+        if now <= cutoff {
+            return Heard::Watch { score: window.sum_since(cutoff), needed };
+        }
+        window.forget_until(cutoff);
         window.insert(now, score);
         let score = window.sum();
         if score >= needed {
-            let span = window.first().map_or(Span::ZERO, |first| now.since(first));
+            let span = window.first().map_or(Span::ZERO, |first| last.since(first));
             let failures = window.len();
             self.remove(at);
             return Heard::Tripped { score, failures, span };
         }
-        self.reshelve(at, now);
+        self.reshelve(at, last);
         Heard::Watch { score, needed }
     }
 

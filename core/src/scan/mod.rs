@@ -27,4 +27,4 @@ pub use pattern::PatternError;
 pub use scanner::{JailScan, Line, ScanState, Scanner};
 pub use shipped::{builtin, load, places, shipped};
 pub use signature::{Found, Hit, Kind, Places, Rule, Signature, SignatureError};
-pub use times::LogClock;
+pub use times::{LogClock, counts_at};

@@ -150,7 +150,9 @@ impl Scanner {
             let mut failure: Option<(&Filter, Failure)> = None;
             for (filter, session) in filters.iter().zip(&mut sessions) {
                 let found = filter.look(session, line, clock);
-                failure = failure.or_else(|| found.map(|found| (filter.as_ref(), found)));
+                // Nobody can be banned by a name.
+                let named = found.filter(|found| found.addr.is_some());
+                failure = failure.or_else(|| named.map(|found| (filter.as_ref(), found)));
             }
             match (best, failure) {
                 (Some((signature, found)), None) => sink(sign(jail, signature, &found, &mut view, clock)),

@@ -101,6 +101,10 @@ fn invalid(error: anyhow::Error) -> Result<Exit> {
             let one = json!({ "file": path, "line": null, "column": null, "kind": "unreadable", "message": bad.to_string(), "hint": null });
             json!({ "v": 1, "valid": false, "errors": [one], "more": 0 })
         }
+        Some(bad @ BadConfig::Zone { .. }) => {
+            let one = json!({ "file": null, "line": null, "column": null, "kind": "value", "message": bad.to_string(), "hint": null });
+            json!({ "v": 1, "valid": false, "errors": [one], "more": 0 })
+        }
         None => return Err(error),
     };
     print::json(&document)?;

@@ -104,7 +104,7 @@ pub fn failure(error: &anyhow::Error) -> Exit {
     if let Some(bad) = error.downcast_ref::<BadConfig>() {
         match bad {
             BadConfig::Invalid(errors) => say(errors),
-            BadConfig::Signature(_) | BadConfig::Unreadable { .. } => say(format_args!("palisade: {bad}")),
+            BadConfig::Signature(_) | BadConfig::Unreadable { .. } | BadConfig::Zone { .. } => say(format_args!("palisade: {bad}")),
         }
         return Exit::Config;
     }

@@ -61,7 +61,8 @@ impl Test {
         let scanner = self.scanner(&config, &library)?;
         let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
         let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
-        let mut state = scanner.state(LogClock::new(zone::system(), clock::now().stamp));
+        let zone = self.jail.as_ref().and_then(|name| config.jail(&name.as_str().into())?.timezone.as_deref());
+        let mut state = scanner.state(LogClock::new(zone::of(zone), clock::now().stamp));
         let (mut number, mut matched) = (0, 0);
         while let Some(line) = lines.next()? {
             number += 1;

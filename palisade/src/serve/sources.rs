@@ -3,7 +3,7 @@
 //! A line is scanned in the thread that read it, so that the brain sees attacks only. Both inputs
 //! can wait: when the brain's inbox is full they stop reading, and nothing is lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
-use palisade_core::attack::JailName;
+use jiff::tz::TimeZone;
+use palisade_core::attack::{JailName, Sign};
 use palisade_core::brain::{Batch, Event};
 use palisade_core::config::Config;
 use palisade_core::scan::{JailScan, Line, LogClock, ScanState, Scanner};
@@ -32,25 +33,43 @@ use crate::zone;
 /// wait long behind a backlog.
 const BUDGET: usize = 1 << 20;
 
+/// Times of live lines that are farther off are of another zone or of a wrong clock; fail2ban draws the line
+/// at a minute too.
+const ODD: Span = Span::secs(60);
+
 /// What the store calls the journal's position.
 pub(super) const JOURNAL: &str = "journal";
 
 /// Which scanner listens to what.
 #[derive(Default)]
 struct Wiring {
-    scanners: Vec<Scanner>,
+    scanners: Vec<Heard>,
     files: Vec<FileSpec>,
     journal: Vec<(usize, String)>,
     /// Of each jail with a filter why it does not run, or that it does.
     troubles: Vec<(String, Option<String>)>,
 }
 
+/// A scanner and the zone of the lines it sees.
+struct Heard {
+    scanner: Scanner,
+    zone: TimeZone,
+}
+
+impl Heard {
+    /// Jails of one zone.
+    fn of(scanner: Scanner, zone: Option<&str>) -> Self {
+        Self { scanner, zone: zone::of(zone) }
+    }
+}
+
 impl Wiring {
-    /// Jails that read the same files share a scanner, so that a line is taken apart once.
+    /// Jails that read the same files by the same zone share a scanner, so that a line is taken apart once.
     fn new(config: &Config, library: &Library, journal_available: bool) -> Self {
         let mut wiring = Self::default();
-        let mut by_files: BTreeMap<Vec<String>, Vec<JailScan>> = BTreeMap::new();
+        let mut by_files: BTreeMap<(Vec<String>, Option<&str>), Vec<JailScan>> = BTreeMap::new();
         for jail in config.jails().values().filter(|jail| jail.enabled) {
+            let zone = jail.timezone.as_deref();
             let listening = library.listening(jail, journal_available);
             if jail.fail2ban.is_some() {
                 let what = listening.as_ref().err().map(|fault| format!("does not run: {fault}; mend that and reload"));
@@ -59,17 +78,17 @@ impl Wiring {
             let Ok(Listening { scan, source }) = listening else { continue };
             match source {
                 Source::Nothing => {}
-                Source::Files(patterns) => by_files.entry(patterns).or_default().push(scan),
+                Source::Files(patterns) => by_files.entry((patterns, zone)).or_default().push(scan),
                 Source::Journal(matches) => {
                     let source = wiring.scanners.len();
-                    wiring.scanners.push(Scanner::new(&[scan]));
+                    wiring.scanners.push(Heard::of(Scanner::new(&[scan]), zone));
                     wiring.journal.extend(matches.into_iter().map(|text| (source, text)));
                 }
             }
         }
-        for (patterns, scans) in by_files {
+        for ((patterns, zone), scans) in by_files {
             let source = wiring.scanners.len();
-            wiring.scanners.push(Scanner::new(&scans));
+            wiring.scanners.push(Heard::of(Scanner::new(&scans), zone));
             wiring.files.extend(patterns.iter().map(|pattern| FileSpec { source, pattern: pattern.clone() }));
         }
         wiring
@@ -81,11 +100,11 @@ impl Wiring {
 pub(super) fn stdin(config: &Config, library: &Library, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
     let jail = config.jail(jail).with_context(|| format!("there is no jail `{jail}` to read standard input for"))?;
     let scanner = library.scanner([jail]).with_context(|| format!("jail `{}` cannot be used", jail.name))?;
-    let mut ears = Ears::new(&Arc::new(vec![scanner]), brain);
+    let mut ears = Ears::new(&Arc::new(vec![Heard::of(scanner, jail.timezone.as_deref())]), brain);
     let mut stdin = Stdin::open(0, config.limits().line)?;
     loop {
         let progress = stdin.pump(BUDGET, &mut |take| ears.take(take))?;
-        ears.hand_over();
+        ears.hand_over(false);
         match progress {
             Progress::Ended => return Ok(()),
             Progress::More => {}
@@ -192,26 +211,38 @@ impl Drop for Sources {
 
 /// One reading thread.
 struct Ears {
-    scanners: Arc<Vec<Scanner>>,
+    scanners: Arc<Vec<Heard>>,
     /// One for each scanner.
     states: Vec<ScanState>,
     brain: SyncSender<Input>,
     batches: HashMap<String, Batch>,
+    /// Sources whose live lines are not written when they come.
+    odd: HashSet<String>,
     troubles: Vec<(String, Option<String>)>,
 }
 
 impl Ears {
-    fn new(scanners: &Arc<Vec<Scanner>>, brain: &SyncSender<Input>) -> Self {
-        let clock = LogClock::new(zone::system(), clock::now().stamp);
-        let states = scanners.iter().map(|scanner| scanner.state(clock.clone())).collect();
-        Self { scanners: Arc::clone(scanners), states, brain: brain.clone(), batches: HashMap::new(), troubles: Vec::new() }
+    fn new(scanners: &Arc<Vec<Heard>>, brain: &SyncSender<Input>) -> Self {
+        let now = clock::now().stamp;
+        let states = scanners.iter().map(|heard| heard.scanner.state(LogClock::new(heard.zone.clone(), now))).collect();
+        Self {
+            scanners: Arc::clone(scanners),
+            states,
+            brain: brain.clone(),
+            batches: HashMap::new(),
+            odd: HashSet::new(),
+            troubles: Vec::new(),
+        }
     }
 
     fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
+        // What is there at the start was written while nobody read.
+        let mut behind = true;
         loop {
             self.set_now();
             let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take));
-            self.hand_over();
+            self.hand_over(behind || more);
+            behind = more;
             let wait = wait(more, files.next_deadline());
             let fds: Vec<_> = files.fd().into_iter().collect();
             if poll(&fds, Some(stop), wait)?.woken() {
@@ -221,10 +252,12 @@ impl Ears {
     }
 
     fn journal(&mut self, mut journal: Journal, stop: &Waker) -> io::Result<()> {
+        let mut behind = true;
         loop {
             self.set_now();
             let more = journal.pump(clock::now().tick, BUDGET, &mut |take| self.record(take));
-            self.hand_over();
+            self.hand_over(behind || more);
+            behind = more;
             let wait = wait(more, journal.next_deadline());
             let fds: Vec<_> = journal.fd().into_iter().collect();
             if poll(&fds, Some(stop), wait)?.woken() {
@@ -237,7 +270,7 @@ impl Ears {
         reports::run(config, stop, &mut |batch, trouble| {
             self.batches.extend(batch.map(|batch| (reports::NAME.to_owned(), batch)));
             self.troubles.extend(trouble.map(|what| (reports::NAME.to_owned(), what)));
-            self.hand_over();
+            self.hand_over(false);
         })
     }
 
@@ -252,8 +285,8 @@ impl Ears {
                 let batch = batch(&mut self.batches, JOURNAL);
                 batch.lines += 1;
                 let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
-                if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
+                if let (Some(heard), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
+                    heard.scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
                 }
             }
             journal::Take::Oversize { .. } => batch(&mut self.batches, JOURNAL).oversize += 1,
@@ -268,8 +301,8 @@ impl Ears {
             Take::Line { source, path, bytes } => {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
-                if let (Some(scanner), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
+                if let (Some(heard), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
+                    heard.scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
                 }
             }
             Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
@@ -280,19 +313,46 @@ impl Ears {
         }
     }
 
-    /// Sends what was read. A full inbox makes this wait.
-    fn hand_over(&mut self) {
+    /// Sends what was read; with `catching_up`, there is or was more to read than one pump takes. A full
+    /// inbox makes this wait.
+    fn hand_over(&mut self, catching_up: bool) {
+        let batches: Vec<_> = self.batches.drain().collect();
+        for (source, batch) in batches.iter().filter(|_| !catching_up) {
+            self.compare(source, batch);
+        }
         for (about, what) in self.troubles.drain(..) {
             let _ = self.brain.send(Input::Event(Event::Trouble { about, what }));
         }
         let mut shortfalls = Vec::new();
-        for (scanner, state) in self.scanners.iter().zip(&mut self.states) {
-            scanner.shortfalls(state, &mut |jail, shortfall| shortfalls.push((jail.clone(), shortfall)));
+        for (heard, state) in self.scanners.iter().zip(&mut self.states) {
+            heard.scanner.shortfalls(state, &mut |jail, shortfall| shortfalls.push((jail.clone(), shortfall)));
         }
-        for (source, mut batch) in self.batches.drain() {
+        for (source, mut batch) in batches {
+            batch.catching_up = catching_up && !self.odd.contains(&source);
             batch.shortfalls.append(&mut shortfalls);
             batch.source = source;
             let _ = self.brain.send(Input::Event(Event::Heard(batch)));
+        }
+    }
+
+    /// Compares when live lines were written with now. By times that are off, a backlog would count for
+    /// nothing, or too early: it then counts as it comes.
+    fn compare(&mut self, source: &str, batch: &Batch) {
+        let now = clock::now().stamp;
+        let written = |sign: &Sign| match sign {
+            Sign::Attack(attack) => attack.at,
+            Sign::Login(login) => login.at,
+        };
+        let Some(at) = batch.signs.iter().filter_map(written).next_back() else { return };
+        let (early, late) = (now.since(at), at.since(now));
+        let off = early.max(late);
+        if off <= ODD && self.odd.remove(source) {
+            tracing::info!("the times in {source} are right again");
+        } else if off > ODD && self.odd.insert(source.to_owned()) {
+            let (off, way) = (Span::secs(off.as_secs_ceil()), if early > late { "before" } else { "after" });
+            tracing::warn!(
+                "a line that just came to {source} says it was written {off} {way} now: set `timezone` of the jails that read it, or the clock that writes it"
+            );
         }
     }
 }

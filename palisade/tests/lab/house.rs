@@ -333,7 +333,9 @@ pub fn kernel(space: &Space) -> BTreeMap<String, Element> {
 
 /// A log line as rsyslog writes what sshd says about a wrong password.
 pub fn failure(addr: &str) -> String {
-    format!("Nov 22 17:00:00 victim sshd[77]: Failed password for root from {addr} port 50022 ssh2\n")
+    // Now: what was written while the daemon was away counts by the time in it.
+    let now = jiff::Zoned::now().strftime("%b %e %H:%M:%S");
+    format!("{now} victim sshd[77]: Failed password for root from {addr} port 50022 ssh2\n")
 }
 
 /// A config with one jail that reads sshd's lines from `log`, and more lines of it.

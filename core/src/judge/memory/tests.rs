@@ -223,6 +223,19 @@ proptest! {
         }
     }
 
+    /// Lines of two files come in the order in which the files are read.
+    #[test]
+    fn failures_that_come_out_of_order_trip_as_if_they_had_not(times in proptest::collection::vec(0i64..200, 2..8)) {
+        let needed = u16::try_from(times.len()).unwrap();
+        let (policy, jail) = (policy(100, needed), JailName::from("a"));
+        let mut judge = Judge::new(100);
+        let verdicts: Vec<bool> = times.iter().map(|at| tripped(judge.hear(&jail, &policy, unit(1), 10, Stamp(*at)))).collect();
+        let within = times.iter().max().unwrap() - times.iter().min().unwrap() < 100;
+        prop_assert!(verdicts[..times.len() - 1].iter().all(|tripped| !tripped));
+        prop_assert_eq!(verdicts.last(), Some(&within));
+        sound(&judge);
+    }
+
     #[test]
     fn restored_failures_count_in_any_order(mut times in proptest::collection::vec(0i64..100, 1..12)) {
         let (policy, jail) = (policy(60, 5), JailName::from("a"));

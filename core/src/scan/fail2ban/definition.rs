@@ -19,6 +19,9 @@ use crate::ini::{self, Fault, Files, Ini, Value};
 /// What a filter can say to the engine.
 const OPTIONS: [&str; 7] = ["usedns", "prefregex", "ignoreregex", "failregex", "maxlines", "datepattern", "journalmatch"];
 
+/// Options by name.
+type Options = BTreeMap<String, String>;
+
 /// Why a filter cannot be used, and where it says so.
 pub type FilterError = Fault;
 
@@ -27,7 +30,7 @@ pub type FilterError = Fault;
 ///
 /// # Errors
 /// That it is not there, cannot be read, or says nothing that could match.
-pub fn define(files: &dyn Files, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<Definition, FilterError> {
+pub fn define(files: &dyn Files, path: &str, options: &Options, journal: bool) -> Result<Definition, FilterError> {
     let ini = ini(files, path)?;
     defined(&ini, path, options, journal)
 }
@@ -36,7 +39,7 @@ pub fn define(files: &dyn Files, path: &str, options: &BTreeMap<String, String>,
 ///
 /// # Errors
 /// As [`define`], and which regex or date pattern is none.
-pub fn load(files: &dyn Files, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<(Definition, Filter), FilterError> {
+pub fn load(files: &dyn Files, path: &str, options: &Options, journal: bool) -> Result<(Definition, Filter), FilterError> {
     let ini = ini(files, path)?;
     let definition = defined(&ini, path, options, journal)?;
     match Filter::compile(&definition) {
@@ -55,7 +58,7 @@ pub fn load(files: &dyn Files, path: &str, options: &BTreeMap<String, String>, j
     }
 }
 
-fn defined(ini: &Ini, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<Definition, Fault> {
+fn defined(ini: &Ini, path: &str, options: &Options, journal: bool) -> Result<Definition, Fault> {
     let mut said = combined(ini, options, journal, false)?;
     let at = |option: &str, what: String| origin(ini, option, what);
     let lines = |text: Option<String>| -> Vec<String> {
@@ -94,12 +97,7 @@ fn defined(ini: &Ini, path: &str, options: &BTreeMap<String, String>, journal: b
 ///
 /// # Errors
 /// As [`define`].
-pub fn known(
-    files: &dyn Files,
-    path: &str,
-    options: &BTreeMap<String, String>,
-    journal: bool,
-) -> Result<BTreeMap<String, String>, FilterError> {
+pub fn known(files: &dyn Files, path: &str, options: &Options, journal: bool) -> Result<Options, FilterError> {
     combined(&ini(files, path)?, options, journal, true)
 }
 
@@ -124,7 +122,7 @@ fn ini(files: &dyn Files, path: &str) -> Result<Ini, Fault> {
 }
 
 /// The options with what `[Init]`, the jail and tags say; `all` of `[Definition]`, or only those of [`OPTIONS`].
-fn combined(ini: &Ini, options: &BTreeMap<String, String>, journal: bool, all: bool) -> Result<BTreeMap<String, String>, Fault> {
+fn combined(ini: &Ini, options: &Options, journal: bool, all: bool) -> Result<Options, Fault> {
     let mut init = options.clone();
     let said = ini.options("Definition").any(|(name, _)| name == "logtype");
     if init.get("logtype").is_none_or(String::is_empty) && !said {
@@ -159,7 +157,7 @@ fn origin(ini: &Ini, option: &str, what: String) -> Fault {
 }
 
 /// What `[Definition]` says with these jail options, and these with `[Init]` added to them.
-fn reading(ini: &Ini, given: &BTreeMap<String, String>) -> Result<(BTreeMap<String, String>, BTreeMap<String, String>), Fault> {
+fn reading(ini: &Ini, given: &Options) -> Result<(Options, Options), Fault> {
     let vars = lower(given);
     let (mut said, mut init) = (BTreeMap::new(), given.clone());
     for option in OPTIONS.into_iter().filter(|option| !given.contains_key(*option)) {
@@ -178,6 +176,6 @@ fn reading(ini: &Ini, given: &BTreeMap<String, String>) -> Result<(BTreeMap<Stri
 }
 
 /// Names as ini files have them.
-fn lower(options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn lower(options: &Options) -> Options {
     options.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect()
 }

@@ -396,7 +396,8 @@ impl Filter {
         let Some(id) = said.get(Field::Id).map(str::to_owned) else {
             let mut said = said;
             said.matches = lines;
-            return self.failure(&said, regex, at);
+            // Without a session there is no failure that it could wait for.
+            return if said.says(Field::NoFail) { None } else { self.failure(&said, regex, at) };
         };
         let mut merged = session.sessions.merge(&id, said, lines, clock.now);
         let failure = if merged.record.says(Field::NoFail) {

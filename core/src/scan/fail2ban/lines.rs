@@ -60,7 +60,7 @@ impl Lines {
         let mut matched: Vec<&String> = lines.get(first..last).unwrap_or_default().to_vec();
         let mut others: Vec<&String> = lines.get(..first).unwrap_or_default().to_vec();
         let mut passed = 0;
-        for skip in skipped.strip_suffix('\n').unwrap_or(skipped).split('\n').filter(|_| !skipped.is_empty()) {
+        for skip in split(skipped) {
             let found = matched.iter().skip(passed).position(|line| *line == skip);
             if let Some(at) = found {
                 passed += at;
@@ -71,4 +71,21 @@ impl Lines {
         let own = |lines: Vec<&String>| Self { lines: lines.into_iter().cloned().collect() };
         (own(matched), own(others))
     }
+}
+
+/// Python's `str.splitlines`: what looks like several lines to it is none of those that were read.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let ends = |c| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        let Some((line, after)) = rest.find(ends).and_then(|at| rest.split_at_checked(at)) else {
+            return Some(std::mem::take(&mut rest));
+        };
+        let end = if after.starts_with("\r\n") { 2 } else { after.chars().next().map_or(0, char::len_utf8) };
+        rest = after.get(end..).unwrap_or_default();
+        Some(line)
+    })
 }

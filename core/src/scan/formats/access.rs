@@ -18,6 +18,7 @@
 
 use std::str;
 
+use super::super::times;
 use crate::net::Addr;
 use crate::time::Stamp;
 
@@ -161,12 +162,7 @@ fn quoted(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
 impl Request<'_> {
     /// The log's own time.
     pub fn at(&self) -> Option<Stamp> {
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let text = str::from_utf8(self.time).ok()?;
-        let month = MONTHS.iter().position(|m| Some(*m) == text.get(3..6))? + 1;
-        let part = |range| text.get(range);
-        let (day, year, clock, zone) = (part(0..2)?, part(7..11)?, part(12..20)?, part(21..26)?);
-        Stamp::parse(&format!("{year}-{month:02}-{day}T{clock}{}:{}", zone.get(..3)?, zone.get(3..)?))
+        times::absolute(self.time)
     }
 }
 

@@ -124,7 +124,8 @@ fn tag(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     } else {
         return None;
     };
-    let good = !program.is_empty() && program.iter().all(|b| is_program(*b));
+    // `[4711]` alone is a process, not a program.
+    let good = program.iter().any(u8::is_ascii_alphabetic) && program.iter().all(|b| is_program(*b));
     good.then(|| (Some(program), strip_solaris_id(message)))
 }
 
@@ -268,6 +269,7 @@ mod tests {
             assert_eq!(parts(line), (None, line.trim()), "{line}");
         }
         assert_eq!(parts("2026-11-22T17:00:00 auth.info: Invalid user x"), (None, "Invalid user x"));
+        assert_eq!(parts("2026-11-22 17:00:00 [7] H=x y"), (None, "[7] H=x y"));
     }
 
     #[test]

@@ -204,7 +204,7 @@ fn is_of_the_client(name: &str) -> bool {
 
 /// `192.0.2.7`, `192.0.2.7:50022`, `2001:db8::7`, `[2001:db8::7]:50022`, with a zone id that is dropped.
 /// A list of addresses is none: its beginning is what a client sent.
-fn address(text: &[u8]) -> Option<Addr> {
+pub(super) fn address(text: &[u8]) -> Option<Addr> {
     // An IPv6 address of 45 bytes, a zone of 32, brackets and a port.
     let text = str::from_utf8(text).ok().filter(|text| text.len() <= 90)?;
     let port = |rest: &str| rest.strip_prefix(':').is_some_and(|p| (1..=5).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()));

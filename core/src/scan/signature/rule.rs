@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::str;
 use std::sync::Arc;
 
 use super::super::formats::access::Request;
 use super::super::formats::record::Record;
 use super::super::pattern::{Owned, Pattern};
-use super::fields::{FieldTest, Refused};
+use super::fields::{FieldTest, Refused, address};
 use super::raw::{Outcome, RawFields, RawRule};
 use super::{Found, Hit, Kind, SignatureError};
 
@@ -236,7 +235,8 @@ impl Rule {
     pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
         let Test::Message(pattern) = &self.test else { return None };
         let groups = pattern.regex.captures(message)?;
-        let addr = str::from_utf8(groups.name("addr")?.as_bytes()).ok()?.parse().ok()?;
+        // Greedy, it may have taken a port that stands behind it: `192.0.2.7:50022`.
+        let addr = address(groups.name("addr")?.as_bytes())?;
         let text = |name| groups.name(name).map(|group| Cow::Borrowed(group.as_bytes()));
         Some(Found { rule: self, addr, user: text("user"), time: text("time") })
     }

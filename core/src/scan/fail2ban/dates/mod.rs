@@ -5,7 +5,7 @@
 //! | `tokens` | `%Y`, `%ExH` ... to the regexes they stand for |
 //! | `template` | one pattern: anchors, boundaries, what is cut out |
 //! | `defaults` | the list used where no pattern is given |
-//! | `program`, `run` | regexes without look-around, run byte by byte without allocating |
+//! | `class`, `parse`, `program`, `run` | regexes without look-around, run byte by byte without allocating |
 //! | `wild` | all other regexes |
 //! | `stamps` | `EPOCH`, `LEPOCH` and `TAI64N` |
 //! | `memory` | which template is tried first, and which match is distrusted |
@@ -13,8 +13,10 @@
 //!
 //! The rules are those of fail2ban's `server/datetemplate.py`, `datedetector.py` and `strptime.py`.
 
+mod class;
 mod defaults;
 mod memory;
+mod parse;
 mod program;
 mod run;
 mod stamps;
@@ -172,3 +174,6 @@ fn with_date(line: &str, pattern: &str) -> String {
     }
     out + &line[from..]
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! Backtracks as Python does, without allocating, within a budget of steps: who writes a line that
 //! makes a pattern search for ever has written a line without a date.
 
-use super::program::{Class, GROUPS, Op, Program, char_at, is_word};
+use super::class::{Class, char_at, is_word};
+use super::program::{GROUPS, Op, Program};
 
 /// Steps for each byte of a line, and for each line: the default templates take fewer than 30 a byte.
 const STEPS_A_BYTE: usize = 128;
@@ -51,7 +52,15 @@ impl Program {
         if self.anchored {
             return (from == 0).then(|| walk.whole(0))?;
         }
-        let first = self.first.unwrap_or(Class::all());
+        if let Some((byte, behind)) = self.needs {
+            let fits = |at: usize| {
+                behind.is_none_or(|class| text.get(at + 1).is_some_and(|b| if *b < 128 { class.has(*b) } else { class.has_other() }))
+            };
+            if !memchr::memchr_iter(byte, text).any(fits) {
+                return None;
+            }
+        }
+        let first = self.first.unwrap_or(Class::ALL);
         let mut at = from;
         while at < text.len() {
             let b = text[at];

@@ -12,7 +12,7 @@
 
 use memchr::memmem;
 
-use super::program::{char_at, is_word};
+use super::class::{char_at, is_word};
 use super::run::Hit;
 
 /// What is before the number in a line of the audit log.

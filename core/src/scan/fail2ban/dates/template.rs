@@ -151,6 +151,15 @@ impl Template {
         }
     }
 
+    /// The regex it is.
+    #[cfg(test)]
+    pub(super) fn regex(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Fields(regex) | Kind::Epoch(regex, _) => Some(regex),
+            Kind::Stamps(_) => None,
+        }
+    }
+
     fn matcher(&self, regex: &str) -> &Result<Matcher, String> {
         self.matcher.get_or_init(|| match Program::compile(regex) {
             Some(program) => Ok(Matcher::Program(Box::new(program))),

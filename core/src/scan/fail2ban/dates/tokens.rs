@@ -36,7 +36,7 @@ pub(super) fn expand(pattern: &str) -> Result<String, String> {
         rest = &rest[at + 1..];
         let end = if rest.starts_with("Ex") { 3 } else { 1 };
         let key = rest.char_indices().nth(end).map_or(rest, |(to, _)| &rest[..to]);
-        push(&mut out, key).ok_or_else(|| format!("`%{key}` stands for nothing; a percent sign is written `%%`"))?;
+        out.push_str(&regex(key).ok_or_else(|| format!("`%{key}` stands for nothing; a percent sign is written `%%`"))?);
         rest = &rest[key.len()..];
     }
     out.push_str(rest);
@@ -56,8 +56,8 @@ pub(super) fn has_names(pattern: &str) -> bool {
     false
 }
 
-fn push(out: &mut String, key: &str) -> Option<()> {
-    let named = match key {
+fn regex(key: &str) -> Option<String> {
+    let (name, inside) = match key {
         "a" => ("a", DAY),
         "A" => ("A", WEEKDAYS),
         "b" => ("b", MON),
@@ -90,18 +90,17 @@ fn push(out: &mut String, key: &str) -> Option<()> {
         "z" => ("z", r"Z|UTC|GMT|[+-][01]\d(?::?\d{2})?"),
         "Exz" => ("z", r"(?:[A-Z](?:[A-Z]{2,4})?)?[+-][01]\d(?::?\d{2})?|[A-Z](?:[A-Z]{2,4})?"),
         // Not one group, or text beside the group.
-        "k" => return Some(out.push_str(r" ?(?P<H>[0-2]?\d)")),
-        "Exk" => return Some(out.push_str(r" ?(?P<H>[0-1]?\d|2[0-3])")),
-        "l" => return Some(out.push_str(r" ?(?P<I>1?\d)")),
-        "Exl" => return Some(out.push_str(r" ?(?P<I>1[0-2]|\d)")),
-        "c" => return Some(out.push_str(&format!(r"(?P<a>{DAY})\s+(?P<b>{MON})\s+{C_DAY}\s+{C_TIME}\s+(?P<Y>\d\d\d\d)"))),
-        "x" => return Some(out.push_str(&format!(r"(?P<m>1[0-2]|0[1-9]|[1-9])/{C_DAY}/(?P<y>\d\d)"))),
-        "X" => return Some(out.push_str(C_TIME)),
-        "%" => return Some(out.push('%')),
+        "k" => return Some(r" ?(?P<H>[0-2]?\d)".to_owned()),
+        "Exk" => return Some(r" ?(?P<H>[0-1]?\d|2[0-3])".to_owned()),
+        "l" => return Some(r" ?(?P<I>1?\d)".to_owned()),
+        "Exl" => return Some(r" ?(?P<I>1[0-2]|\d)".to_owned()),
+        "c" => return Some(format!(r"(?P<a>{DAY})\s+(?P<b>{MON})\s+{C_DAY}\s+{C_TIME}\s+(?P<Y>\d\d\d\d)")),
+        "x" => return Some(format!(r"(?P<m>1[0-2]|0[1-9]|[1-9])/{C_DAY}/(?P<y>\d\d)")),
+        "X" => return Some(C_TIME.to_owned()),
+        "%" => return Some("%".to_owned()),
         _ => return None,
     };
-    out.push_str(&format!("(?P<{}>{})", named.0, named.1));
-    Some(())
+    Some(format!("(?P<{name}>{inside})"))
 }
 
 #[cfg(test)]

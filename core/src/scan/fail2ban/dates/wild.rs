@@ -15,7 +15,8 @@
 
 use fancy_regex::{Regex, RegexBuilder};
 
-use super::program::{GROUPS, field};
+use super::parse::field;
+use super::program::GROUPS;
 use super::run::Hit;
 
 /// Steps back in one search. A shipped pattern takes a few hundred in a long line.
@@ -31,11 +32,15 @@ pub(super) struct Wild {
 impl Wild {
     pub(super) fn compile(regex: &str) -> Result<Self, String> {
         let regex = RegexBuilder::new(&lowered(regex)).backtrack_limit(STEPS_BACK).build().map_err(|error| error.to_string())?;
-        let mut fields = Vec::new();
+        let (mut fields, mut names) = (Vec::new(), Vec::new());
         for (group, name) in regex.capture_names().enumerate() {
             let Some(group) = u8::try_from(group).ok().filter(|group| usize::from(*group) < GROUPS) else {
                 return Err(format!("it has more than {} groups", GROUPS - 1));
             };
+            if name.is_some_and(|name| names.contains(&name)) {
+                return Err(format!("the field or group `{}` stands there twice", name.unwrap_or_default()));
+            }
+            names.extend(name);
             fields.extend(name.and_then(field).map(|field| (field, group)));
         }
         Ok(Self { regex, fields: fields.into() })
