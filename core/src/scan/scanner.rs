@@ -46,7 +46,7 @@ impl<'a> Line<'a> {
 
     /// A line without a date whose time is known otherwise.
     pub const fn dated(text: &'a [u8], at: Stamp) -> Self {
-        Self { text, split: None, pid: None, at: Some(at) }
+        Self { text, split: None, pid: None, at: Some(at), file: b"" }
     }
 
     /// The program and the process of a journal record; `None` for a line.

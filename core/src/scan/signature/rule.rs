@@ -30,7 +30,7 @@ pub struct Rule {
 #[derive(Debug)]
 pub(in super::super) enum Test {
     Message(Pattern),
-    Access(RequestTest),
+    Access(Box<RequestTest>),
     Fields(FieldTest),
 }
 
@@ -126,7 +126,7 @@ impl RawRule {
                 let field = |text: &Option<String>| text.as_deref().map(|t| Pattern::field(t, open)).transpose().map_err(Refused::Pattern);
                 let (path, agent, referer) = (field(&self.path)?, field(&self.agent)?, field(&self.referer)?);
                 let test = RequestTest { methods: self.methods.clone(), path, agent, referer, status: self.status.clone() };
-                Ok((Test::Access(test), self.describe_request()))
+                Ok((Test::Access(Box::new(test)), self.describe_request()))
             }
             (Kind::Fields, None) if !request => {
                 let test = FieldTest::compile(&self.conditions, &own, of.fields, open, &owned)?;
