@@ -88,7 +88,7 @@ fn asked(line: &[u8]) -> Vec<About> {
 /// The same for a block, each with the text of its line and how many lines are before it.
 fn block(scanner: &Scanner, block: &[u8]) -> (u64, Vec<(u64, Vec<u8>, About)>) {
     let mut all = Vec::new();
-    let lines = scanner.scan_block(&mut scanner.state(LogClock::utc(Stamp(0))), block, &mut |place, sign| {
+    let lines = scanner.scan_block(&mut scanner.state(LogClock::utc(Stamp(0))), (b"/log", block), &mut |place, sign| {
         all.push((place.line, block[place.bytes].to_vec(), about(sign)));
     });
     (lines, all)
@@ -132,7 +132,7 @@ fn what_matches_nothing_costs_no_allocation() {
     let mut state = ONE.state(LogClock::utc(Stamp(0)));
     let mut run = || {
         let before = ASKED.get();
-        ONE.scan_block(&mut state, text.as_bytes(), &mut |_, sign| panic!("{sign:?}"));
+        ONE.scan_block(&mut state, (b"/log", text.as_bytes()), &mut |_, sign| panic!("{sign:?}"));
         for line in text.lines() {
             ONE.scan(&mut state, Line::raw(line.as_bytes()), &mut |sign| panic!("{sign:?}"));
         }
@@ -167,6 +167,27 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// The same, in what containers' engines and loggers put around it.
+fn wrapped() -> impl Strategy<Value = Vec<u8>> {
+    let time = "2026-11-22T17:00:00Z";
+    (line(), 0..8usize, any::<prop::sample::Index>()).prop_map(move |(line, how, at)| {
+        let text = String::from_utf8_lossy(&line).replace(['\n', '\r'], " ");
+        let at = (0..=at.index(text.len() + 1)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let (head, tail) = text.split_at(at);
+        match how {
+            0 => format!("{{\"log\":{},\"stream\":\"stdout\",\"time\":\"{time}\"}}", serde_json::Value::from(text + "\n")),
+            1 => format!("{{\"log\":{},\"stream\":\"stderr\",\"time\":\"{time}\"}}", serde_json::Value::from(head)),
+            2 => format!("{time} stdout F {text}"),
+            3 => format!("{time} stderr F {tail}"),
+            4 => format!("{time} stderr P {head}"),
+            5 => format!("{head}\u{1b}[1;31m{tail}\u{1b}[0m"),
+            6 => format!("{time} stdout F {head}\u{1b}[1;31m{tail}"),
+            _ => return line,
+        }
+        .into_bytes()
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -189,5 +210,24 @@ proptest! {
             count += 1;
         }
         prop_assert_eq!(block(&EACH, &text), (count, wanted));
+    }
+
+    /// Wrappings and colours hide nothing, and pieces of lines meet in a block as they do one by one.
+    #[test]
+    fn nothing_is_hidden(lines in proptest::collection::vec(wrapped(), 0..40)) {
+        let mut state = EACH.state(LogClock::utc(Stamp(0)));
+        let mut one_by_one = Vec::new();
+        for (number, line) in lines.iter().enumerate() {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let mut found = Vec::new();
+            EACH.scan(&mut state, Line::raw(line).of_file(b"/log"), &mut |sign| found.push(about(sign)));
+            let asked = asked(line);
+            // Pieces say nothing alone, and something together.
+            let piece = [&b"stderr"[..], b"{\"log\""].iter().any(|mark| line.windows(mark.len()).any(|part| part == *mark));
+            prop_assert!(piece || found == asked, "{found:?} {asked:?}");
+            one_by_one.extend(found.into_iter().map(|about| (number as u64, line.to_vec(), about)));
+        }
+        let text = lines.iter().flat_map(|line| [&line[..], b"\n"].concat()).collect::<Vec<u8>>();
+        prop_assert_eq!(block(&EACH, &text), (lines.len() as u64, one_by_one));
     }
 }

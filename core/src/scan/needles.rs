@@ -4,22 +4,25 @@
 //! with there, an alternation the union of what its branches give. Of all such sets the one is
 //! taken whose commonest member is rarest in ordinary logs ([`weight`]).
 //!
-//! A needle is looked for in the line as it was read, though the pattern looks at a message that may
-//! have been unwrapped from JSON. So it holds only bytes that no encoder of JSON escapes ([`plain`]).
+//! A needle is looked for in the line as it was read, and where something is wrapped around it, in
+//! what was unwrapped. Fields are looked at without their escapes, though: a needle of theirs holds
+//! only bytes that no encoder of JSON escapes ([`plain`]).
 
 use std::collections::BTreeSet;
 
 use regex_syntax::hir::literal::Extractor;
-use regex_syntax::hir::{Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Longest needle: longer ones are hardly rarer, and cost states of the automaton.
 const LONGEST: usize = 12;
+/// A pattern with so many letters of either case, and not just of `[Mm]essage`, is one without case.
+const FOLDED: u32 = 4;
 /// How far into each text a needle is looked for.
 const READ: usize = 24;
 /// Shorter ones stand in every other line.
 const SHORT: usize = 3;
-/// Most needles of one rule; the longest shipped list of paths has 40.
-const MOST: usize = 96;
+/// Most needles of one rule; `../` in all its disguises has 150.
+const MOST: usize = 256;
 /// A set lighter than this is found in too many innocent lines: a second choice is looked for.
 const GOOD: u32 = 10;
 /// What weighs more is no rarer: then fewer needles are better.
@@ -91,14 +94,25 @@ pub struct Needles {
 }
 
 impl Needles {
-    /// Those of a pattern.
+    /// Those of a pattern over texts as they stand in the line.
     pub(super) fn of(hir: &Hir) -> Self {
-        best(hir, DEPTH).map(|(_, needles)| needles).unwrap_or_default()
+        Reader(raw).read(hir)
     }
 
-    /// These texts as they are, where each can be a needle.
+    /// Those of a pattern over a field.
+    pub(super) fn of_field(hir: &Hir) -> Self {
+        Reader(plain).read(hir)
+    }
+
+    /// These texts as they are, in the line or in a field, where each can be a needle.
     pub(super) fn any<T: AsRef<[u8]>>(texts: impl IntoIterator<Item = T>) -> Self {
-        weighed(texts.into_iter().map(|text| text.as_ref().to_vec()).collect()).map(|(_, needles)| needles).unwrap_or_default()
+        let texts = texts.into_iter().map(|text| text.as_ref().to_vec()).collect();
+        Reader(plain).weighed(texts).map(|(_, needles)| needles).unwrap_or_default()
+    }
+
+    /// These and nothing else, whatever they weigh.
+    pub(super) fn exactly(texts: &[&[u8]]) -> Self {
+        Self { texts: texts.iter().map(|text| text.to_vec()).collect(), folded: false }
     }
 
     /// The first of these that is rare enough, or else the rarest.
@@ -134,61 +148,104 @@ fn heavier(a: Option<Weighed>, b: Option<Weighed>) -> Option<Weighed> {
     }
 }
 
-fn best(hir: &Hir, depth: u32) -> Option<Weighed> {
-    let depth = depth.checked_sub(1)?;
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) | HirKind::Class(_) => beginnings(hir),
-        HirKind::Literal(literal) => weighed(vec![literal.0.to_vec()]),
-        HirKind::Capture(capture) => best(&capture.sub, depth),
-        HirKind::Repetition(repetition) if repetition.min > 0 => best(&repetition.sub, depth),
-        HirKind::Repetition(_) => None,
-        HirKind::Alternation(all) => {
-            let union = all.iter().map(|one| best(one, depth)).collect::<Option<Vec<_>>>().and_then(united);
-            heavier(beginnings(hir), union)
+/// Reads patterns for needles of these bytes.
+#[derive(Clone, Copy)]
+struct Reader(fn(u8) -> bool);
+
+impl Reader {
+    fn read(self, hir: &Hir) -> Needles {
+        let mut letters = 0;
+        let small = fold(hir, DEPTH, &mut letters);
+        let folded = letters >= FOLDED;
+        let found = self.best(if folded { &small } else { hir }, DEPTH).map(|(_, needles)| needles).unwrap_or_default();
+        if !folded {
+            return found;
         }
-        HirKind::Concat(all) => {
-            let mut found = None;
-            for (at, one) in all.iter().enumerate() {
-                // There is nothing better.
-                if found.as_ref().is_some_and(|(weight, _)| *weight >= RARE) {
-                    break;
-                }
-                let rest = all.get(at..).unwrap_or_default().to_vec();
-                found = heavier(found, beginnings(&Hir::concat(rest)));
-                found = heavier(found, best(one, depth));
+        let texts: BTreeSet<Vec<u8>> = found.texts.iter().map(|text| text.to_ascii_lowercase()).collect();
+        Needles { texts: texts.into_iter().collect(), folded }
+    }
+
+    fn best(self, hir: &Hir, depth: u32) -> Option<Weighed> {
+        let depth = depth.checked_sub(1)?;
+        match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) | HirKind::Class(_) => self.beginnings(hir),
+            HirKind::Literal(literal) => self.weighed(vec![literal.0.to_vec()]),
+            HirKind::Capture(capture) => self.best(&capture.sub, depth),
+            HirKind::Repetition(repetition) if repetition.min > 0 => self.best(&repetition.sub, depth),
+            HirKind::Repetition(_) => None,
+            HirKind::Alternation(all) => {
+                let union = all.iter().map(|one| self.best(one, depth)).collect::<Option<Vec<_>>>().and_then(united);
+                heavier(self.beginnings(hir), union)
             }
-            found
+            HirKind::Concat(all) => {
+                let mut found = None;
+                for (at, one) in all.iter().enumerate() {
+                    // There is nothing better.
+                    if found.as_ref().is_some_and(|(weight, _)| *weight >= RARE) {
+                        break;
+                    }
+                    let rest = all.get(at..).unwrap_or_default().to_vec();
+                    found = heavier(found, self.beginnings(&Hir::concat(rest)));
+                    found = heavier(found, self.best(one, depth));
+                }
+                found
+            }
         }
     }
-}
 
-/// The texts that a match of this begins with.
-fn beginnings(hir: &Hir) -> Option<Weighed> {
-    let mut extractor = Extractor::new();
-    extractor.limit_total(MOST).limit_literal_len(READ).limit_class(3).limit_repeat(4);
-    let found = extractor.extract(hir);
-    weighed(found.literals()?.iter().map(|literal| literal.as_bytes().to_vec()).collect())
+    /// The texts that a match of this begins with.
+    fn beginnings(self, hir: &Hir) -> Option<Weighed> {
+        let mut extractor = Extractor::new();
+        extractor.limit_total(MOST).limit_literal_len(READ).limit_class(3).limit_repeat(4);
+        let found = extractor.extract(hir);
+        self.weighed(found.literals()?.iter().map(|literal| literal.as_bytes().to_vec()).collect())
+    }
+
+    /// The rarest piece of each text.
+    fn weighed(self, texts: Vec<Vec<u8>>) -> Option<Weighed> {
+        finished(texts.iter().map(|text| self.piece(text)).collect::<Option<BTreeSet<_>>>()?)
+    }
+
+    /// The heaviest piece of at most [`LONGEST`] bytes of bytes that it may hold.
+    fn piece(self, text: &[u8]) -> Option<Vec<u8>> {
+        let runs = text.split(|byte| !self.0(*byte)).filter(|run| !run.is_empty());
+        let windows = runs.flat_map(|run| run.windows(run.len().min(LONGEST)));
+        // Of equals the first: daemons begin with what sets their messages apart.
+        windows.rev().max_by_key(|window| weight(window)).map(<[u8]>::to_vec)
+    }
 }
 
 /// All of these together.
 fn united(all: Vec<Weighed>) -> Option<Weighed> {
-    let folded = all.iter().any(|(_, needles)| needles.folded);
-    let texts: BTreeSet<Vec<u8>> = all.into_iter().flat_map(|(_, needles)| needles.texts).collect();
-    let texts: BTreeSet<Vec<u8>> = if folded { texts.iter().map(|text| text.to_ascii_lowercase()).collect() } else { texts };
-    finished(texts, folded)
+    finished(all.into_iter().flat_map(|(_, needles)| needles.texts).collect())
 }
 
-/// The rarest piece of each text.
-fn weighed(texts: Vec<Vec<u8>>) -> Option<Weighed> {
-    let small: BTreeSet<Vec<u8>> = texts.iter().map(|text| text.to_ascii_lowercase()).collect();
-    // Each letter doubles what a pattern without case begins with.
-    let folded = texts.len() >= 4 * small.len().max(1);
-    let texts = if folded { small } else { texts.into_iter().collect() };
-    let pieces = texts.iter().map(|text| piece(text)).collect::<Option<BTreeSet<_>>>()?;
-    finished(pieces, folded)
+/// The same without the difference of large and small letters, and how many letters it did not make
+/// it for before.
+fn fold(hir: &Hir, depth: u32, letters: &mut u32) -> Hir {
+    let Some(depth) = depth.checked_sub(1) else { return hir.clone() };
+    match hir.kind() {
+        HirKind::Class(Class::Bytes(class)) => match class.ranges() {
+            [large, small] if large.len() == 1 && small.len() == 1 && large.start().to_ascii_lowercase() == small.start() => {
+                *letters += 1;
+                Hir::literal([small.start()])
+            }
+            _ => hir.clone(),
+        },
+        HirKind::Repetition(repetition) => {
+            let mut repetition = repetition.clone();
+            *repetition.sub = fold(&repetition.sub, depth, letters);
+            Hir::repetition(repetition)
+        }
+        HirKind::Capture(capture) => fold(&capture.sub, depth, letters),
+        HirKind::Concat(all) => Hir::concat(all.iter().map(|one| fold(one, depth, letters)).collect()),
+        HirKind::Alternation(all) => Hir::alternation(all.iter().map(|one| fold(one, depth, letters)).collect()),
+        HirKind::Literal(literal) => Hir::literal(literal.0.to_ascii_lowercase()),
+        _ => hir.clone(),
+    }
 }
 
-fn finished(texts: BTreeSet<Vec<u8>>, folded: bool) -> Option<Weighed> {
+fn finished(texts: BTreeSet<Vec<u8>>) -> Option<Weighed> {
     if texts.is_empty() || texts.len() > MOST {
         return None;
     }
@@ -196,17 +253,15 @@ fn finished(texts: BTreeSet<Vec<u8>>, folded: bool) -> Option<Weighed> {
     let all: Vec<Vec<u8>> = texts.into_iter().collect();
     let holds = |long: &[u8], short: &[u8]| long.len() > short.len() && long.windows(short.len()).any(|window| window == short);
     let texts: Vec<Vec<u8>> = all.iter().filter(|long| !all.iter().any(|short| holds(long, short))).cloned().collect();
-    let needles = Needles { texts, folded };
+    let needles = Needles { texts, folded: false };
     // Each doubling of their number costs as much as a letter is worth.
-    Some((needles.weight().min(RARE).saturating_sub(2 * needles.texts.len().ilog2()), needles))
+    let weight = needles.weight();
+    Some((weight.min(RARE).saturating_sub(2 * needles.texts.len().ilog2()).max(weight.min(1)), needles))
 }
 
-/// The heaviest piece of at most [`LONGEST`] bytes that stays as it is in JSON.
-fn piece(text: &[u8]) -> Option<Vec<u8>> {
-    let runs = text.split(|byte| !plain(*byte)).filter(|run| !run.is_empty());
-    let windows = runs.flat_map(|run| run.windows(run.len().min(LONGEST)));
-    // Of equals the first: daemons begin with what sets their messages apart.
-    windows.rev().max_by_key(|window| weight(window)).map(<[u8]>::to_vec)
+/// All bytes but those that end a line or begin a colour.
+const fn raw(byte: u8) -> bool {
+    !matches!(byte, b'\n' | b'\r' | 0x1b)
 }
 
 /// Bytes that stand for themselves in every JSON: not what encoders escape though they need not
@@ -219,7 +274,7 @@ const fn plain(byte: u8) -> bool {
 /// numbers next to nothing.
 fn weight(text: &[u8]) -> u32 {
     if text.len() < SHORT {
-        return 1;
+        return 0;
     }
     text.split(|byte| matches!(byte, b' ')).map(word_weight).sum::<u32>() + u32::from(text.contains(&b' '))
 }
@@ -272,7 +327,10 @@ mod tests {
     }
 
     #[test]
-    fn what_json_escapes_is_in_no_needle() {
+    fn what_json_escapes_is_in_no_needle_of_a_field() {
+        let needles = |pattern: &str| -> Vec<String> {
+            Needles::of_field(&hir(pattern)).texts.iter().map(|text| String::from_utf8(text.clone()).unwrap()).collect()
+        };
         assert_eq!(needles("^user=\"root\", path=/etc/passwd<$"), ["user="].map(|_| ", path="));
         assert!(needles("^\"\\\\/<>$").is_empty());
     }

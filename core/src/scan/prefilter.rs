@@ -115,7 +115,12 @@ impl Prefilter {
     /// Makes `seen` the slots that a line of this text can be of. Whether there is any.
     pub(super) fn mark(&self, text: &[u8], seen: &mut Seen) -> bool {
         seen.0.clone_from(&self.always.0);
-        let mut any = self.any_always;
+        self.mark_more(text, seen) || self.any_always
+    }
+
+    /// Adds to `seen` the slots that a line of this text can be of. Whether there is any.
+    pub(super) fn mark_more(&self, text: &[u8], seen: &mut Seen) -> bool {
+        let mut any = false;
         let Some(Table { dfa, start }) = &self.automaton else { return any };
         let mut state = *start;
         for byte in text {

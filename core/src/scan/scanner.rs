@@ -8,6 +8,7 @@ use super::needles::Needles;
 use super::prefilter::{Prefilter, Seen};
 use super::signature::{Found, Rule, Signature};
 use super::times::LogClock;
+use super::unwrap::{self, Unwrapper};
 use super::view::{Scratch, View};
 use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
@@ -20,23 +21,35 @@ pub struct Line<'a> {
     pub(super) split: Option<Option<&'a [u8]>>,
     pid: Option<u32>,
     at: Option<Stamp>,
+    file: &'a [u8],
 }
 
 impl<'a> Line<'a> {
     /// A line of a file or of standard input, without its newline.
     pub const fn raw(text: &'a [u8]) -> Self {
-        Self { text, split: None, pid: None, at: None }
+        Self { text, split: None, pid: None, at: None, file: b"" }
     }
 
     /// A journal record: `SYSLOG_IDENTIFIER`, `_PID`, `MESSAGE` and the record's time. Nothing in the
     /// message is taken for a syslog prefix.
     pub const fn journal(program: Option<&'a [u8]>, pid: Option<u32>, message: &'a [u8], at: Option<Stamp>) -> Self {
-        Self { text: message, split: Some(program), pid, at }
+        Self { text: message, split: Some(program), pid, at, file: b"" }
+    }
+
+    /// The same line, with the name of its file: pieces of one line are joined within a file only. To
+    /// be told wherever one state sees lines of several.
+    pub const fn of_file(self, file: &'a [u8]) -> Self {
+        Self { file, ..self }
+    }
+
+    /// The name of its file, if it was told.
+    pub(super) const fn file(&self) -> &'a [u8] {
+        self.file
     }
 
     /// A line without a date whose time is known otherwise.
     pub const fn dated(text: &'a [u8], at: Stamp) -> Self {
-        Self { text, split: None, pid: None, at: Some(at) }
+        Self { text, split: None, pid: None, at: Some(at), file: b"" }
     }
 
     /// The program and the process of a journal record; `None` for a line.
@@ -57,15 +70,27 @@ impl<'a> Line<'a> {
         self.text
     }
 
-    /// When it was written, as far as it says.
-    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
-        let mut view = self.view();
-        let _ = view.request();
-        view.at(None, clock).or_else(|| clock.find(self.text)?.1)
+    /// The same with what was found in its text.
+    pub(super) const fn within<'b>(self, text: &'b [u8]) -> Line<'b>
+    where
+        'a: 'b,
+    {
+        Line { text, ..self }
     }
 
-    pub(super) fn view(self) -> View<'a> {
-        View::of(self)
+    /// Whether it comes from the journal.
+    pub(super) const fn is_record(&self) -> bool {
+        self.split.is_some()
+    }
+
+    /// When it was written, as far as it says.
+    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
+        let (mut unwrapper, mut scratch) = (Unwrapper::default(), Scratch::default());
+        let own = View::opened(unwrapper.open(self), &mut scratch).and_then(|mut view| {
+            let _ = view.request();
+            view.at(None, clock)
+        });
+        own.or_else(|| clock.find(self.text)?.1)
     }
 }
 
@@ -93,6 +118,8 @@ pub struct Scanner {
     jails: Vec<JailScan>,
     /// A slot for each signature of each jail, in their order.
     prefilter: Prefilter,
+    /// The slot of what may hide needles.
+    wrapped: usize,
     /// There are filters that must see every line.
     filters: bool,
 }
@@ -120,6 +147,8 @@ pub struct ScanState {
     told: Vec<Shortfall>,
     /// Memory that taking lines apart uses again.
     scratch: Scratch,
+    /// The pieces of a line that are there so far.
+    unwrapper: Unwrapper,
 }
 
 impl ScanState {
@@ -127,15 +156,27 @@ impl ScanState {
     pub fn set_now(&mut self, now: Stamp) {
         self.clock.now = now;
     }
+
+    /// To be told of each line of a file that was dropped for its length: see [`Line::of_file`].
+    pub fn dropped(&mut self, file: &[u8]) {
+        self.unwrapper.dropped(file);
+    }
+
+    /// How long a line may be that a container's engine wrote in pieces: as long as any.
+    pub fn set_line_cap(&mut self, cap: usize) {
+        self.unwrapper.set_cap(cap);
+    }
 }
 
 impl Scanner {
     /// A scanner for a source that these jails read.
     pub fn new(jails: &[JailScan]) -> Self {
-        let needles: Vec<Vec<Needles>> =
-            jails.iter().flat_map(|jail| &jail.signatures).map(|s| s.rules().iter().map(Rule::needles).collect()).collect();
+        let signatures = jails.iter().flat_map(|jail| &jail.signatures);
+        let mut needles: Vec<Vec<Needles>> = signatures.map(|s| s.rules().iter().map(Rule::needles).collect()).collect();
+        let wrapped = needles.len();
+        needles.push(vec![Needles::exactly(unwrap::MARKS)]);
         let prefilter = Prefilter::new(needles.iter().map(|rules| rules.iter().collect()));
-        Self { jails: jails.to_vec(), prefilter, filters: jails.iter().any(|jail| !jail.filters.is_empty()) }
+        Self { jails: jails.to_vec(), prefilter, wrapped, filters: jails.iter().any(|jail| !jail.filters.is_empty()) }
     }
 
     /// The jails and their signatures.
@@ -147,7 +188,15 @@ impl Scanner {
     pub fn state(&self, clock: LogClock) -> ScanState {
         let sessions: Vec<_> = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
         let told = vec![Shortfall::default(); sessions.len()];
-        ScanState { clock, sessions, told, scratch: Scratch::default(), seen: self.prefilter.seen(), hits: Vec::new() }
+        ScanState {
+            clock,
+            sessions,
+            told,
+            scratch: Scratch::default(),
+            unwrapper: Unwrapper::default(),
+            seen: self.prefilter.seen(),
+            hits: Vec::new(),
+        }
     }
 
     /// Tells `sink` of each filter that left something undone since it was last asked.
@@ -168,8 +217,13 @@ impl Scanner {
         if !self.prefilter.mark(line.text, &mut state.seen) && !self.filters {
             return;
         }
-        let ScanState { clock, sessions, scratch, seen, .. } = state;
-        let mut view = View::with(line, std::mem::take(scratch));
+        let ScanState { clock, sessions, scratch, unwrapper, seen, .. } = state;
+        let mut view = View::opened(unwrapper.open(line), scratch);
+        // What is around a line, or painted within it, may hide what it holds: now it can be seen.
+        if let Some(view) = view.as_mut().filter(|_| seen.has(self.wrapped)) {
+            self.prefilter.mark(view.text(), seen);
+            self.prefilter.mark_more(view.frame().message, seen);
+        }
         let mut sessions = sessions.iter_mut();
         let mut slots = 0..;
         for JailScan { jail, signatures, filters } in &self.jails {
@@ -178,7 +232,7 @@ impl Scanner {
                 if !seen.has(slot) {
                     continue;
                 }
-                let Some(found) = view.look(signature) else { continue };
+                let Some(found) = view.as_mut().and_then(|view| view.look(signature)) else { continue };
                 if best.as_ref().is_none_or(|(_, b)| found.rule.score() > b.rule.score()) {
                     best = Some((signature, found));
                 }
@@ -192,7 +246,11 @@ impl Scanner {
                 failure = failure.or_else(|| named.map(|found| (filter.as_ref(), found)));
             }
             match (best, failure) {
-                (Some((signature, found)), None) => sink(sign(jail, signature, &found, &mut view, clock)),
+                (Some((signature, found)), None) => {
+                    if let Some(view) = &mut view {
+                        sink(sign(jail, signature, &found, view, line, clock));
+                    }
+                }
                 (_, Some((filter, failure))) => {
                     if let Some(attack) = failure_attack(jail, filter, failure, line) {
                         sink(Sign::Attack(attack));
@@ -201,17 +259,20 @@ impl Scanner {
                 (None, None) => {}
             }
         }
-        *scratch = view.scratch();
+        if let Some(view) = view {
+            *scratch = view.scratch();
+        }
     }
 
     /// Scans lines that each end with a newline (the last one need not), as [`Self::scan`] would one
-    /// by one, and tells how many they are. Lines that nothing can match are only counted.
-    pub fn scan_block(&self, state: &mut ScanState, block: &[u8], sink: &mut dyn FnMut(Place, Sign)) -> u64 {
+    /// by one, and tells how many they are. Lines that nothing can match are only counted. `file` is
+    /// what [`Line::of_file`] would be told.
+    pub fn scan_block(&self, state: &mut ScanState, (file, block): (&[u8], &[u8]), sink: &mut dyn FnMut(Place, Sign)) -> u64 {
         let mut place = Place { line: 0, bytes: 0..0 };
         let mut from = 0;
         if self.filters || !self.prefilter.skips() {
             while from < block.len() {
-                from = self.scan_at(state, block, &mut place, from, sink);
+                from = self.scan_at(state, (file, block), &mut place, from, sink);
             }
             return place.line;
         }
@@ -220,7 +281,7 @@ impl Scanner {
         for hit in &hits {
             let start = memchr::memrchr(b'\n', part(block, from, *hit)).map_or(from, |at| from + at + 1);
             place.line += newlines(block, from, start);
-            from = self.scan_at(state, block, &mut place, start, sink);
+            from = self.scan_at(state, (file, block), &mut place, start, sink);
         }
         state.hits = hits;
         place.line += newlines(block, from, block.len());
@@ -229,12 +290,19 @@ impl Scanner {
     }
 
     /// Scans the line that starts here. Where the next one does.
-    fn scan_at(&self, state: &mut ScanState, block: &[u8], place: &mut Place, start: usize, sink: &mut dyn FnMut(Place, Sign)) -> usize {
+    fn scan_at(
+        &self,
+        state: &mut ScanState,
+        (file, block): (&[u8], &[u8]),
+        place: &mut Place,
+        start: usize,
+        sink: &mut dyn FnMut(Place, Sign),
+    ) -> usize {
         let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
         let text = part(block, start, end);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         place.bytes = start..start + text.len();
-        self.scan(state, Line::raw(text), &mut |sign| sink(place.clone(), sign));
+        self.scan(state, Line::raw(text).of_file(file), &mut |sign| sink(place.clone(), sign));
         place.line += 1;
         end + 1
     }
@@ -248,10 +316,10 @@ fn newlines(block: &[u8], from: usize, to: usize) -> u64 {
     memchr::memchr_iter(b'\n', part(block, from, to)).count() as u64
 }
 
-fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, clock: &LogClock) -> Sign {
+fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, line: Line<'_>, clock: &LogClock) -> Sign {
     let (addr, jail) = (found.addr, jail.clone());
     let (rule, service) = (found.rule.full_name().clone(), signature.service().clone());
-    let (at, user, line) = (view.at(found.time.as_deref(), clock), found.user.as_deref().map(excerpt), excerpt(view.text()));
+    let (at, user, line) = (view.at(found.time.as_deref(), clock), found.user.as_deref().map(excerpt), excerpt(line.text));
     if found.rule.is_login() {
         return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }

@@ -31,6 +31,7 @@ pub mod route;
 pub mod run;
 pub mod status;
 pub mod test;
+mod test_filter;
 #[cfg(target_os = "linux")]
 pub mod tunnel;
 pub mod wall;

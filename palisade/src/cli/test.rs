@@ -24,6 +24,7 @@ use super::ask::usage;
 use super::past::{Blocks, Kind, Opened, When, each_line, journal};
 use super::print::{self, Painted};
 use super::replay::listen::scan_block;
+use super::test_filter::Filtering;
 use super::{Exit, Global};
 use crate::library::Library;
 use show::{Show, Told};
@@ -34,6 +35,7 @@ Examples:
   palisade test --signature sshd --explain auth.log       why each other line does not
   palisade test --profile auth.log.2.gz access.log        what each rule costs over these lines
   journalctl -u ssh -o short | palisade test --signature sshd -
+  palisade test --fail2ban-filter /etc/fail2ban/filter.d/sshd.conf --set mode=aggressive auth.log
   palisade test --now 2024-03-01 --zone Europe/Berlin old.log
   palisade --json test --jail sshd access.log | jq 'select(.match)'
 
@@ -59,6 +61,8 @@ pub struct Test {
     #[arg(long, conflicts_with = "explain")]
     profile: bool,
     #[command(flatten)]
+    filtering: Filtering,
+    #[command(flatten)]
     when: When,
     /// Files, rotated and packed ones too, journal files, or - for standard input
     #[arg(value_name = "FILE", default_value = "-")]
@@ -69,8 +73,11 @@ impl Test {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let (config, library) = global.places().config_and_library()?;
-        let scanner = self.scanner(&config, &library)?;
         let line_max = config.limits().line;
+        if let Some(filtered) = self.filtering.open(global.json)? {
+            return filtered.run(&self.files, &self.when, line_max);
+        }
+        let scanner = self.scanner(&config, &library)?;
         if self.profile {
             return profile::run(&self.files, &self.when, &scanner, line_max, global.json);
         }
@@ -119,10 +126,12 @@ impl Held<'_> {
         let pipe = opened.is_pipe();
         let mut blocks = Blocks::new(opened.reader(Arc::default()).context("reading the lines")?, self.line_max, pipe);
         let mut state = self.scanner.state(clock);
+        state.set_line_cap(self.line_max);
         let mut number = 0;
         while let Some(block) = blocks.next().context("reading the lines")? {
             for _ in 0..block.dropped {
                 number += 1;
+                state.dropped(b"");
                 self.show.line(number, None, Told::Nothing, self.scanner)?;
             }
             number += self.block(block.lines, number, &mut state)?;

@@ -9,7 +9,6 @@
 //! 4. What it says goes together with what its session said before ([`super::session`]).
 //! 5. Who it was: `fid`, else `ip4`, `ip6`, `dns`.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -291,7 +290,7 @@ impl Filter {
         Some(line.at().unwrap_or(clock.now))
     }
 
-    fn cut(&self, session: &mut Session, text: &Cow<'_, str>, clock: &LogClock, out: &mut String) -> Option<Stamp> {
+    fn cut(&self, session: &mut Session, text: &str, clock: &LogClock, out: &mut String) -> Option<Stamp> {
         let text = text.trim_end_matches(['\r', '\n']);
         let recent = session.last_date.filter(|last| last.0 > clock.now.0.saturating_sub(DATE_HOLDS));
         match self.dates.find(&mut session.dates, text, clock) {

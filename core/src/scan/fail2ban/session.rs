@@ -136,12 +136,26 @@ fn head(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or(text)
 }
 
+/// FNV-1a: what it is for needs no secret, as ids that collide are compared.
+fn hash(id: &str) -> u64 {
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// The sessions of one source. Bounded: at most [`SESSIONS`] records of some texts of [`LONGEST_TEXT`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sessions {
     /// Oldest first.
-    known: VecDeque<(Box<str>, Began, Record)>,
+    known: VecDeque<Kept>,
     count: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    /// Tells ids apart that differ in their last letters only, as those of one host do.
+    hash: u64,
+    id: Box<str>,
+    began: Began,
+    record: Record,
 }
 
 /// When a session began.
@@ -162,16 +176,17 @@ pub(super) struct Merged {
 impl Sessions {
     /// Takes the session's record out, if there is one still.
     fn take(&mut self, id: &str, now: Stamp) -> Option<(Began, Record)> {
-        let at = self.known.iter().position(|(known, ..)| **known == *id)?;
-        let (_, began, record) = self.known.remove(at)?;
+        let hash = hash(id);
+        let at = self.known.iter().position(|kept| kept.hash == hash && *kept.id == *id)?;
+        let Kept { began, record, .. } = self.known.remove(at)?;
         (now.0.saturating_sub(began.at.0) < KEPT).then_some((began, record))
     }
 
     /// Remembers the record of a session.
     pub(super) fn keep(&mut self, id: &str, merged: &Merged) {
         let Some(began) = merged.began.filter(|_| id.len() <= LONGEST_ID) else { return };
-        let at = self.known.iter().rposition(|(_, other, _)| other.number < began.number).map_or(0, |at| at + 1);
-        self.known.insert(at, (id.into(), began, merged.record.clone().shortened()));
+        let at = self.known.iter().rposition(|kept| kept.began.number < began.number).map_or(0, |at| at + 1);
+        self.known.insert(at, Kept { hash: hash(id), id: id.into(), began, record: merged.record.clone().shortened() });
         while self.known.len() > SESSIONS {
             self.known.pop_front();
         }

@@ -193,6 +193,11 @@ impl Pattern {
         Self::anchored(text, open_end, proven)
     }
 
+    /// What each match holds where it is a field, whose text may stand in the line with escapes.
+    pub(super) fn field_needles(&self) -> Needles {
+        parse(&self.expanded).map(|hir| Needles::of_field(&hir)).unwrap_or_default()
+    }
+
     /// The regex itself.
     pub(super) fn regex(&self) -> &Regex {
         self.regex.get_or_init(|| build(&self.expanded).expect("made at once, unless the tests have made this very text"))

@@ -167,7 +167,7 @@ impl FieldTest {
     pub(super) fn needles(&self) -> Needles {
         let values = Needles::rarest(self.conditions.iter().map(|(_, condition)| match condition {
             Condition::OneOf(all) => Needles::any(all),
-            Condition::Text(pattern) | Condition::Names(pattern) => pattern.needles.clone(),
+            Condition::Text(pattern) | Condition::Names(pattern) => pattern.field_needles(),
         }));
         if !values.is_empty() {
             return values;
@@ -235,7 +235,9 @@ pub(super) fn address(text: &[u8]) -> Option<Addr> {
         },
     };
     let bare = bare.split_once('%').map_or(bare, |(addr, _)| addr);
-    bare.parse().ok()
+    // Looked at before it is read, as a refusal in words costs memory.
+    let good = bare.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    good.then(|| bare.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -75,7 +75,9 @@ fn read_offset(text: &str) -> Option<Offset> {
 }
 
 fn read_now(text: &str, zone: &TimeZone) -> Option<Stamp> {
-    if let Some(seconds) = text.strip_prefix('@') {
+    // Nine digits and more are no date: seconds, as fail2ban-regex and date(1) have them.
+    let bare = Some(text).filter(|text| text.len() >= 9 && text.bytes().all(|byte| byte.is_ascii_digit()));
+    if let Some(seconds) = text.strip_prefix('@').or(bare) {
         return seconds.parse::<i64>().ok().map(|seconds| Stamp(seconds.saturating_mul(1000)));
     }
     // A date alone is its midnight.
@@ -97,6 +99,7 @@ mod tests {
             ("2026-11-22 18:00:00", 1_795_366_800),
             ("2026-11-22", 1_795_302_000),
             ("@1795366800", 1_795_366_800),
+            ("1795366800", 1_795_366_800),
         ] {
             assert_eq!(read_now(text, &berlin), Some(Stamp(expected * 1000)), "{text}");
         }

@@ -121,7 +121,7 @@ pub(in crate::cli) fn scan_block(
     sink: &mut dyn FnMut(u64, Sign),
 ) -> Counted {
     if all_fit(block, line_max) {
-        let lines = scanner.scan_block(state, block, &mut |place, sign| sink(place.line + 1, sign));
+        let lines = scanner.scan_block(state, (b"", block), &mut |place, sign| sink(place.line + 1, sign));
         return Counted { lines, oversize: 0 };
     }
     let mut counted = Counted::default();

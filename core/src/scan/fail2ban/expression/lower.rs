@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | a look | an empty group, which tells the place | the look, at that place |
 //! | `(?:(?!a)b)*`, `b` one character | a group around `b*` | the look, before each character |
+//! | `\b`, where a text is not all ASCII | an empty group | the place |
 //! | a back reference | a group around what the other group may match | that both hold the same |
 //! | a condition | its two cases as alternatives | cannot be: see below |
 //! | an atomic group | a group | cannot be |
@@ -33,6 +34,13 @@ pub(super) enum Check {
         slot: usize,
         /// What must be there.
         peek: Peek,
+    },
+    /// A place, at the place of a group.
+    Place {
+        /// Where the group is kept.
+        slot: usize,
+        /// Which.
+        place: Assert,
     },
     /// A look before each character of a group.
     Each {
@@ -74,7 +82,6 @@ pub(super) struct Lowered {
 struct Lowering<'a> {
     whole: &'a Node,
     ascii: bool,
-    /// Whether looks and the like are to be checked: not for the second of the two expressions.
     checks: Vec<Check>,
     decides: bool,
     groups: u32,
@@ -95,7 +102,7 @@ impl Lowering<'_> {
             Node::Empty => Hir::empty(),
             Node::Char(c) => self.char(*c),
             Node::Set(class) => Hir::class(Class::Unicode(if self.ascii { ascii_of(class) } else { ClassUnicode::clone(class) })),
-            Node::Assert(place) => Hir::look(self.place(*place)),
+            Node::Assert(place) => self.place(*place),
             Node::Group(index, node) => capture(*index, self.node(node)),
             Node::Concat(nodes) => Hir::concat(nodes.iter().map(|node| self.node(node)).collect()),
             Node::Alt(nodes) => Hir::alternation(nodes.iter().map(|node| self.node(node)).collect()),
@@ -120,28 +127,22 @@ impl Lowering<'_> {
         Hir::literal(c.encode_utf8(&mut [0; 4]).as_bytes())
     }
 
-    const fn place(&self, place: Assert) -> Place {
-        match place {
+    fn place(&mut self, place: Assert) -> Hir {
+        Hir::look(match place {
             Assert::Start => Place::Start,
             Assert::End => Place::End,
             Assert::LineStart => Place::StartLF,
-            // The only newline of a text is at its end: other texts are not searched this way.
+            // The only newline of a text is at its end: other texts are not decided this way.
             Assert::LineEnd | Assert::Dollar => Place::EndLF,
-            Assert::Word { ascii } => {
-                if ascii || self.ascii {
-                    Place::WordAscii
-                } else {
-                    Place::WordUnicode
-                }
+            Assert::Word { .. } if self.ascii => Place::WordAscii,
+            Assert::NotWord { .. } if self.ascii => Place::WordAsciiNegate,
+            // Python's words are none of those that automata know.
+            Assert::Word { .. } | Assert::NotWord { .. } => {
+                let Some(group) = self.marker() else { return Hir::empty() };
+                self.checks.push(Check::Place { slot: slot(group), place });
+                return capture(group, Hir::empty());
             }
-            Assert::NotWord { ascii } => {
-                if ascii || self.ascii {
-                    Place::WordAsciiNegate
-                } else {
-                    Place::WordUnicodeNegate
-                }
-            }
-        }
+        })
     }
 
     /// A group for a check; `None` where a check is not possible.

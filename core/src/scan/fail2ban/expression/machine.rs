@@ -4,8 +4,8 @@
 //! time, so that it stops after [`STEPS`] of them. Its memory is bounded by the same number: no step puts
 //! more than one frame on the stack.
 
-use super::program::{Op, Program};
-use super::syntax::Assert;
+use super::program::{Op, Program, Set};
+use super::syntax::{Assert, is_word};
 
 /// How many steps an expression may take for one text. Ordinary lines need some hundreds; this many take
 /// about two milliseconds.
@@ -22,6 +22,10 @@ pub(super) struct TooMany;
 enum Frame {
     /// Another way to go on.
     Branch { pc: usize, at: usize },
+    /// A span may be shorter, down to `floor`.
+    Shorter { pc: usize, floor: usize, at: usize },
+    /// A span may be longer by so many of its set.
+    Longer { pc: usize, set: usize, left: u32, at: usize },
     /// What a slot held before.
     Slot { slot: usize, held: Option<usize> },
     /// What a counter held before.
@@ -42,12 +46,14 @@ pub(super) struct Machine {
     counts: Vec<Count>,
     stack: Vec<Frame>,
     steps: u32,
+    most: u32,
 }
 
 impl Machine {
-    /// Begins to count steps anew.
-    pub(super) const fn wind(&mut self) {
+    /// Begins to count steps anew, up to this many.
+    pub(super) const fn wind(&mut self, most: u32) {
         self.steps = 0;
+        self.most = most;
     }
 
     /// Where each group begins and ends, group 0 being the whole match.
@@ -120,19 +126,112 @@ impl Machine {
     }
 
     /// Undoes the last steps to the last branch above `base`.
-    fn back(&mut self, base: usize) -> Option<(usize, usize)> {
+    fn back(&mut self, program: &Program, text: &str, base: usize) -> Option<(usize, usize)> {
         while self.stack.len() > base {
             match self.stack.pop()? {
                 Frame::Branch { pc, at } => return Some((pc, at)),
-                Frame::Slot { slot, held } => self.put(slot, held),
-                Frame::Count { counter, held } => {
-                    if let Some(place) = self.counts.get_mut(counter) {
-                        *place = held;
+                Frame::Shorter { pc, floor, at } => {
+                    if let Some(at) = self.shorter(program, text, (pc, floor, at)) {
+                        return Some((pc, at));
                     }
                 }
+                Frame::Longer { pc, set, left, at } => {
+                    if let Some(at) = self.longer(program, text, (pc, set, left, at)) {
+                        return Some((pc, at));
+                    }
+                }
+                frame => self.restore(frame),
             }
         }
         None
+    }
+
+    fn restore(&mut self, frame: Frame) {
+        match frame {
+            Frame::Slot { slot, held } => self.put(slot, held),
+            Frame::Count { counter, held } => {
+                if let Some(place) = self.counts.get_mut(counter) {
+                    *place = held;
+                }
+            }
+            Frame::Branch { .. } | Frame::Shorter { .. } | Frame::Longer { .. } => {}
+        }
+    }
+
+    /// Undoes all steps above `base`.
+    fn undo(&mut self, base: usize) {
+        while self.stack.len() > base
+            && let Some(frame) = self.stack.pop()
+        {
+            self.restore(frame);
+        }
+    }
+
+    /// A greedy span gives up characters until the text can go on after it.
+    fn shorter(&mut self, program: &Program, text: &str, (pc, floor, mut at): (usize, usize, usize)) -> Option<usize> {
+        while at > floor {
+            self.steps += 1;
+            at -= 1;
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            if program.can(pc, text, at) {
+                if at > floor {
+                    self.stack.push(Frame::Shorter { pc, floor, at });
+                }
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// A lazy span takes characters until the text can go on after it.
+    fn longer(&mut self, program: &Program, text: &str, (pc, index, mut left, mut at): (usize, usize, u32, usize)) -> Option<usize> {
+        let set = program.sets.get(index)?;
+        while left > 0 {
+            self.steps += 1;
+            at += char_at(text, at).filter(|c| set.contains(*c))?.len_utf8();
+            left -= 1;
+            if program.can(pc, text, at) {
+                if left > 0 {
+                    self.stack.push(Frame::Longer { pc, set: index, left, at });
+                }
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Many characters of a set: where it goes on first.
+    fn span(&mut self, program: &Program, text: &str, (pc, at): (usize, usize), span: Op) -> Option<(usize, usize)> {
+        let Op::Span { set: index, min, max, lazy } = span else { return None };
+        let set = program.sets.get(index)?;
+        let next = pc + 1;
+        let most = max.unwrap_or(u32::MAX);
+        let (floor, taken) = forward(set, text, at, min);
+        if taken < min {
+            return None;
+        }
+        if lazy {
+            let left = most.saturating_sub(min);
+            if program.can(next, text, floor) {
+                if left > 0 {
+                    self.stack.push(Frame::Longer { pc: next, set: index, left, at: floor });
+                }
+                return Some((next, floor));
+            }
+            return self.longer(program, text, (next, index, left, floor)).map(|at| (next, at));
+        }
+        let (end, more) = forward(set, text, floor, most.saturating_sub(min));
+        // To run ahead costs far less than to try.
+        self.steps = self.steps.saturating_add(more / 16);
+        if program.can(next, text, end) {
+            if end > floor {
+                self.stack.push(Frame::Shorter { pc: next, floor, at: end });
+            }
+            return Some((next, end));
+        }
+        self.shorter(program, text, (next, floor, end)).map(|at| (next, at))
     }
 
     /// Runs from an instruction to the next `Done`, which ends the piece it stands in.
@@ -141,7 +240,7 @@ impl Machine {
         let (mut pc, mut at) = (pc, at);
         loop {
             self.steps += 1;
-            if self.steps > STEPS {
+            if self.steps > self.most {
                 return Err(TooMany);
             }
             let Some(op) = program.ops.get(pc) else { return Ok(None) };
@@ -156,29 +255,45 @@ impl Machine {
                     self.save(slot, at);
                     Some((pc + 1, at))
                 }
-                Op::Split { first, second } => {
-                    self.stack.push(Frame::Branch { pc: second, at });
-                    Some((first, at))
+                Op::Text(index) => {
+                    let wanted = program.texts.get(index).map_or("", AsRef::as_ref);
+                    let there = text.as_bytes().get(at..).is_some_and(|rest| rest.starts_with(wanted.as_bytes()));
+                    there.then_some((pc + 1, at + wanted.len()))
                 }
+                Op::Span { .. } => self.span(program, text, (pc, at), *op),
+                Op::Split { first, second } => self.split(program, text, (first, second), at),
                 Op::Jump(to) => Some((to, at)),
                 Op::Again { group, fold } => self.again(text, group, fold, at).map(|at| (pc + 1, at)),
                 Op::Unless { group, no } => {
                     let matched = self.get(group).is_some() && self.get(group + 1).is_some();
                     Some((if matched { pc + 1 } else { no }, at))
                 }
-                Op::Zero(_) | Op::Loop { .. } | Op::Round { .. } => Some(self.rounds(*op, pc, at)),
+                Op::Zero(_) | Op::Loop { .. } | Op::Round { .. } => self.rounds(program, text, *op, (pc, at)),
                 Op::Look { negated, back, end } => self.look(program, text, (pc, at), negated, back)?.then_some((end, at)),
                 Op::Atomic { end } => self.once(program, text, pc + 1, at)?.map(|at| (end, at)),
             };
-            match next.or_else(|| self.back(base)) {
+            match next.or_else(|| self.back(program, text, base)) {
                 Some(next) => (pc, at) = next,
                 None => return Ok(None),
             }
         }
     }
 
-    fn rounds(&mut self, op: Op, pc: usize, at: usize) -> (usize, usize) {
-        match op {
+    /// The first of two ways, and later the second; what cannot go on is no way.
+    fn split(&mut self, program: &Program, text: &str, (first, second): (usize, usize), at: usize) -> Option<(usize, usize)> {
+        match (program.can(first, text, at), program.can(second, text, at)) {
+            (true, true) => {
+                self.stack.push(Frame::Branch { pc: second, at });
+                Some((first, at))
+            }
+            (true, false) => Some((first, at)),
+            (false, true) => Some((second, at)),
+            (false, false) => None,
+        }
+    }
+
+    fn rounds(&mut self, program: &Program, text: &str, op: Op, (pc, at): (usize, usize)) -> Option<(usize, usize)> {
+        Some(match op {
             Op::Loop { counter, min, max, lazy, exit } => {
                 let Count { rounds, began } = self.count(counter);
                 // A round that took nothing is not followed by another.
@@ -187,12 +302,9 @@ impl Machine {
                     (pc + 1, at)
                 } else if !more {
                     (exit, at)
-                } else if lazy {
-                    self.stack.push(Frame::Branch { pc: pc + 1, at });
-                    (exit, at)
                 } else {
-                    self.stack.push(Frame::Branch { pc: exit, at });
-                    (pc + 1, at)
+                    let ways = if lazy { (exit, pc + 1) } else { (pc + 1, exit) };
+                    return self.split(program, text, ways, at);
                 }
             }
             Op::Round { counter, body } => {
@@ -205,7 +317,7 @@ impl Machine {
                 (pc + 1, at)
             }
             _ => (pc + 1, at),
-        }
+        })
     }
 
     /// Runs a piece of the program; other ways through it are not tried later.
@@ -216,7 +328,7 @@ impl Machine {
             let mut kept = base;
             for i in base..self.stack.len() {
                 if let Some(frame) = self.stack.get(i).copied()
-                    && !matches!(frame, Frame::Branch { .. })
+                    && matches!(frame, Frame::Slot { .. } | Frame::Count { .. })
                 {
                     self.stack.swap(kept, i);
                     kept += 1;
@@ -240,7 +352,7 @@ impl Machine {
         let found = self.once(program, text, pc + 1, from)?.is_some();
         if found && negated {
             // What it matched is undone, as if it had not been looked at.
-            while self.back(base).is_some() {}
+            self.undo(base);
         }
         Ok(found != negated)
     }
@@ -267,6 +379,19 @@ pub(super) fn behind(text: &str, at: usize, back: Option<usize>) -> Option<usize
     text.get(..at)?.char_indices().rev().nth(back - 1).map(|(from, _)| from)
 }
 
+/// As many characters of a set as there are, up to `most`: where they end, and how many.
+fn forward(set: &Set, text: &str, mut at: usize, most: u32) -> (usize, u32) {
+    let mut taken = 0;
+    while taken < most
+        && let Some(c) = char_at(text, at)
+        && set.contains(c)
+    {
+        at += c.len_utf8();
+        taken += 1;
+    }
+    (at, taken)
+}
+
 fn char_at(text: &str, at: usize) -> Option<char> {
     match text.as_bytes().get(at) {
         Some(byte) if byte.is_ascii() => Some(char::from(*byte)),
@@ -275,7 +400,8 @@ fn char_at(text: &str, at: usize) -> Option<char> {
     }
 }
 
-fn holds(place: Assert, text: &str, at: usize) -> bool {
+/// Whether this is such a place.
+pub(super) fn holds(place: Assert, text: &str, at: usize) -> bool {
     let bytes = text.as_bytes();
     let before = at.checked_sub(1).and_then(|before| bytes.get(before));
     match place {
@@ -291,7 +417,7 @@ fn holds(place: Assert, text: &str, at: usize) -> bool {
 
 /// Whether a word begins or ends here.
 fn at_word(text: &str, at: usize, ascii: bool) -> bool {
-    let word = |c: char| c == '_' || if ascii { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() };
+    let word = |c: char| if c.is_ascii() { c == '_' || c.is_ascii_alphanumeric() } else { !ascii && is_word(c) };
     let before = text.get(..at).and_then(|before| before.chars().next_back()).is_some_and(word);
     before != char_at(text, at).is_some_and(word)
 }

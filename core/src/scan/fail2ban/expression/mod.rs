@@ -7,7 +7,11 @@
 //! | [`cases`] | conditions taken apart into alternatives |
 //! | [`lower`] | the tree to an expression that runs in linear time, and what to check afterwards |
 //! | [`literals`] | what a line must hold for it to match |
-//! | [`program`], [`machine`] | the rest, by trying, with a step limit |
+//! | [`program`], [`machine`] | by trying, with a step limit |
+//!
+//! How a text is searched: what is bound to the start of the text is tried first, within few steps, which is the
+//! fastest for ordinary lines. Else the linear expression decides, and where that cannot, trying does,
+//! within more steps.
 
 mod cases;
 mod literals;
@@ -17,6 +21,8 @@ mod parse;
 mod program;
 mod syntax;
 mod tags;
+#[cfg(test)]
+mod tests;
 
 use std::sync::OnceLock;
 
@@ -24,13 +30,17 @@ use regex_automata::Input;
 use regex_automata::meta;
 use regex_automata::util::primitives::NonMaxUsize;
 
-use self::lower::{Check, Peek};
-use self::machine::{Machine, TooMany};
+use self::lower::{Check, Lowered, Peek};
+use self::machine::{Machine, STEPS, TooMany};
 use self::program::{Program, slot};
 use self::syntax::{Assert, Node, Tree};
 
 /// How much memory a linear expression may take before it is run: fail2ban's largest takes a tenth.
 const AUTOMATON: usize = 10 << 20;
+
+/// How many steps are tried before an automaton is asked: ordinary lines of logs take fewer, and so many take
+/// less than ten microseconds.
+const FEW_STEPS: u32 = 500;
 
 /// Why a text is no expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,11 +71,9 @@ pub enum ExpressionError {
 #[derive(Debug)]
 pub(super) struct Expression {
     /// For texts of ASCII, which nearly all are: small and fast.
-    narrow: Option<meta::Regex>,
+    narrow: Option<Engine>,
     /// For all others; made at the first of them.
-    wide: OnceLock<Option<meta::Regex>>,
-    checks: Vec<Check>,
-    decides: bool,
+    wide: OnceLock<Option<Engine>>,
     /// Whether it tells the end of a text from the end of a line.
     dollar: bool,
     program: Program,
@@ -74,6 +82,15 @@ pub(super) struct Expression {
     groups: u32,
     names: Vec<(String, usize)>,
     literals: Option<Vec<String>>,
+}
+
+/// The linear expression, and how far it goes.
+#[derive(Debug)]
+struct Engine {
+    regex: meta::Regex,
+    checks: Vec<Check>,
+    /// Whether a match that passes the checks is the match.
+    decides: bool,
 }
 
 /// A text to search, and what is known of it.
@@ -146,15 +163,12 @@ impl Expression {
     fn new(tree: Tree) -> Self {
         let Tree { node, groups, names } = tree;
         let linear = cases::without_conditions(&node).unwrap_or_else(|| node.clone());
-        let lowered = lower::lower(&linear, groups, true);
         let mut names: Vec<_> = names.into_iter().map(|(name, group)| (name, slot(group) / 2)).collect();
         names.sort();
         Self {
-            narrow: automaton(&lowered.hir),
+            narrow: Engine::new(&linear, groups, true),
             wide: OnceLock::new(),
             literals: literals::required(&node),
-            checks: lowered.checks,
-            decides: lowered.decides,
             dollar: node.any(&|node| matches!(node, Node::Assert(Assert::Dollar))),
             program: Program::new(&node),
             linear,
@@ -179,19 +193,18 @@ impl Expression {
 
     /// Whether it never needs more than linear time.
     pub(super) fn is_linear(&self) -> bool {
-        self.narrow.is_some() && self.decides && self.checks.is_empty()
+        self.narrow.as_ref().is_some_and(|engine| engine.decides && engine.checks.is_empty())
     }
 
-    fn automaton(&self, ascii: bool) -> Option<&meta::Regex> {
+    fn engine(&self, ascii: bool) -> Option<&Engine> {
         if ascii {
             return self.narrow.as_ref();
         }
-        self.wide.get_or_init(|| automaton(&lower::lower(&self.linear, self.groups, false).hir)).as_ref()
+        self.wide.get_or_init(|| Engine::new(&self.linear, self.groups, false)).as_ref()
     }
 
     /// The first match, as Python's `search` finds it.
     pub(super) fn search(&self, text: &Text<'_>, scratch: &mut Scratch) -> Verdict {
-        scratch.machine.wind();
         match self.try_search(text, scratch) {
             Ok(true) => Verdict::Match,
             Ok(false) => Verdict::No,
@@ -199,29 +212,62 @@ impl Expression {
         }
     }
 
-    fn try_search(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
-        let mut from = 0;
-        if let Some(regex) = self.automaton(text.ascii) {
-            let slots = regex.group_info().slot_len();
-            scratch.slots.clear();
-            scratch.slots.resize(slots, None);
-            if regex.search_slots(&Input::new(text.text), &mut scratch.slots).is_none() {
-                return Ok(false);
-            }
-            let Scratch { slots, found, .. } = scratch;
-            found.clear();
-            found.extend(slots.iter().map(|at| at.map(NonMaxUsize::get)));
-            if self.decides && (text.one_line || !self.dollar) && self.passes(text.text, scratch)? {
-                return Ok(true);
-            }
-            from = scratch.found.first().copied().flatten().unwrap_or(0);
-        }
+    /// The first match by trying, within so many steps.
+    fn steps(&self, text: &Text<'_>, scratch: &mut Scratch, from: usize, most: u32) -> Result<bool, TooMany> {
         let slots = slot(self.groups).saturating_add(2);
         let Scratch { machine, found, .. } = scratch;
+        machine.wind(most);
         let matched = machine.search(&self.program, text.text, from, slots)?;
         found.clear();
         found.extend_from_slice(machine.slots());
         Ok(matched)
+    }
+
+    fn try_search(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
+        // What begins at the start of the text is mostly decided sooner than an automaton has begun.
+        if self.program.anchored
+            && let Ok(matched) = self.steps(text, scratch, 0, FEW_STEPS)
+        {
+            return Ok(matched);
+        }
+        self.linear_first(text, scratch)
+    }
+
+    /// The first match by the linear expression, and by trying where that does not decide.
+    fn linear_first(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
+        scratch.machine.wind(STEPS);
+        let mut from = 0;
+        if let Some(engine) = self.engine(text.ascii) {
+            if !engine.search(text.text, scratch) {
+                return Ok(false);
+            }
+            if engine.decides && (text.one_line || !self.dollar) && engine.passes(text.text, scratch)? {
+                return Ok(true);
+            }
+            from = scratch.found.first().copied().flatten().unwrap_or(0);
+        }
+        self.steps(text, scratch, from, STEPS)
+    }
+}
+
+impl Engine {
+    fn new(node: &Node, groups: u32, ascii: bool) -> Option<Self> {
+        let Lowered { hir, checks, decides } = lower::lower(node, groups, ascii);
+        let config = meta::Config::new().nfa_size_limit(Some(AUTOMATON)).utf8_empty(true);
+        let regex = meta::Builder::new().configure(config).build_from_hir(&hir).ok()?;
+        Some(Self { regex, checks, decides })
+    }
+
+    fn search(&self, text: &str, scratch: &mut Scratch) -> bool {
+        let Scratch { slots, found, .. } = scratch;
+        slots.clear();
+        slots.resize(self.regex.group_info().slot_len(), None);
+        if self.regex.search_slots(&Input::new(text), slots).is_none() {
+            return false;
+        }
+        found.clear();
+        found.extend(slots.iter().map(|at| at.map(NonMaxUsize::get)));
+        true
     }
 
     fn passes(&self, text: &str, scratch: &mut Scratch) -> Result<bool, TooMany> {
@@ -233,6 +279,7 @@ impl Expression {
                     Some(at) => peek.holds(text, at, found, machine)?,
                     None => true,
                 },
+                Check::Place { slot, place } => get(*slot).is_none_or(|at| machine::holds(*place, text, at)),
                 Check::Each { slot, peek } => match (get(*slot), get(*slot + 1)) {
                     (Some(start), Some(end)) => peek.holds_in(text, start, end, found, machine)?,
                     _ => true,
@@ -282,9 +329,4 @@ impl Peek {
         }
         Ok(true)
     }
-}
-
-fn automaton(hir: &regex_syntax::hir::Hir) -> Option<meta::Regex> {
-    let config = meta::Config::new().nfa_size_limit(Some(AUTOMATON)).utf8_empty(true);
-    meta::Builder::new().configure(config).build_from_hir(hir).ok()
 }

@@ -144,7 +144,8 @@ impl<'a> Parser<'a> {
                 }
                 _ => {
                     if let Some(node) = self.atom(flags, depth)? {
-                        repeatable = !matches!(node, Node::Assert(_));
+                        // A place in a group of its own may be repeated.
+                        repeatable = c == '(' || !matches!(node, Node::Assert(_));
                         nodes.push(node);
                     }
                 }

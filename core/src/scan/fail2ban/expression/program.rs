@@ -3,17 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use regex_syntax::hir::ClassUnicode;
+use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
-use super::syntax::{Assert, Greed, Node, Times};
+use super::syntax::{Assert, Greed, Node, Times, contains};
 
 /// One instruction.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
     /// This character.
     Char(char),
+    /// These characters.
+    Text(usize),
     /// One of a set.
     Set(usize),
+    /// Many of a set, as many or as few as will do.
+    Span { set: usize, min: u32, max: Option<u32>, lazy: bool },
     /// A place.
     Assert(Assert),
     /// Remember the position.
@@ -41,7 +45,7 @@ pub(super) enum Op {
 }
 
 /// A set of characters that is asked often.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Set {
     ascii: u128,
     class: Arc<ClassUnicode>,
@@ -52,10 +56,39 @@ pub(super) struct Set {
 pub(super) struct Program {
     pub(super) ops: Vec<Op>,
     pub(super) sets: Vec<Set>,
+    pub(super) texts: Vec<Box<str>>,
+    /// What may come first at each instruction, as far as that was asked for.
+    firsts: Vec<First>,
     pub(super) counters: usize,
     /// Whether it can only match at the start of the text.
     pub(super) anchored: bool,
 }
+
+/// With which characters an instruction, and what follows it, can go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct First {
+    ascii: u128,
+    wide: bool,
+    /// Also without any.
+    none: bool,
+}
+
+impl First {
+    const ANY: Self = Self { ascii: u128::MAX, wide: true, none: true };
+
+    fn of(c: char) -> Self {
+        if c.is_ascii() { Self { ascii: 1 << u32::from(c), ..Self::default() } } else { Self { wide: true, ..Self::default() } }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.ascii |= other.ascii;
+        self.wide |= other.wide;
+        self.none |= other.none;
+    }
+}
+
+/// So many instructions are looked at to know what comes first at one.
+const AHEAD: usize = 64;
 
 impl Set {
     fn new(class: &Arc<ClassUnicode>) -> Self {
@@ -68,12 +101,6 @@ impl Set {
     }
 }
 
-fn contains(class: &ClassUnicode, c: char) -> bool {
-    let ranges = class.ranges();
-    let after = ranges.partition_point(|range| range.start() <= c);
-    after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| c <= range.end())
-}
-
 impl Program {
     /// The instructions of an expression.
     pub(super) fn new(node: &Node) -> Self {
@@ -82,7 +109,76 @@ impl Program {
         maker.push(Op::Done);
         let mut program = maker.program;
         program.anchored = starts_at_start(node);
+        let chosen = program.chosen();
+        program.firsts = chosen.into_iter().enumerate().map(|(pc, chosen)| if chosen { program.first(pc) } else { First::ANY }).collect();
         program
+    }
+
+    /// Whether the text can go on here with this instruction; that it cannot is certain.
+    pub(super) fn can(&self, pc: usize, text: &str, at: usize) -> bool {
+        let Some(first) = self.firsts.get(pc) else { return true };
+        match text.as_bytes().get(at) {
+            Some(byte) if byte.is_ascii() => first.none || first.ascii >> byte & 1 == 1,
+            Some(_) => first.none || first.wide,
+            None => first.none,
+        }
+    }
+
+    /// The instructions that another may choose to go on with, or not.
+    fn chosen(&self) -> Vec<bool> {
+        let mut chosen = vec![false; self.ops.len()];
+        for (pc, op) in self.ops.iter().enumerate() {
+            let targets = match *op {
+                Op::Split { first, second } => [first, second],
+                Op::Span { .. } => [pc + 1, pc + 1],
+                Op::Loop { exit, .. } => [pc + 1, exit],
+                _ => continue,
+            };
+            for target in targets {
+                if let Some(place) = chosen.get_mut(target) {
+                    *place = true;
+                }
+            }
+        }
+        chosen
+    }
+
+    fn first(&self, pc: usize) -> First {
+        let mut first = First::default();
+        let (mut open, mut seen) = (vec![pc], Vec::new());
+        while let Some(pc) = open.pop() {
+            if seen.contains(&pc) {
+                continue;
+            }
+            if seen.len() > AHEAD {
+                return First::ANY;
+            }
+            seen.push(pc);
+            let Some(op) = self.ops.get(pc) else { return First::ANY };
+            match *op {
+                Op::Char(c) => first.add(First::of(c)),
+                Op::Text(text) => {
+                    let c = self.texts.get(text).and_then(|text| text.chars().next());
+                    first.add(c.map_or(First::ANY, First::of));
+                }
+                Op::Set(set) | Op::Span { set, .. } => {
+                    let Some(set) = self.sets.get(set) else { return First::ANY };
+                    let wide = set.class.ranges().last().is_some_and(|range| !range.end().is_ascii());
+                    first.add(First { ascii: set.ascii, wide, none: false });
+                    if matches!(op, Op::Span { min: 0, .. }) {
+                        open.push(pc + 1);
+                    }
+                }
+                Op::Save(_) | Op::Zero(_) => open.push(pc + 1),
+                Op::Round { body, .. } => open.push(body),
+                Op::Split { first, second } => open.extend([first, second]),
+                Op::Jump(to) => open.push(to),
+                Op::Loop { exit, .. } => open.extend([pc + 1, exit]),
+                Op::Unless { no, .. } => open.extend([pc + 1, no]),
+                Op::Assert(_) | Op::Look { .. } | Op::Atomic { .. } | Op::Again { .. } | Op::Done => return First::ANY,
+            }
+        }
+        first
     }
 }
 
@@ -146,7 +242,7 @@ impl Maker {
                 self.emit(node);
                 self.push(Op::Save(slot + 1));
             }
-            Node::Concat(nodes) => nodes.iter().for_each(|node| self.emit(node)),
+            Node::Concat(nodes) => self.sequence(nodes),
             Node::Alt(nodes) => self.alternatives(nodes),
             Node::Repeat(node, times) => self.repeat(node, *times),
             Node::Look(look) => {
@@ -169,6 +265,24 @@ impl Maker {
                 let end = self.here();
                 self.patch(at, Op::Unless { group: slot(*group), no: no_at });
                 self.patch(over, Op::Jump(end));
+            }
+        }
+    }
+
+    /// Characters after one another are one text.
+    fn sequence(&mut self, nodes: &[Node]) {
+        let mut rest = nodes;
+        while let [node, after @ ..] = rest {
+            let text: String = rest.iter().map_while(|node| if let Node::Char(c) = node { Some(*c) } else { None }).collect();
+            let chars = text.chars().count();
+            if chars > 1 {
+                self.program.texts.push(text.into());
+                let index = self.program.texts.len() - 1;
+                self.push(Op::Text(index));
+                rest = rest.get(chars..).unwrap_or_default();
+            } else {
+                self.emit(node);
+                rest = after;
             }
         }
     }
@@ -206,6 +320,16 @@ impl Maker {
             return;
         }
         let lazy = times.greed == Greed::Lazy;
+        let class = match node {
+            Node::Char(c) => Some(Arc::new(ClassUnicode::new([ClassUnicodeRange::new(*c, *c)]))),
+            Node::Set(class) => Some(class.clone()),
+            _ => None,
+        };
+        if let Some(class) = class.filter(|_| times.max != Some(1)) {
+            let set = self.set(&class);
+            self.push(Op::Span { set, min: times.min, max: times.max, lazy });
+            return;
+        }
         let split = |body, exit| {
             let (first, second) = if lazy { (exit, body) } else { (body, exit) };
             Op::Split { first, second }
@@ -216,20 +340,6 @@ impl Maker {
                 self.emit(node);
                 let end = self.here();
                 self.patch(at, split(at + 1, end));
-            }
-            // What takes a character each time needs no count to come to an end.
-            (0, None) if node.width() == Some(1) => {
-                let at = self.push(Op::Done);
-                self.emit(node);
-                self.push(Op::Jump(at));
-                let end = self.here();
-                self.patch(at, split(at + 1, end));
-            }
-            (1, None) if node.width() == Some(1) => {
-                let body = self.here();
-                self.emit(node);
-                let at = self.here();
-                self.push(split(body, at + 1));
             }
             (min, max) => self.counted(node, min, max, lazy),
         }

@@ -180,6 +180,19 @@ pub(super) static SHORTHANDS: LazyLock<[(Arc<ClassUnicode>, Arc<ClassUnicode>); 
         both(r"[^\p{L}\p{N}_]", "[^0-9A-Za-z_]"),
     ]
 });
+/// Whether `\w` takes it.
+pub(super) fn is_word(c: char) -> bool {
+    let [.., words, _] = &*SHORTHANDS;
+    contains(&words.0, c)
+}
+
+/// Whether a class holds a character.
+pub(super) fn contains(class: &ClassUnicode, c: char) -> bool {
+    let ranges = class.ranges();
+    let after = ranges.partition_point(|range| range.start() <= c);
+    after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| c <= range.end())
+}
+
 /// `.`
 pub(super) static NOT_NEWLINE: LazyLock<Arc<ClassUnicode>> = LazyLock::new(|| Arc::new(unicode(r"[^\n]")));
 /// `.` of `(?s)`.
