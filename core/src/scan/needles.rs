@@ -22,7 +22,7 @@ const READ: usize = 24;
 /// Shorter ones stand in every other line.
 const SHORT: usize = 3;
 /// Most needles of one rule; `../` in all its disguises has 150.
-const MOST: usize = 256;
+const MOST: usize = 384;
 /// A set lighter than this is found in too many innocent lines: a second choice is looked for.
 const GOOD: u32 = 10;
 /// What weighs more is no rarer: then fewer needles are better.
@@ -31,57 +31,13 @@ const RARE: u32 = 24;
 const DEPTH: u32 = 40;
 
 /// Words that stand in many innocent lines. A needle made of them weighs little.
-const COMMON: [&str; 50] = [
-    "from",
-    "user",
-    "for",
-    "port",
-    "the",
-    "to",
-    "in",
-    "on",
-    "of",
-    "by",
-    "at",
-    "is",
-    "not",
-    "and",
-    "client",
-    "server",
-    "host",
-    "login",
-    "connection",
-    "connect",
-    "request",
-    "address",
-    "error",
-    "warning",
-    "info",
-    "root",
-    "session",
-    "index.php",
-    "closed",
-    "open",
-    "opened",
-    "auth",
-    "ssh2",
-    "pid",
-    "uid",
-    "index",
-    "php",
-    "html",
-    "http",
-    "https",
-    "post",
-    "get",
-    "admin",
-    "with",
-    "name",
-    "method",
-    "authentication",
-    "received",
-    "disconnect",
-    "disconnected",
+#[rustfmt::skip]
+const COMMON: [&str; 65] = [
+    "from", "user", "User", "for", "port", "the", "to", "in", "on", "of", "by", "at", "is", "not", "and", "client", "server", "host",
+    "login", "connection", "Connection", "connect", "request", "address", "error", "warning", "info", "root", "session", "closed",
+    "open", "opened", "auth", "ssh2", "pid", "uid", "index", "php", "html", "http", "https", "HTTP", "POST", "GET", "HEAD", "post",
+    "get", "head", "admin", "with", "name", "method", "authentication", "Authentication", "authenticated", "Authenticated", "received",
+    "Received", "disconnect", "disconnected", "Disconnected", "COMMAND", "Mozilla", "mozilla", "://",
 ];
 
 /// Texts one of which each match holds. Empty: nothing is known, each line must be looked at.
@@ -104,7 +60,12 @@ impl Needles {
         Reader(plain).read(hir)
     }
 
-    /// These texts as they are, in the line or in a field, where each can be a needle.
+    /// These texts as they stand in the line.
+    pub(super) fn texts(texts: impl IntoIterator<Item = String>) -> Self {
+        Reader(raw).weighed(texts.into_iter().map(String::into_bytes).collect()).map(|(_, needles)| needles).unwrap_or_default()
+    }
+
+    /// These texts of a field, where each can be a needle.
     pub(super) fn any<T: AsRef<[u8]>>(texts: impl IntoIterator<Item = T>) -> Self {
         let texts = texts.into_iter().map(|text| text.as_ref().to_vec()).collect();
         Reader(plain).weighed(texts).map(|(_, needles)| needles).unwrap_or_default()
@@ -254,9 +215,9 @@ fn finished(texts: BTreeSet<Vec<u8>>) -> Option<Weighed> {
     let holds = |long: &[u8], short: &[u8]| long.len() > short.len() && long.windows(short.len()).any(|window| window == short);
     let texts: Vec<Vec<u8>> = all.iter().filter(|long| !all.iter().any(|short| holds(long, short))).cloned().collect();
     let needles = Needles { texts, folded: false };
-    // Each doubling of their number costs as much as a letter is worth.
+    // Each doubling of their number costs a little.
     let weight = needles.weight();
-    Some((weight.min(RARE).saturating_sub(2 * needles.texts.len().ilog2()).max(weight.min(1)), needles))
+    Some((weight.min(RARE).saturating_sub(needles.texts.len().ilog2()).max(weight.min(1)), needles))
 }
 
 /// All bytes but those that end a line or begin a colour.
@@ -276,21 +237,26 @@ fn weight(text: &[u8]) -> u32 {
     if text.len() < SHORT {
         return 0;
     }
-    text.split(|byte| matches!(byte, b' ')).map(word_weight).sum::<u32>() + u32::from(text.contains(&b' '))
+    let same = |a: &u8, b: &u8| a.is_ascii_alphanumeric() == b.is_ascii_alphanumeric();
+    let pieces = text.split(|byte| *byte == b' ').flat_map(|word| word.chunk_by(same));
+    pieces.map(piece_weight).sum::<u32>() + u32::from(text.contains(&b' '))
 }
 
-fn word_weight(word: &[u8]) -> u32 {
-    let bare = word.strip_suffix(b":").or_else(|| word.strip_suffix(b",")).unwrap_or(word);
+/// The same of a word, or of what stands between words.
+fn piece_weight(piece: &[u8]) -> u32 {
     // A piece of a common word is as common.
-    let within = |common: &&str| common.as_bytes().windows(bare.len()).any(|piece| piece.eq_ignore_ascii_case(bare));
-    if bare.len() > 2 && COMMON.iter().any(within) {
+    let within = |common: &&str| memchr::memmem::find(common.as_bytes(), piece).is_some();
+    if piece.len() > 1 && COMMON.iter().any(within) {
         return 2;
     }
-    if bare.len() < 2 && !bare.iter().any(u8::is_ascii_alphanumeric) {
-        // A dash, a bracket, a colon.
-        return u32::from(!word.is_empty());
+    // A dash, a bracket, a colon.
+    if let [one] = piece
+        && !one.is_ascii_alphanumeric()
+    {
+        return 1;
     }
-    word.iter()
+    piece
+        .iter()
         .map(|byte| match byte {
             b'0'..=b'9' => 1,
             b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 2,
@@ -316,11 +282,11 @@ mod tests {
 
     #[test]
     fn the_rarest_texts_of_a_pattern_are_taken() {
-        assert_eq!(needles("^Unable to negotiate with (?P<addr>[0-9.]+): no$"), ["Unable to ne"]);
+        assert_eq!(needles("^Unable to negotiate with (?P<addr>[0-9.]+): no$"), [" negotiate w"]);
         assert_eq!(needles("^.* from [0-9.]+: Login failed$"), ["Login failed"]);
         assert_eq!(needles("^(?:Invalid|Illegal) user .*$"), ["Illegal user", "Invalid user"]);
         assert_eq!(needles("^x(?:.*|y)$"), ["x"]);
-        assert_eq!(needles("^(?:.*/)?(?:a/)?(?:phpinfo|shell)\\.php$"), ["phpinfo.php", "shell.php"]);
+        assert_eq!(needles("^(?:.*/)?(?:a/)?(?:phpinfo|shell)\\.php$"), ["a/phpinfo.ph", "phpinfo.php", "shell.php"]);
         assert!(needles("^[0-9.]+ .*$").iter().all(|needle| needle == " "));
         assert!(needles("^(?:abcdef)?[0-9]+$").iter().all(|needle| needle.len() == 1));
         assert!(needles("^.*$").is_empty());
@@ -331,7 +297,7 @@ mod tests {
         let needles = |pattern: &str| -> Vec<String> {
             Needles::of_field(&hir(pattern)).texts.iter().map(|text| String::from_utf8(text.clone()).unwrap()).collect()
         };
-        assert_eq!(needles("^user=\"root\", path=/etc/passwd<$"), ["user="].map(|_| ", path="));
+        assert_eq!(needles("^user=\"root\", path=/etc/passwd<$"), ["passwd"]);
         assert!(needles("^\"\\\\/<>$").is_empty());
     }
 

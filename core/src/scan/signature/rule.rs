@@ -59,8 +59,8 @@ impl RequestTest {
     fn needles(&self) -> Needles {
         let texts = [&self.path, &self.agent, &self.referer].map(|text| text.as_ref().map(|p| p.needles.clone()).unwrap_or_default());
         Needles::rarest(texts.into_iter().chain([
-            Needles::any(self.status.iter().map(|status| format!(" {status} "))),
-            Needles::any(self.methods.iter().map(|method| format!("{method} "))),
+            Needles::texts(self.status.iter().map(|status| format!("\" {status} "))),
+            Needles::texts(self.methods.iter().map(|method| format!("\"{method} "))),
         ]))
     }
 
