@@ -9,11 +9,12 @@
 //! signature that does not match.
 
 use std::array;
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use aho_corasick::automaton::{Automaton, StateID};
-use aho_corasick::dfa::DFA;
-use aho_corasick::{Anchored, MatchKind, StartKind};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::nfa::noncontiguous::NFA;
+use aho_corasick::{Anchored, MatchKind};
 
 use super::needles::Needles;
 
@@ -35,11 +36,22 @@ pub(super) struct Prefilter {
     any_always: bool,
 }
 
+/// The automaton as one table, as small as it goes: what is hot of it should stay in the cache.
 #[derive(Clone, Debug)]
 struct Table {
-    dfa: DFA,
-    start: StateID,
+    /// The class of each byte; large letters are of the class of small ones where case does not count.
+    classes: [u8; 256],
+    /// How many classes there are.
+    width: usize,
+    /// For each state and class the next state, with [`MATCH`] where a needle ends there. State 0 is
+    /// the start, and states near to it come first.
+    next: Vec<u16>,
+    /// For each state the needles that end there.
+    ends: Vec<Vec<u32>>,
 }
+
+/// Of a state's number: a needle ends there.
+const MATCH: u16 = 1 << 15;
 
 /// A set of slots.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +79,7 @@ impl Seen {
 struct Lane {
     at: usize,
     end: usize,
-    state: StateID,
+    state: u16,
 }
 
 impl Prefilter {
@@ -121,16 +133,16 @@ impl Prefilter {
     /// Adds to `seen` the slots that a line of this text can be of. Whether there is any.
     pub(super) fn mark_more(&self, text: &[u8], seen: &mut Seen) -> bool {
         let mut any = false;
-        let Some(Table { dfa, start }) = &self.automaton else { return any };
-        let mut state = *start;
+        let Some(table) = &self.automaton else { return any };
+        let mut state = 0;
         for byte in text {
-            state = dfa.next_state(Anchored::No, state, *byte);
-            if !dfa.is_special(state) || !dfa.is_match(state) {
+            state = table.step(state, *byte);
+            if state & MATCH == 0 {
                 continue;
             }
             any = true;
-            for index in 0..dfa.match_len(state) {
-                let slots = self.slots.get(dfa.match_pattern(state, index).as_usize());
+            for needle in table.ends.get(usize::from(state & !MATCH)).into_iter().flatten() {
+                let slots = self.slots.get(*needle as usize);
                 slots.into_iter().flatten().for_each(|slot| seen.add(*slot));
             }
         }
@@ -142,7 +154,7 @@ impl Prefilter {
     pub(super) fn hits(&self, block: &[u8], hits: &mut Vec<usize>) {
         hits.clear();
         let Some(table) = &self.automaton else { return };
-        let mut lanes = table.lanes(block);
+        let mut lanes = Table::lanes(block);
         if block.len() >= SHORT {
             table.abreast(block, &mut lanes, hits);
         }
@@ -152,22 +164,46 @@ impl Prefilter {
 }
 
 impl Table {
+    /// `None` without texts, or with too many for the numbers of states.
     fn new<'a>(folded: bool, texts: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Self> {
         texts.clone().next()?;
-        // Without a prefilter of its own: with so many needles it only costs.
-        let dfa = DFA::builder()
-            .match_kind(MatchKind::Standard)
-            .start_kind(StartKind::Unanchored)
-            .ascii_case_insensitive(folded)
-            .prefilter(false)
-            .build(texts)
-            .ok()?;
-        let start = dfa.start_state(Anchored::No).ok()?;
-        Some(Self { dfa, start })
+        let nfa =
+            NFA::builder().match_kind(MatchKind::Standard).ascii_case_insensitive(folded).prefilter(false).build(texts.clone()).ok()?;
+        let (classes, bytes) = classes(folded, texts);
+        let start = nfa.start_state(Anchored::No).ok()?;
+        let mut table = Self { classes, width: bytes.len(), next: Vec::new(), ends: Vec::new() };
+        let mut numbers = HashMap::from([(start, 0)]);
+        let mut states = vec![start];
+        // By distance from the start.
+        let mut at = 0;
+        while let Some(state) = states.get(at).copied() {
+            at += 1;
+            let needles = if nfa.is_match(state) { nfa.match_len(state) } else { 0 };
+            table.ends.push((0..needles).map(|index| nfa.match_pattern(state, index).as_u32()).collect());
+            for byte in &bytes {
+                let next = nfa.next_state(Anchored::No, state, *byte);
+                let number = match numbers.entry(next) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => {
+                        let number = u16::try_from(states.len()).ok().filter(|number| *number < MATCH)?;
+                        states.push(next);
+                        *new.insert(number)
+                    }
+                };
+                table.next.push(if nfa.is_match(next) { number | MATCH } else { number });
+            }
+        }
+        Some(table)
+    }
+
+    fn step(&self, state: u16, byte: u8) -> u16 {
+        let at = usize::from(state & !MATCH) * self.width + usize::from(self.classes[usize::from(byte)]);
+        // Never outside: there is a row for each state.
+        self.next.get(at).copied().unwrap_or(0)
     }
 
     /// Cuts the block behind newlines into parts of about one length. Parts may be empty.
-    fn lanes(&self, block: &[u8]) -> [Lane; LANES] {
+    fn lanes(block: &[u8]) -> [Lane; LANES] {
         let mut from = 0;
         array::from_fn(|n| {
             let goal = block.len() / LANES * (n + 1);
@@ -177,7 +213,7 @@ impl Table {
                 }
                 _ => block.len(),
             };
-            let lane = Lane { at: from, end, state: self.start };
+            let lane = Lane { at: from, end, state: 0 };
             from = end;
             lane
         })
@@ -185,7 +221,6 @@ impl Table {
 
     /// Runs all lanes in step until one is at its end.
     fn abreast(&self, block: &[u8], lanes: &mut [Lane; LANES], hits: &mut Vec<usize>) {
-        let dfa = &self.dfa;
         loop {
             let steps = lanes.iter().map(|lane| lane.end.saturating_sub(lane.at)).min().unwrap_or(0);
             let parts: [&[u8]; LANES] = lanes.map(|lane| block.get(lane.at..lane.at + steps).unwrap_or_default());
@@ -194,16 +229,10 @@ impl Table {
             let mut made = 0;
             for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
                 let [p, q, r, s] = states;
-                states = [
-                    dfa.next_state(Anchored::No, p, *a),
-                    dfa.next_state(Anchored::No, q, *b),
-                    dfa.next_state(Anchored::No, r, *c),
-                    dfa.next_state(Anchored::No, s, *d),
-                ];
+                states = [self.step(p, *a), self.step(q, *b), self.step(r, *c), self.step(s, *d)];
                 made += 1;
                 let [p, q, r, s] = states;
-                // The lowest number tells: special states come first.
-                if dfa.is_special(p.min(q).min(r.min(s))) {
+                if (p | q | r | s) & MATCH != 0 {
                     break;
                 }
             }
@@ -213,7 +242,7 @@ impl Table {
             for (lane, state) in lanes.iter_mut().zip(states) {
                 lane.at += made;
                 lane.state = state;
-                self.note(block, lane, hits);
+                note(block, lane, hits);
             }
         }
     }
@@ -221,22 +250,36 @@ impl Table {
     /// Runs one lane to its end.
     fn alone(&self, block: &[u8], lane: &mut Lane, hits: &mut Vec<usize>) {
         while let Some(byte) = block.get(lane.at).filter(|_| lane.at < lane.end) {
-            lane.state = self.dfa.next_state(Anchored::No, lane.state, *byte);
+            lane.state = self.step(lane.state, *byte);
             lane.at += 1;
-            self.note(block, lane, hits);
+            note(block, lane, hits);
         }
     }
+}
 
-    /// Notes a needle that ends here, and goes on with the next line.
-    fn note(&self, block: &[u8], lane: &mut Lane, hits: &mut Vec<usize>) {
-        if !self.dfa.is_special(lane.state) || !self.dfa.is_match(lane.state) {
-            return;
-        }
-        hits.push(lane.at);
-        let rest = block.get(lane.at..lane.end).unwrap_or_default();
-        lane.at = memchr::memchr(b'\n', rest).map_or(lane.end, |at| lane.at + at + 1);
-        lane.state = self.start;
+/// Notes a needle that ends here, and goes on with the next line.
+fn note(block: &[u8], lane: &mut Lane, hits: &mut Vec<usize>) {
+    if lane.state & MATCH == 0 {
+        return;
     }
+    hits.push(lane.at);
+    let rest = block.get(lane.at..lane.end).unwrap_or_default();
+    lane.at = memchr::memchr(b'\n', rest).map_or(lane.end, |at| lane.at + at + 1);
+    lane.state = 0;
+}
+
+/// The class of each byte, and a byte of each class: those of no text are one.
+fn classes<'a>(folded: bool, texts: impl Iterator<Item = &'a [u8]>) -> ([u8; 256], Vec<u8>) {
+    let same = |byte: u8| if folded { byte.to_ascii_lowercase() } else { byte };
+    let used: BTreeSet<u8> = texts.flatten().map(|byte| same(*byte)).collect();
+    let none = (0..=u8::MAX).find(|byte| !used.contains(&same(*byte)));
+    let bytes: Vec<u8> = none.into_iter().chain(used.iter().copied()).collect();
+    let class = |byte: usize| {
+        let byte = same(u8::try_from(byte).unwrap_or(0));
+        let at = bytes.iter().skip(none.iter().len()).position(|one| *one == byte).map_or(0, |at| at + none.iter().len());
+        u8::try_from(at).unwrap_or(0)
+    };
+    (array::from_fn(class), bytes)
 }
 
 #[cfg(test)]
