@@ -48,6 +48,9 @@ struct Table {
     next: Vec<u16>,
     /// For each state the needles that end there.
     ends: Vec<Vec<u32>>,
+    /// Each needle, and whether case counts. Where it does for some only, the table knows small
+    /// letters, and what it finds is compared.
+    needles: Vec<(Vec<u8>, bool)>,
 }
 
 /// Of a state's number: a needle ends there.
@@ -88,8 +91,7 @@ impl Prefilter {
         let all: Vec<Vec<&Needles>> = all.collect();
         let mut always = Seen::of(all.len());
         let mut any_always = false;
-        let mut by_text = BTreeMap::<&[u8], Vec<usize>>::new();
-        let mut folded = false;
+        let mut by_text = BTreeMap::<(&[u8], bool), Vec<usize>>::new();
         for (slot, rules) in all.iter().enumerate() {
             if rules.iter().any(|needles| needles.is_empty()) {
                 always.add(slot);
@@ -97,16 +99,15 @@ impl Prefilter {
                 continue;
             }
             for needles in rules {
-                folded |= needles.folded;
                 for text in &needles.texts {
-                    let slots = by_text.entry(text).or_default();
+                    let slots = by_text.entry((text, !needles.folded)).or_default();
                     if slots.last() != Some(&slot) {
                         slots.push(slot);
                     }
                 }
             }
         }
-        let automaton = Table::new(folded, by_text.keys().copied());
+        let automaton = Table::new(by_text.keys().map(|(text, exact)| (text.to_vec(), *exact)).collect());
         if automaton.is_none() && !by_text.is_empty() {
             (0..all.len()).for_each(|slot| always.add(slot));
             any_always = true;
@@ -135,14 +136,14 @@ impl Prefilter {
         let mut any = false;
         let Some(table) = &self.automaton else { return any };
         let mut state = 0;
-        for byte in text {
+        for (at, byte) in text.iter().enumerate() {
             state = table.step(state, *byte);
             if state & MATCH == 0 {
                 continue;
             }
-            any = true;
-            for needle in table.ends.get(usize::from(state & !MATCH)).into_iter().flatten() {
-                let slots = self.slots.get(*needle as usize);
+            for needle in table.found(state, text, at + 1) {
+                any = true;
+                let slots = self.slots.get(needle);
                 slots.into_iter().flatten().for_each(|slot| seen.add(*slot));
             }
         }
@@ -165,13 +166,15 @@ impl Prefilter {
 
 impl Table {
     /// `None` without texts, or with too many for the numbers of states.
-    fn new<'a>(folded: bool, texts: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Self> {
-        texts.clone().next()?;
+    fn new(needles: Vec<(Vec<u8>, bool)>) -> Option<Self> {
+        needles.first()?;
+        let folded = needles.iter().any(|(_, exact)| !exact);
+        let texts = needles.iter().map(|(text, _)| &text[..]);
         let nfa =
             NFA::builder().match_kind(MatchKind::Standard).ascii_case_insensitive(folded).prefilter(false).build(texts.clone()).ok()?;
         let (classes, bytes) = classes(folded, texts);
         let start = nfa.start_state(Anchored::No).ok()?;
-        let mut table = Self { classes, width: bytes.len(), next: Vec::new(), ends: Vec::new() };
+        let mut table = Self { classes, width: bytes.len(), next: Vec::new(), ends: Vec::new(), needles: Vec::new() };
         let mut numbers = HashMap::from([(start, 0)]);
         let mut states = vec![start];
         // By distance from the start.
@@ -193,7 +196,16 @@ impl Table {
                 table.next.push(if nfa.is_match(next) { number | MATCH } else { number });
             }
         }
-        Some(table)
+        Some(Self { needles, ..table })
+    }
+
+    /// The needles that end at `at` of `text`, where this state was reached.
+    fn found(&self, state: u16, text: &[u8], at: usize) -> impl Iterator<Item = usize> {
+        let all = self.ends.get(usize::from(state & !MATCH)).into_iter().flatten();
+        all.map(|needle| *needle as usize).filter(move |needle| {
+            let before = text.get(..at).unwrap_or_default();
+            self.needles.get(*needle).is_some_and(|(text, exact)| !exact || before.ends_with(text))
+        })
     }
 
     fn step(&self, state: u16, byte: u8) -> u16 {
@@ -242,7 +254,7 @@ impl Table {
             for (lane, state) in lanes.iter_mut().zip(states) {
                 lane.at += made;
                 lane.state = state;
-                note(block, lane, hits);
+                self.note(block, lane, hits);
             }
         }
     }
@@ -252,20 +264,20 @@ impl Table {
         while let Some(byte) = block.get(lane.at).filter(|_| lane.at < lane.end) {
             lane.state = self.step(lane.state, *byte);
             lane.at += 1;
-            note(block, lane, hits);
+            self.note(block, lane, hits);
         }
     }
-}
 
-/// Notes a needle that ends here, and goes on with the next line.
-fn note(block: &[u8], lane: &mut Lane, hits: &mut Vec<usize>) {
-    if lane.state & MATCH == 0 {
-        return;
+    /// Notes a needle that ends here, and goes on with the next line.
+    fn note(&self, block: &[u8], lane: &mut Lane, hits: &mut Vec<usize>) {
+        if lane.state & MATCH == 0 || self.found(lane.state, block, lane.at).next().is_none() {
+            return;
+        }
+        hits.push(lane.at);
+        let rest = block.get(lane.at..lane.end).unwrap_or_default();
+        lane.at = memchr::memchr(b'\n', rest).map_or(lane.end, |at| lane.at + at + 1);
+        lane.state = 0;
     }
-    hits.push(lane.at);
-    let rest = block.get(lane.at..lane.end).unwrap_or_default();
-    lane.at = memchr::memchr(b'\n', rest).map_or(lane.end, |at| lane.at + at + 1);
-    lane.state = 0;
 }
 
 /// The class of each byte, and a byte of each class: those of no text are one.
@@ -316,6 +328,19 @@ mod tests {
             let lines: Vec<usize> = hits.iter().map(|hit| block.as_bytes().iter().take(*hit).filter(|b| **b == b'\n').count()).collect();
             assert_eq!(lines, (0..count).step_by(every).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn case_counts_for_those_for_which_it_does() {
+        let small = Needles { texts: vec![b"needle".to_vec()], folded: true };
+        let all = [vec![small], vec![Needles::any(["NEEDLE x"])]];
+        assert_eq!(seen(&all, b"a NeeDLE x"), (true, vec![0]));
+        assert_eq!(seen(&all, b"a NEEDLE x"), (true, vec![0, 1]));
+        assert_eq!(seen(&all[1..], b"a needle x"), (false, vec![]));
+        let prefilter = Prefilter::new([vec![Needles::any(["AbC"])], all[0].clone()].iter().map(|rules| rules.iter().collect()));
+        let mut hits = Vec::new();
+        prefilter.hits(b"abc abc\nABC\nabc AbC\n", &mut hits);
+        assert_eq!(hits, [19]);
     }
 
     #[test]
