@@ -193,7 +193,7 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
         ("`a` and nothing else", fill("", "a", "")),
         ("blanks", fill(sshd, " ", "x")),
         ("`from ` over and over", fill(sshd, "from ", "")),
-        ("addresses over and over, the end missing", fill(sshd, "x from 203.0.113.9 port 1 ", "")),
+        ("addresses over and over, and a match", fill(sshd, "x from 203.0.113.9 port 1 ", "")),
         ("a user name of a MiB, and a match", fill(sshd, "x", " from 192.0.2.7 port 1 ssh2")),
         ("digits", fill("Nov 22 17:00:00 host sshd[7]: Invalid user ", "7", "")),
         ("dates over and over", fill("", "Nov 22 17:00:00 ", "")),
