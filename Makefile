@@ -8,8 +8,9 @@
 #   deps      only install what the tests need
 #   freebsd-check  compile the program for FreeBSD, with Debian's compiler for web browsers; nothing is run
 #   lint      formatting, clippy, licences (where cargo-deny is installed)
+#   fuzz      every fuzz target for a minute (tests/fuzz says what else)
 #   audit     known vulnerabilities of the dependencies; asks the network
-.PHONY: run test demo bench vm-test deps lint freebsd-check audit release
+.PHONY: run test demo bench vm-test deps lint freebsd-check audit fuzz release
 # Each step prints to the same screen and most share the same two locks (apt's and cargo's).
 .NOTPARALLEL:
 
@@ -44,6 +45,9 @@ lint:
 
 freebsd-check:
 	tests/freebsd-check
+
+fuzz:
+	tests/fuzz
 
 audit:
 	cargo deny --locked check advisories

@@ -33,6 +33,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("event", 2),
     // brain
     ("brain", 3),
+    ("replay", 3),
     ("steering", 3),
 ];
 

@@ -1,15 +1,3 @@
-//! Any text as a config: read, or refused with places; what is read can be shown and read again.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use palisade_core::config::{Config, show, signature};
-
-fuzz_target!(|text: &str| {
-    match Config::read(&[("fuzz.toml".to_owned(), text.to_owned())], &signature::ALL) {
-        Ok(config) => {
-            let again = Config::read(&[("shown.toml".to_owned(), show(&config))], &signature::ALL).expect("what is shown can be read");
-            assert_eq!(again, config);
-        }
-        Err(errors) => drop(errors.to_string()),
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| palisade_fuzz::targets::config::run(bytes));

@@ -6,6 +6,7 @@ use crate::allow::{Bannable, Protected};
 use crate::attack::{Attack, Sign};
 use crate::bans::ban::{Ban, Origin};
 use crate::bans::table::{Change, NewBan};
+use crate::bans::wall::Key;
 use crate::control::Source;
 use crate::event::{KillCount, Notice, Record, What};
 use crate::judge::policy::Policy;
@@ -53,6 +54,16 @@ impl Brain {
         let order = Self::blocks(&made);
         let notices = made.iter().map(|(ban, _)| self.notice_of(ban, now)).collect();
         self.order(order, Pending { notices, ..Pending::default() });
+    }
+
+    /// The ban that shuts whoever this is about out of all that the jail guards, if there is one.
+    pub fn shuts_out(&self, sign: &Sign, now: Stamp) -> Option<Key> {
+        let (addr, jail) = match sign {
+            Sign::Attack(attack) => (attack.addr, &attack.jail),
+            Sign::Login(login) => (login.addr, &login.jail),
+        };
+        let ban = self.table.shut_out(addr, &self.config.jail(jail)?.policy.ports)?;
+        (!ban.until.over(now)).then_some(ban.key)
     }
 
     /// Takes one sign to the court. With `catching_up` it counts when it was written ([`counts_at`]); what was

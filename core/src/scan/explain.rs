@@ -3,17 +3,20 @@
 use super::formats::access::Request;
 use super::scanner::{Line, Scanner};
 use super::signature::{Kind, Rule, Signature, Test};
-use super::view::View;
+use super::unwrap::{Opened, Unwrapper};
+use super::view::{Scratch, View};
 use crate::attack::{JailName, excerpt};
 use crate::net::Addr;
 
 /// What became of one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// The program the syslog prefix or the journal names; `None` where there is no prefix.
     pub program: Option<String>,
     /// What is left without the prefix, printable.
     pub message: String,
+    /// Where its time stands in the line's text, first byte and end.
+    pub time: Option<(usize, usize)>,
     /// One for each signature of each jail.
     pub trials: Vec<Trial>,
 }
@@ -76,7 +79,13 @@ pub enum Reason {
 impl Scanner {
     /// Why a line matches, or why not.
     pub fn explain(&self, line: Line<'_>) -> Explanation {
-        let mut view = line.view();
+        let mut unwrapper = Unwrapper::default();
+        // A piece of a line is looked at as it is.
+        let opened = match unwrapper.open(line) {
+            Opened::Pending => Opened::AsIs(line),
+            opened => opened,
+        };
+        let Some(mut view) = View::opened(opened, &mut Scratch::default()) else { return Explanation::default() };
         let frame = view.frame();
         let mut trials = Vec::new();
         for part in self.jails() {
@@ -85,12 +94,16 @@ impl Scanner {
                 trials.push(Trial { jail: part.jail.clone(), signature: signature.name().to_owned(), reason });
             }
         }
-        Explanation { program: frame.program.map(excerpt), message: excerpt(frame.message), trials }
+        let time = frame.time.map(|time| {
+            let start = time.as_ptr().addr().saturating_sub(line.text().as_ptr().addr());
+            (start, start + time.len())
+        });
+        Explanation { program: frame.program.map(excerpt), message: excerpt(frame.message), time, trials }
     }
 }
 
 fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason {
-    let message = if signature.kind() == Kind::Plain { line.text().trim_ascii_end() } else { view.frame().message };
+    let message = if signature.kind() == Kind::Plain { view.text().trim_ascii_end() } else { view.frame().message };
     if let Some(found) = view.look(signature) {
         let (rule, score) = (found.rule.full_name().to_string(), found.rule.score());
         let login = found.rule.is_login();
@@ -110,8 +123,11 @@ fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason 
 fn spans(rule: &Rule, text: &[u8], message: &[u8]) -> Vec<(String, usize, usize)> {
     let Test::Message(pattern) = &rule.test else { return Vec::new() };
     let Some(groups) = pattern.regex.captures(message) else { return Vec::new() };
-    // The message is a part of the text.
-    let offset = message.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    // The message is a part of the text, unless it was unwrapped or unescaped: then it has no place in it.
+    let offset = message.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
+    if offset.checked_add(message.len()).is_none_or(|end| end > text.len()) {
+        return Vec::new();
+    }
     let named = pattern.regex.capture_names().flatten();
     named.filter_map(|name| groups.name(name).map(|m| (name.to_owned(), offset + m.start(), offset + m.end()))).collect()
 }
@@ -138,14 +154,10 @@ fn nearest_message(signature: &Signature, message: &[u8]) -> Reason {
     best.map_or(Reason::Nothing, |(_, rule)| near(rule))
 }
 
-/// The rule with the most of method, path and status right, and the path or two of them at least.
+/// The rule with the most of method, texts and status right, and a text or two of them at least.
 fn nearest_request(signature: &Signature, request: &Request<'_>) -> Reason {
     let right = |rule: &Rule| match &rule.test {
-        Test::Access { methods, path, status } => {
-            let method = methods.iter().any(|m| m.as_bytes() == request.method);
-            let path = path.as_ref().is_some_and(|p| p.regex.is_match(request.path));
-            usize::from(method) + 2 * usize::from(path) + usize::from(status.contains(&request.status))
-        }
+        Test::Access(test) => test.right(request),
         Test::Message(_) | Test::Fields(_) => 0,
     };
     let best = signature.rules().iter().map(|rule| (right(rule), rule)).max_by_key(|(n, _)| *n);
@@ -157,7 +169,7 @@ fn nearest_record(signature: &Signature, view: &View<'_>) -> Reason {
     let Some((record, text)) = view.record() else { return Reason::NoFields };
     let best = signature.rules().iter().filter_map(|rule| match &rule.test {
         Test::Fields(test) => Some((test.holding(record, text), test.len(), rule)),
-        Test::Message(_) | Test::Access { .. } => None,
+        Test::Message(_) | Test::Access(_) => None,
     });
     let best = best.filter(|(holding, all, _)| *holding > 0 && holding + 1 >= *all).max_by_key(|(holding, ..)| *holding);
     best.map_or(Reason::Nothing, |(_, _, rule)| near(rule))

@@ -2,12 +2,13 @@
 //!
 //! A line is bytes from an enemy. What happens to it, in order:
 //!
-//! 1. [`formats`] takes the line apart by hand-written byte parsers: the syslog prefix, which says
+//! 1. `unwrap` takes off what a container's engine put around it, and colours.
+//! 2. [`formats`] takes the line apart by hand-written byte parsers: the syslog prefix, which says
 //!    the program that wrote it, the fields of an access log, of JSON, of `key=value` words. A
 //!    journal record comes already split ([`Line::journal`]).
-//! 2. Only signatures of that program, or of that format, look at the message: all rules of a
+//! 3. Only signatures of that program, or of that format, look at the message: all rules of a
 //!    signature in one pass of one automaton.
-//! 3. The rule that matched names the address. Its pattern is anchored at both ends and was
+//! 4. The rule that matched names the address. Its pattern is anchored at both ends and was
 //!    refused at load if a field the attacker fills could move the address (`pattern`).
 //!
 //! Everything is linear in the line's length and total on any bytes.
@@ -20,6 +21,7 @@ mod scanner;
 mod shipped;
 mod signature;
 pub mod times;
+mod unwrap;
 mod view;
 
 pub use explain::{Explanation, Reason, Trial};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::fail2ban::{self, Failure, Filter, Shortfall};
 use super::signature::{Found, Signature};
 use super::times::LogClock;
+use super::unwrap::Unwrapper;
 use super::view::{Scratch, View};
 use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
@@ -17,23 +18,35 @@ pub struct Line<'a> {
     pub(super) split: Option<Option<&'a [u8]>>,
     pid: Option<u32>,
     at: Option<Stamp>,
+    file: &'a [u8],
 }
 
 impl<'a> Line<'a> {
     /// A line of a file or of standard input, without its newline.
     pub const fn raw(text: &'a [u8]) -> Self {
-        Self { text, split: None, pid: None, at: None }
+        Self { text, split: None, pid: None, at: None, file: b"" }
     }
 
     /// A journal record: `SYSLOG_IDENTIFIER`, `_PID`, `MESSAGE` and the record's time. Nothing in the
     /// message is taken for a syslog prefix.
     pub const fn journal(program: Option<&'a [u8]>, pid: Option<u32>, message: &'a [u8], at: Option<Stamp>) -> Self {
-        Self { text: message, split: Some(program), pid, at }
+        Self { text: message, split: Some(program), pid, at, file: b"" }
+    }
+
+    /// The same line, with the name of its file: pieces of one line are joined within a file only. To
+    /// be told wherever one state sees lines of several.
+    pub const fn of_file(self, file: &'a [u8]) -> Self {
+        Self { file, ..self }
+    }
+
+    /// The name of its file, if it was told.
+    pub(super) const fn file(&self) -> &'a [u8] {
+        self.file
     }
 
     /// A line without a date whose time is known otherwise.
     pub const fn dated(text: &'a [u8], at: Stamp) -> Self {
-        Self { text, split: None, pid: None, at: Some(at) }
+        Self { text, split: None, pid: None, at: Some(at), file: b"" }
     }
 
     /// The program and the process of a journal record; `None` for a line.
@@ -54,8 +67,27 @@ impl<'a> Line<'a> {
         self.text
     }
 
-    pub(super) fn view(self) -> View<'a> {
-        View::of(self)
+    /// The same with what was found in its text.
+    pub(super) const fn within<'b>(self, text: &'b [u8]) -> Line<'b>
+    where
+        'a: 'b,
+    {
+        Line { text, ..self }
+    }
+
+    /// Whether it comes from the journal.
+    pub(super) const fn is_record(&self) -> bool {
+        self.split.is_some()
+    }
+
+    /// When it was written, as far as it says.
+    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
+        let (mut unwrapper, mut scratch) = (Unwrapper::default(), Scratch::default());
+        let own = View::opened(unwrapper.open(self), &mut scratch).and_then(|mut view| {
+            let _ = view.request();
+            view.at(None, clock)
+        });
+        own.or_else(|| clock.find(self.text)?.1)
     }
 }
 
@@ -93,12 +125,24 @@ pub struct ScanState {
     told: Vec<Shortfall>,
     /// Memory that taking lines apart uses again.
     scratch: Scratch,
+    /// The pieces of a line that are there so far.
+    unwrapper: Unwrapper,
 }
 
 impl ScanState {
     /// Moves the clock on: lines without a year, or with a time of day only, are read by it.
     pub fn set_now(&mut self, now: Stamp) {
         self.clock.now = now;
+    }
+
+    /// To be told of each line of a file that was dropped for its length: see [`Line::of_file`].
+    pub fn dropped(&mut self, file: &[u8]) {
+        self.unwrapper.dropped(file);
+    }
+
+    /// How long a line may be that a container's engine wrote in pieces: as long as any.
+    pub fn set_line_cap(&mut self, cap: usize) {
+        self.unwrapper.set_cap(cap);
     }
 }
 
@@ -117,7 +161,7 @@ impl Scanner {
     pub fn state(&self, clock: LogClock) -> ScanState {
         let sessions: Vec<_> = self.jails.iter().flat_map(|jail| &jail.filters).map(|filter| filter.session()).collect();
         let told = vec![Shortfall::default(); sessions.len()];
-        ScanState { clock, sessions, told, scratch: Scratch::default() }
+        ScanState { clock, sessions, told, scratch: Scratch::default(), unwrapper: Unwrapper::default() }
     }
 
     /// Tells `sink` of each filter that left something undone since it was last asked.
@@ -135,13 +179,13 @@ impl Scanner {
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
-        let ScanState { clock, sessions, told: _, scratch } = state;
-        let mut view = View::with(line, std::mem::take(scratch));
+        let ScanState { clock, sessions, told: _, scratch, unwrapper } = state;
+        let mut view = View::opened(unwrapper.open(line), scratch);
         let mut sessions = sessions.iter_mut();
         for JailScan { jail, signatures, filters } in &self.jails {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
             for signature in signatures {
-                let Some(found) = view.look(signature) else { continue };
+                let Some(found) = view.as_mut().and_then(|view| view.look(signature)) else { continue };
                 if best.as_ref().is_none_or(|(_, b)| found.rule.score() > b.rule.score()) {
                     best = Some((signature, found));
                 }
@@ -155,7 +199,11 @@ impl Scanner {
                 failure = failure.or_else(|| named.map(|found| (filter.as_ref(), found)));
             }
             match (best, failure) {
-                (Some((signature, found)), None) => sink(sign(jail, signature, &found, &mut view, clock)),
+                (Some((signature, found)), None) => {
+                    if let Some(view) = &mut view {
+                        sink(sign(jail, signature, &found, view, line, clock));
+                    }
+                }
                 (_, Some((filter, failure))) => {
                     if let Some(attack) = failure_attack(jail, filter, failure, line) {
                         sink(Sign::Attack(attack));
@@ -164,14 +212,16 @@ impl Scanner {
                 (None, None) => {}
             }
         }
-        *scratch = view.scratch();
+        if let Some(view) = view {
+            *scratch = view.scratch();
+        }
     }
 }
 
-fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, clock: &LogClock) -> Sign {
+fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, line: Line<'_>, clock: &LogClock) -> Sign {
     let (addr, jail) = (found.addr, jail.clone());
     let (rule, service) = (found.rule.full_name().clone(), signature.service().clone());
-    let (at, user, line) = (view.at(found.time.as_deref(), clock), found.user.as_deref().map(excerpt), excerpt(view.text()));
+    let (at, user, line) = (view.at(found.time.as_deref(), clock), found.user.as_deref().map(excerpt), excerpt(line.text));
     if found.rule.is_login() {
         return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }

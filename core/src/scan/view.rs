@@ -7,6 +7,7 @@ use super::formats::syslog::{self, Frame};
 use super::scanner::Line;
 use super::signature::{Found, Kind, Signature};
 use super::times::LogClock;
+use super::unwrap::Opened;
 use crate::time::Stamp;
 
 /// Memory that is used again for the next line.
@@ -16,9 +17,21 @@ pub(super) struct Scratch {
     buffer: Vec<u8>,
 }
 
+/// What was found within a line that something was wrapped around.
+pub(super) struct Inner<'a> {
+    /// What the program wrote.
+    pub(super) line: Line<'a>,
+    /// When, says what was around it.
+    pub(super) time: Option<&'a [u8]>,
+    /// What a syslog daemon's object says.
+    pub(super) daemon: Option<Frame<'a>>,
+}
+
 /// A line and its parts.
 pub(super) struct View<'a> {
     line: Line<'a>,
+    /// When, says what was around it.
+    time: Option<&'a [u8]>,
     frame: Option<Frame<'a>>,
     request: Option<Option<Request<'a>>>,
     /// The text whose fields are in `scratch.record`.
@@ -27,13 +40,18 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn of(line: Line<'a>) -> Self {
-        Self::with(line, Scratch::default())
+    /// The same, using memory of the line before.
+    fn with(line: Line<'a>, scratch: Scratch) -> Self {
+        Self { line, time: None, frame: None, request: None, fields: None, scratch }
     }
 
-    /// The same, using memory of the line before.
-    pub(super) fn with(line: Line<'a>, scratch: Scratch) -> Self {
-        Self { line, frame: None, request: None, fields: None, scratch }
+    /// A view of what was found in a line; the memory is taken if there is something to see.
+    pub(super) fn opened(opened: Opened<'a>, scratch: &mut Scratch) -> Option<Self> {
+        match opened {
+            Opened::AsIs(line) => Some(Self::with(line, std::mem::take(scratch))),
+            Opened::Inner(Inner { line, time, daemon }) => Some(Self { time, frame: daemon, ..Self::with(line, std::mem::take(scratch)) }),
+            Opened::Pending => None,
+        }
     }
 
     /// The memory, for the next line.
@@ -41,7 +59,7 @@ impl<'a> View<'a> {
         self.scratch
     }
 
-    /// The line as delivered.
+    /// What the program wrote.
     pub(super) fn text(&self) -> &'a [u8] {
         self.line.text
     }
@@ -94,10 +112,6 @@ impl<'a> View<'a> {
         self.fields.flatten().map(|text| (&self.scratch.record, text))
     }
 
-    pub(super) fn find<'s>(mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
-        self.look(signature)
-    }
-
     pub(super) fn look<'s>(&mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
         match signature.kind() {
             Kind::Plain => signature.in_message(self.line.text.trim_ascii_end()),
@@ -119,7 +133,8 @@ impl<'a> View<'a> {
     pub(super) fn at(&mut self, found: Option<&[u8]>, clock: &LogClock) -> Option<Stamp> {
         let own = self.line.at().or_else(|| found.and_then(|text| epoch(text).or_else(|| clock.read(text))));
         let own = own.or_else(|| self.request.flatten().and_then(|request| request.at()));
-        own.or_else(|| clock.read(self.frame().time?))
+        let own = own.or_else(|| self.frame().time.and_then(|text| epoch(text).or_else(|| clock.read(text))));
+        own.or_else(|| clock.read(self.time?))
     }
 }
 

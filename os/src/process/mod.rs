@@ -90,6 +90,17 @@ impl Piped {
         self.child.try_wait()
     }
 
+    /// Waits until it has ended by itself; one that has not `within` is told to stop. How it ended.
+    pub fn wait(&mut self, within: Span) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        // Not reaped yet, so the id is still this child's.
+        let pid = libc::pid_t::try_from(self.child.id()).map_err(io::Error::other)?;
+        let _ = end_of(pid).and_then(|fd| wake::poll(&[fd.as_fd()], None, Some(within)))?;
+        self.stop(STOP)
+    }
+
     /// Tells it to stop and kills it if it is not gone `within`. How it ended.
     pub fn stop(&mut self, within: Span) -> io::Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {

@@ -19,10 +19,12 @@ pub mod fail2ban_client;
 pub mod feed;
 pub mod import;
 pub mod list;
+mod past;
 pub mod print;
 mod progress;
 pub mod prove;
 pub mod reload;
+pub mod replay;
 pub mod report;
 #[cfg(target_os = "linux")]
 pub mod route;
@@ -207,6 +209,8 @@ pub enum Verb {
     Conntrack(conntrack::ConntrackArgs),
     /// Hold lines against signatures and see which match
     Test(test::Test),
+    /// What this config would have banned over logs of the past, in log time
+    Replay(replay::ReplayArgs),
     /// Attack signatures that ship, with their examples
     Signatures(test::Signatures),
     /// What happened: bans, unbans, repairs, problems
@@ -255,6 +259,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit> {
         #[cfg(target_os = "linux")]
         Verb::Conntrack(args) => args.run(global),
         Verb::Test(args) => args.run(global),
+        Verb::Replay(args) => args.run(global),
         Verb::Signatures(args) => args.run(global),
         Verb::Events(args) => args.run(global),
         Verb::Demo(args) => args.run(global),

@@ -1,7 +1,7 @@
 //! How answers look: standard output for answers, standard error for messages.
 
 use std::fmt::{self, Display};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
@@ -51,12 +51,9 @@ pub struct Closed;
 
 /// Writes to standard output. [`Closed`] when nobody reads it any more; other pipes that break are
 /// errors, so this is the one place that tells them apart.
-pub fn out(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<()> {
+pub fn out(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match write(&mut stdout).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(anyhow::Error::new(Closed)),
-        result => result.context("writing the answer"),
-    }
+    told(write(&mut stdout).and_then(|()| stdout.flush()))
 }
 
 /// Writes a line of the answer.
@@ -70,6 +67,53 @@ pub fn json(value: &impl Serialize) -> Result<()> {
         serde_json::to_writer(&mut *out, value)?;
         writeln!(out)
     })
+}
+
+/// An answer of many lines, written when there is enough of it: one system call a line would cost more than the line.
+pub struct Buffered(BufWriter<StdoutLock<'static>>);
+
+impl Buffered {
+    /// Nothing written yet. Standard output is ours until it is dropped.
+    pub fn new() -> Self {
+        Self(BufWriter::with_capacity(64 * 1024, io::stdout().lock()))
+    }
+
+    /// Writes to it. [`Closed`] when nobody reads it any more.
+    pub fn out(&mut self, write: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> io::Result<()>) -> Result<()> {
+        told(write(&mut self.0))
+    }
+
+    /// Writes a line of the answer.
+    pub fn line(&mut self, text: impl Display) -> Result<()> {
+        self.out(|out| writeln!(out, "{text}"))
+    }
+
+    /// Writes a JSON document on one line.
+    pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        self.out(|out| {
+            serde_json::to_writer(&mut *out, value)?;
+            writeln!(out)
+        })
+    }
+
+    /// Whoever reads it gets all of it now.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out(|out| out.flush())
+    }
+}
+
+impl Default for Buffered {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A reader that has seen enough ends the verb quietly.
+pub(super) fn told(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(anyhow::Error::new(Closed)),
+        result => result.context("writing the answer"),
+    }
 }
 
 /// What is left, for people: `3h12m left`, `for ever`, at most two units.

@@ -13,6 +13,7 @@ const QUIET: Span = Span::millis(500);
 pub(super) struct Progress {
     /// How many bytes there are; `None` where that is not known.
     total: Option<u64>,
+    unit: &'static str,
     since: Tick,
     bar: Option<ProgressBar>,
     shown: bool,
@@ -21,7 +22,13 @@ pub(super) struct Progress {
 impl Progress {
     /// Begins. With what is to be read in bytes, where that is known.
     pub(super) fn begin(total: Option<u64>) -> Self {
-        Self { total, since: clock::now().tick, bar: None, shown: io::stderr().is_terminal() }
+        Self { total, unit: "rows", since: clock::now().tick, bar: None, shown: io::stderr().is_terminal() }
+    }
+
+    /// What is counted, where it is not rows.
+    pub(super) const fn of(mut self, unit: &'static str) -> Self {
+        self.unit = unit;
+        self
     }
 
     /// So many bytes are read, and so many rows were in them.
@@ -34,7 +41,7 @@ impl Progress {
             None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}  {elapsed}")),
         });
         bar.set_position(bytes);
-        bar.set_message(format!("{rows} rows"));
+        bar.set_message(format!("{rows} {}", self.unit));
     }
 
     /// Takes the bar away: what was done is told in words.

@@ -1,32 +1,52 @@
 //! `palisade test`, `signatures`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `test` | the verbs |
+//! | `test/show` | one line's answer |
+//! | `test/profile` | what each rule costs |
 
-use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+mod profile;
+mod show;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use palisade_core::attack::{Attack, Sign, excerpt};
-use palisade_core::scan::{Explanation, JailScan, Line, LogClock, Reason, Scanner, Signature};
-use palisade_core::time::Stamp;
-use palisade_os::clock;
-use serde::Serialize;
+use palisade_core::attack::{Sign, excerpt};
+use palisade_core::config::Config;
+use palisade_core::scan::{JailScan, Line, LogClock, ScanState, Scanner, Signature};
+use palisade_os::logs::journal::past;
 use serde_json::json;
 
 use super::ask::usage;
+use super::past::{Blocks, Kind, Opened, When, each_line, journal};
 use super::print::{self, Painted};
-use super::test_filter::{Filtering, moment};
+use super::replay::listen::scan_block;
+use super::test_filter::Filtering;
 use super::{Exit, Global};
 use crate::library::Library;
-use crate::zone;
+use show::{Show, Told};
+
+const EXAMPLES: &str = "\
+Examples:
+  palisade test /var/log/auth.log                         the lines that match, and what was found in them
+  palisade test --signature sshd --explain auth.log       why each other line does not
+  palisade test --profile auth.log.2.gz access.log        what each rule costs over these lines
+  journalctl -u ssh -o short | palisade test --signature sshd -
+  palisade test --fail2ban-filter /etc/fail2ban/filter.d/sshd.conf --set mode=aggressive auth.log
+  palisade test --now 2024-03-01 --zone Europe/Berlin old.log
+  palisade --json test --jail sshd access.log | jq 'select(.match)'
+
+Plain, gzip, xz, zstd and journal files are told by their content. A line that tells of a login matches nothing: it is shown,
+with \"login\": true in JSON, and has no part in the exit code.
+
+Exit code 0: something matched. 1: nothing did.";
 
 /// Hold lines against signatures.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  palisade test /var/log/auth.log\n  journalctl -u ssh -o short | palisade test --signature sshd -\n  palisade --json test --jail sshd access.log | jq 'select(.match)'\n  palisade test --fail2ban-filter /etc/fail2ban/filter.d/sshd.conf --set mode=aggressive auth.log\n\nExit code 0: something matched. 1: nothing did."
-)]
+#[command(after_help = EXAMPLES)]
 pub struct Test {
     /// Only this signature (see `palisade signatures`); may be given again
     #[arg(long = "signature", value_name = "NAME", conflicts_with = "jail")]
@@ -37,66 +57,48 @@ pub struct Test {
     /// Why each line that does not match does not
     #[arg(long)]
     explain: bool,
+    /// What each rule costs over these lines, in the place of the lines
+    #[arg(long, conflicts_with = "explain")]
+    profile: bool,
     #[command(flatten)]
     filtering: Filtering,
-    /// Read times without a year as if it were T: RFC 3339, or seconds since 1970 [default: now]
-    #[arg(long, value_name = "T")]
-    now: Option<String>,
-    /// A file, or - for standard input
+    #[command(flatten)]
+    when: When,
+    /// Files, rotated and packed ones too, journal files, or - for standard input
     #[arg(value_name = "FILE", default_value = "-")]
-    file: PathBuf,
-}
-
-#[derive(Serialize)]
-struct LineDoc<'a> {
-    line: u64,
-    #[serde(rename = "match")]
-    matched: bool,
-    signature: Option<&'a str>,
-    service: Option<&'a str>,
-    addr: Option<String>,
-    score: Option<u16>,
-    time: Option<Stamp>,
-    user: Option<&'a str>,
+    files: Vec<PathBuf>,
 }
 
 impl Test {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<Exit> {
         let (config, library) = global.places().config_and_library()?;
-        let now = self.now.as_deref().map(moment).transpose()?.unwrap_or_else(|| clock::now().stamp);
-        let input: Box<dyn Read> = if self.file.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(&self.file)?) };
-        let mut lines = Lines { input: BufReader::new(input), cap: config.limits().line };
-        if self.filtering.is_wanted() {
-            return self.filtering.run(&LogClock::new(zone::system(), now), global.json, || lines.next());
+        let line_max = config.limits().line;
+        if let Some(filtered) = self.filtering.open(global.json)? {
+            return filtered.run(&self.files, &self.when, line_max);
         }
         let scanner = self.scanner(&config, &library)?;
-        let zone = self.jail.as_ref().and_then(|name| config.jail(&name.as_str().into())?.timezone.as_deref());
-        let mut state = scanner.state(LogClock::new(zone::of(zone), now));
-        let (mut number, mut matched) = (0, 0);
-        while let Some(line) = lines.next()? {
-            number += 1;
-            let mut best: Option<Attack> = None;
-            if let Some(bytes) = &line {
-                scanner.scan(&mut state, Line::raw(bytes), &mut |sign| match sign {
-                    Sign::Attack(attack) if best.as_ref().is_none_or(|b| attack.score > b.score) => best = Some(attack),
-                    _ => {}
-                });
-            }
-            matched += u64::from(best.is_some());
-            if global.json {
-                print::json(&document(number, best.as_ref()))?;
+        if self.profile {
+            return profile::run(&self.files, &self.when, &scanner, line_max, global.json);
+        }
+        let jail = self.jail.as_deref().and_then(|name| config.jail(&name.into()));
+        let zone = jail.and_then(|jail| jail.timezone.as_deref());
+        let mut held = Held { scanner: &scanner, line_max, show: Show::new(self.explain, global.json, self.files.len() > 1) };
+        for path in &self.files {
+            let opened = Opened::open(path)?;
+            let clock = self.when.clock(&opened, zone)?;
+            held.show.begin(path);
+            if opened.kind == Kind::Journal {
+                held.journal(path, jail.map(|jail| jail.journal.clone()).unwrap_or_default(), clock)?;
             } else {
-                self.show(number, line.as_deref(), best.as_ref(), &scanner)?;
+                held.lines(opened, clock)?;
             }
+            held.show.flush()?;
         }
-        if !global.json {
-            print::say(format_args!("{matched} of {number} lines matched"));
-        }
-        Ok(if matched > 0 { Exit::Done } else { Exit::No })
+        Ok(if held.show.end()? { Exit::Done } else { Exit::No })
     }
 
-    fn scanner(&self, config: &palisade_core::config::Config, library: &Library) -> Result<Scanner> {
+    fn scanner(&self, config: &Config, library: &Library) -> Result<Scanner> {
         if let Some(name) = &self.jail {
             let Some(jail) = config.jail(&name.as_str().into()) else {
                 let names: Vec<&str> = config.jails().keys().map(|n| n.0.as_ref()).collect();
@@ -110,115 +112,88 @@ impl Test {
         let signatures: Result<Vec<Arc<Signature>>> = self.signatures.iter().map(|name| find(library, name)).collect();
         Ok(Scanner::new(&[JailScan::of("test".into(), signatures?)]))
     }
+}
 
-    fn show(&self, number: u64, line: Option<&[u8]>, best: Option<&Attack>, scanner: &Scanner) -> Result<()> {
-        let Some(bytes) = line else {
-            return print::line(format_args!("{number}: {}", Painted(33, "too long, dropped whole")));
-        };
-        match best {
-            Some(attack) => {
-                let user = attack.user.as_ref().map(|u| format!(" user {u:?}")).unwrap_or_default();
-                print::line(format_args!("{number}: {} {} score {}{user}", Painted(31, attack.addr), attack.signature, attack.score))?;
-                print::line(format_args!("   {}", coloured(bytes, &attack.addr.to_string())))
+/// Lines, held against a scanner.
+struct Held<'a> {
+    scanner: &'a Scanner,
+    line_max: usize,
+    show: Show,
+}
+
+impl Held<'_> {
+    fn lines(&mut self, opened: Opened, clock: LogClock) -> Result<()> {
+        let pipe = opened.is_pipe();
+        let mut blocks = Blocks::new(opened.reader(Arc::default()).context("reading the lines")?, self.line_max, pipe);
+        let mut state = self.scanner.state(clock);
+        state.set_line_cap(self.line_max);
+        let mut number = 0;
+        while let Some(block) = blocks.next().context("reading the lines")? {
+            for _ in 0..block.dropped {
+                number += 1;
+                state.dropped(b"");
+                self.show.line(number, None, Told::Nothing, self.scanner)?;
             }
-            None if self.explain => explain(number, &scanner.explain(Line::raw(bytes))),
-            None => Ok(()),
+            number += self.block(block.lines, number, &mut state)?;
+            if pipe {
+                self.show.flush()?;
+            }
         }
+        Ok(())
     }
-}
 
-/// The line with the blamed address in colour.
-fn coloured(line: &[u8], addr: &str) -> String {
-    let text = excerpt(line);
-    match text.rfind(addr) {
-        Some(at) => format!("{}{}{}", &text[..at], Painted(31, addr), &text[at + addr.len()..]),
-        None => text,
+    /// All lines of a block; how many they are.
+    fn block(&mut self, lines: &[u8], before: u64, state: &mut ScanState) -> Result<u64> {
+        let mut signs: Vec<(u64, Sign)> = Vec::new();
+        let counted = scan_block(self.scanner, state, lines, self.line_max, &mut |line, sign| signs.push((line, sign)));
+        if signs.is_empty() && counted.oversize == 0 && !self.show.tells_of_all() {
+            self.show.pass(counted.lines);
+            return Ok(counted.lines);
+        }
+        let mut signs = signs.into_iter().peekable();
+        let (mut number, mut done) = (0, Ok(()));
+        each_line(lines, self.line_max, |line| {
+            number += 1;
+            if done.is_ok() {
+                let mut told = Told::Nothing;
+                while let Some((_, sign)) = signs.next_if(|(at, _)| *at == number) {
+                    told.or(sign);
+                }
+                done = self.show.line(before + number, line.map(Line::raw), told, self.scanner);
+            }
+        });
+        done.map(|()| number)
     }
-}
 
-fn explain(number: u64, explanation: &Explanation) -> Result<()> {
-    let program = explanation.program.as_deref().unwrap_or("none recognised");
-    print::line(format_args!("{number}: no match; program: {program}; message: {}", explanation.message))?;
-    for trial in &explanation.trials {
-        let why = match &trial.reason {
-            Reason::Match { .. } | Reason::Nothing => continue,
-            Reason::Program { listens_to } => format!("listens to {}", listens_to.join(", ")),
-            Reason::NoAccessLog => "not of the common or combined log format".to_owned(),
-            Reason::NoFields => "neither a JSON object nor key=value words".to_owned(),
-            Reason::NoAddress { rule, text } => format!("{rule}: `{text}` is no address"),
-            Reason::Nearest { rule, wants } => format!("nearest is {rule}: {wants}"),
-        };
-        print::line(format_args!("   {}: {why}", trial.signature))?;
-    }
-    Ok(())
-}
-
-fn document(line: u64, attack: Option<&Attack>) -> LineDoc<'_> {
-    LineDoc {
-        line,
-        matched: attack.is_some(),
-        signature: attack.map(|a| a.signature.as_ref()),
-        service: attack.map(|a| a.service.as_ref()),
-        addr: attack.map(|a| a.addr.to_string()),
-        score: attack.map(|a| a.score),
-        time: attack.and_then(|a| a.at),
-        user: attack.and_then(|a| a.user.as_deref()),
+    fn journal(&mut self, path: &std::path::Path, matches: Vec<String>, clock: LogClock) -> Result<()> {
+        let mut wants: Vec<(usize, Option<String>)> = matches.into_iter().map(|text| (0, Some(text))).collect();
+        if wants.is_empty() {
+            wants.push((0, None));
+        }
+        let mut state = self.scanner.state(clock);
+        let (mut number, mut done) = (0, Ok(()));
+        journal(path, &wants, self.line_max, &mut |take| {
+            number += 1;
+            let mut told = Told::Nothing;
+            done = match take {
+                past::Take::Oversize => self.show.line(number, None, told, self.scanner),
+                past::Take::Record { sources, record } => {
+                    let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
+                    if !sources.is_empty() {
+                        self.scanner.scan(&mut state, line, &mut |sign| told.or(sign));
+                    }
+                    self.show.line(number, Some(line), told, self.scanner)
+                }
+            };
+            done.is_ok()
+        })
+        .context("reading the journal")?;
+        done
     }
 }
 
 fn find(library: &Library, name: &str) -> Result<Arc<Signature>> {
     library.signature(name).ok_or_else(|| usage(format_args!("there is no signature `{name}`; `palisade signatures` lists them")))
-}
-
-fn open(path: &Path) -> Result<File> {
-    let wrong = |why: &dyn Display| usage(format_args!("cannot read {}: {why}", path.display()));
-    let file = File::open(path).map_err(|error| wrong(&error))?;
-    if file.metadata().is_ok_and(|m| m.is_dir()) {
-        return Err(wrong(&"it is a directory"));
-    }
-    Ok(file)
-}
-
-/// Lines as bytes; one over the cap is `None`, as the daemon drops it whole.
-struct Lines<R> {
-    input: BufReader<R>,
-    cap: usize,
-}
-
-impl<R: Read> Lines<R> {
-    fn next(&mut self) -> Result<Option<Option<Vec<u8>>>> {
-        let mut line = Vec::new();
-        let cap = self.cap as u64 + 1;
-        (&mut self.input).take(cap).read_until(b'\n', &mut line).context("reading the lines")?;
-        if line.is_empty() {
-            return Ok(None);
-        }
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-        } else if line.len() as u64 == cap {
-            self.skip()?;
-            return Ok(Some(None));
-        }
-        Ok(Some(Some(line)))
-    }
-
-    /// Throws the rest of the line away.
-    fn skip(&mut self) -> Result<()> {
-        loop {
-            let buffer = self.input.fill_buf().context("reading the lines")?;
-            let (used, end) = match buffer.iter().position(|b| *b == b'\n') {
-                Some(at) => (at + 1, true),
-                None => (buffer.len(), buffer.is_empty()),
-            };
-            self.input.consume(used);
-            if end {
-                return Ok(());
-            }
-        }
-    }
 }
 
 /// What ships.

@@ -302,10 +302,16 @@ impl Ears {
                 let batch = batch(&mut self.batches, &path.to_string_lossy());
                 batch.lines += 1;
                 if let (Some(heard), Some(state)) = (self.scanners.get(source), self.states.get_mut(source)) {
-                    heard.scanner.scan(state, Line::raw(bytes), &mut |sign| batch.signs.push(sign));
+                    let line = Line::raw(bytes).of_file(path.as_os_str().as_encoded_bytes());
+                    heard.scanner.scan(state, line, &mut |sign| batch.signs.push(sign));
                 }
             }
-            Take::Oversize { path, .. } => batch(&mut self.batches, &path.to_string_lossy()).oversize += 1,
+            Take::Oversize { source, path, .. } => {
+                if let Some(state) = self.states.get_mut(source) {
+                    state.dropped(path.as_os_str().as_encoded_bytes());
+                }
+                batch(&mut self.batches, &path.to_string_lossy()).oversize += 1;
+            }
             Take::Position { path, position, .. } => batch(&mut self.batches, &path.to_string_lossy()).position = Some(position.to_owned()),
             Take::Problem { soft: true, about, what, .. } => tracing::debug!("{about}: {what}"),
             Take::Problem { about, what, .. } => self.troubles.push((about.to_owned(), Some(what.to_owned()))),

@@ -2,8 +2,8 @@
 //!
 //! | field | apache | nginx | who fills it |
 //! |---|---|---|---|
-//! | vhost | `%v:%p` (vhost_combined only) | `$host:$server_port` | config; nginx: the client |
-//! | address | `%h` | `$remote_addr` | the kernel |
+//! | vhost | `%v:%p` (vhost_combined only) | `$host:$server_port`, `$host` | config; nginx: the client |
+//! | address | `%h` | `$remote_addr`, IPv6 perhaps in brackets | the kernel |
 //! | ident | `%l` | `-` | identd |
 //! | user | `%u` | `$remote_user` | **the client**: blanks and `[` stand as they are |
 //! | time | `%t` `[22/Nov/2026:17:00:00 +0100]` | `[$time_local]` | the server |
@@ -14,7 +14,9 @@
 //! Inside quotes apache writes `"` as `\"` and nginx as `\x22`, so the first quote that is not
 //! escaped opens the request. Directly before it stands the time, 28 bytes of a fixed shape; before
 //! that the client's user name, and the address is the first word: no field can shift it.
-//! A line that could be read with two different addresses is not read at all.
+//! A line that could be read with two different addresses is not read at all. What follows the agent
+//! (times, the host, `X-Forwarded-For`) is not looked at: whoever sits behind a proxy logs the
+//! client's address in the first field, by mod_remoteip or `set_real_ip_from`.
 
 use std::str;
 
@@ -110,7 +112,7 @@ fn who(text: &[u8]) -> Option<(Addr, Option<&[u8]>)> {
         // Two addresses: a vhost that looks like one, or an ident that does. Nobody is blamed.
         (Some(_), Some(_)) | (None, None) => return None,
         (Some(addr), None) => (addr, rest),
-        (None, Some(addr)) => is_vhost(first).then_some((addr, after))?,
+        (None, Some(addr)) => is_vhost(first, after).then_some((addr, after))?,
     };
     let (_ident, user) = word(rest);
     let user = user.trim_ascii();
@@ -118,11 +120,15 @@ fn who(text: &[u8]) -> Option<(Addr, Option<&[u8]>)> {
     Some((addr, (!user.is_empty() && user != b"-").then_some(user)))
 }
 
-fn is_vhost(text: &[u8]) -> bool {
-    text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'*' | b'[' | b']')) && text.contains(&b':')
+/// A server's name, with its port or, as nginx's `$host` has it, without. A name without a port might be the client's
+/// and the address after it what its identd says; so there must be an ident after that, and it must be `-`.
+fn is_vhost(text: &[u8], after: &[u8]) -> bool {
+    let name = text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'*' | b'[' | b']'));
+    name && (text.contains(&b':') || (text.contains(&b'.') && after.starts_with(b"- ")))
 }
 
 fn address(text: &[u8]) -> Option<Addr> {
+    let text = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).filter(|text| text.contains(&b':')).unwrap_or(text);
     // 45 bytes are the longest text of an IPv6 address (INET6_ADDRSTRLEN less the NUL).
     (2..=45).contains(&text.len()).then(|| str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
@@ -185,7 +191,14 @@ mod tests {
     fn vhost_common_and_ipv6() {
         let tail = r#"[22/Nov/2026:17:00:00 +0100] "GET / HTTP/1.1" 200 -"#;
         assert_eq!(addr(&format!("2001:db8::7 - - {tail}")).unwrap(), "2001:db8::7");
+        assert_eq!(addr(&format!("[2001:db8::7] - - {tail}")).unwrap(), "2001:db8::7");
+        assert_eq!(addr(&format!("[www.example.org]:443 [2001:db8::7] - - {tail}")).unwrap(), "2001:db8::7");
+        assert_eq!(addr(&format!("[192.0.2.7] - - {tail}")), None);
+        let forwarded = format!("192.0.2.7 - - {tail} \"-\" \"curl\" \"203.0.113.9, 198.51.100.1\" rt=0.001 203.0.113.9");
+        assert_eq!(addr(&forwarded).unwrap(), "192.0.2.7");
         assert_eq!(addr(&format!("www.example.org:443 192.0.2.7 - - {tail}")).unwrap(), "192.0.2.7");
+        assert_eq!(addr(&format!("www.example.org 192.0.2.7 - - {tail}")).unwrap(), "192.0.2.7");
+        assert_eq!(addr(&format!("host.example.org 203.0.113.9 bob {tail}")), None);
         assert_eq!(addr(&format!("host.example.org - - {tail}")), None);
         assert_eq!(addr(&format!("192.0.2.7 - \"bob\" {tail}")).unwrap(), "192.0.2.7");
     }

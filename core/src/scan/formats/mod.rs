@@ -4,9 +4,12 @@
 //! |---|---|
 //! | [`syslog`] | the prefix a syslog daemon writes: date, host, program |
 //! | [`access`] | the access logs of web servers |
+//! | [`container`] | what a container's engine writes around a program's output |
 //! | [`record`] | lines of named fields: [`json`] objects and [`logfmt`] |
 
 pub mod access;
+pub mod container;
+mod date;
 mod json;
 mod logfmt;
 pub mod record;

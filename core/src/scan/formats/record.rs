@@ -89,6 +89,25 @@ pub struct Value<'t> {
 }
 
 impl<'t> Value<'t> {
+    /// A text that has no escapes.
+    pub(super) const fn plain(raw: &'t [u8]) -> Self {
+        Self { raw, escaped: false }
+    }
+
+    /// As it stands in the line.
+    pub(super) const fn raw(self) -> &'t [u8] {
+        self.raw
+    }
+
+    /// Appends it without escapes.
+    pub fn append(self, out: &mut Vec<u8>) {
+        if self.escaped {
+            unescape(self.raw, out);
+        } else {
+            out.extend_from_slice(self.raw);
+        }
+    }
+
     /// Without escapes; `buffer` is used only where there were some.
     pub fn text<'b>(self, buffer: &'b mut Vec<u8>) -> &'b [u8]
     where

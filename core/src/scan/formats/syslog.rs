@@ -3,16 +3,23 @@
 //! | form | example | source |
 //! |---|---|---|
 //! | traditional | `Nov 22 17:00:00 host prog[pid]: msg` | RFC 3164 4.1 |
-//! | rsyslog, macOS | `2026-11-22T17:00:00.123456+01:00 host prog[pid]: msg` | RFC 3339 in the place of the date |
+//! | rsyslog, syslog-ng | `2026-11-22T17:00:00.123456+01:00 host prog[pid]: msg` | RFC 3339 in the place of the date |
 //! | RFC 5424 | `<34>1 2026-11-22T17:00:00Z host app procid msgid [sd] msg`, sysklogd writes it without `<34>1` | RFC 5424 6 |
 //! | busybox | `Nov 22 17:00:00 host auth.info prog[pid]: msg`, with `-S` without host | busybox syslogd |
 //! | FreeBSD `-v` | `Nov 22 17:00:00 <10.5> host prog[pid]: msg` | syslogd(8) |
-//! | socklog | `2026-11-22T17:00:00.12345 auth.info: Nov 22 17:00:00 prog[pid]: msg` | socklog(8) |
+//! | Solaris | `Nov 22 17:00:00 host prog[pid]: [ID 800047 auth.info] msg` | syslogd(1M) |
+//! | macOS | `2026-11-22 17:00:00.123456+0100  host prog[pid]: (library) [subsystem] msg` | log(1) --style syslog |
+//! | metalog | `Nov 22 17:00:00 [prog] msg` | metalog(8) |
+//! | socklog | `2026-11-22T17:00:00.12345 auth.info: Nov 22 17:00:00 prog[pid]: msg`, each part may lack | socklog(8), svlogd(8) |
+//! | multilog | `@4000000065a1b2c3075bcd15 ` and any of the above | multilog(8) |
+//! | journalctl | `Sun 2026-11-22 17:00:00 CET host prog[pid]: msg` and the other dates of [`super::date`] | journalctl(1) -o |
 //! | bare | `prog[pid]: msg`, or only the message | |
 //!
 //! `<PRI>` may stand before each. The host and the program are written by the local syslog daemon,
 //! the message by whoever talks to the program: so the *first* tag in a line is the program, and
 //! what looks like a tag later is only text.
+
+use super::date::{self, Shape};
 
 /// A line taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +42,45 @@ pub fn frame(line: &[u8]) -> Frame<'_> {
     if let Some(frame) = pri.then(|| rest.strip_prefix(b"1 ")).flatten().and_then(rfc5424) {
         return frame;
     }
-    let Some((time, iso, rest)) = take_time(rest) else {
+    let Some((time, shape, after)) = date::take(rest) else {
+        if let Some(after) = strip_facility(rest) {
+            let (time, inner) = inner_time(after);
+            let (program, message) = tag(inner).unwrap_or((None, inner));
+            return Frame { time, program, message };
+        }
         let (program, message) = bare_tag(rest, pri).unwrap_or((None, rest));
         return Frame { time: None, program, message: message.trim_ascii_start() };
     };
-    if let Some(frame) = iso.then(|| rfc5424(line_without_priority(line))).flatten() {
-        return frame;
-    }
-    let (program, message) = after_time(rest);
+    let (time, after) = match shape {
+        Shape::Iso => match rfc5424(rest) {
+            Some(frame) => return frame,
+            None => (time, after),
+        },
+        // multilog puts its own before what it reads, which may begin with a date, or with all of a prefix.
+        Shape::Logger => (time, inner_time(after).1),
+        _ => (time, after),
+    };
+    let (program, message) = after_time(after);
+    let message = if shape == Shape::Mac { strip_library(message) } else { message };
     Frame { time: Some(time), program, message }
 }
 
-fn line_without_priority(line: &[u8]) -> &[u8] {
-    strip_priority(line).0
+/// A date that a logger found in what it read, and what follows.
+fn inner_time(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    date::take(text).map_or((None, text), |(time, _, rest)| (Some(time), rest))
+}
+
+/// `(library) ` and `[subsystem:category] `, which macOS puts before the message.
+fn strip_library(message: &[u8]) -> &[u8] {
+    let strip = |text: &'_ [u8], open: u8, close: u8| -> Option<usize> {
+        let (word, _) = token(text)?;
+        let inner = word.strip_prefix(&[open])?.strip_suffix(&[close])?;
+        inner.iter().all(|b| is_program(*b) || *b == b':').then_some(word.len())
+    };
+    let end = strip(message, b'(', b')').unwrap_or(0);
+    let message = message[end..].trim_ascii_start();
+    let end = strip(message, b'[', b']').unwrap_or(0);
+    message[end..].trim_ascii_start()
 }
 
 /// `<0>` to `<191>`, and whether it was there.
@@ -68,15 +101,20 @@ fn after_time(rest: &[u8]) -> (Option<&[u8]>, &[u8]) {
     }
     if let Some(after) = strip_facility(rest) {
         // socklog repeats the date of the message it received.
-        let inner = take_time(after).map_or(after, |(_, _, inner)| inner).trim_ascii_start();
+        let inner = inner_time(after).1;
         return tag(inner).unwrap_or((None, inner));
     }
     if let Some(found) = tag(rest) {
         return found;
     }
-    let Some((_host, after)) = token(rest) else { return (None, rest) };
+    let Some((_host, after)) = token(rest).filter(|(host, _)| is_host(host)) else { return (None, rest) };
     let after = strip_facility(after).unwrap_or(after);
     tag(after).unwrap_or((None, rest))
+}
+
+/// Whether a word may be a host's name or address: `auth(x` or `error:` begins a message.
+fn is_host(word: &[u8]) -> bool {
+    word.last() != Some(&b':') && !word.iter().any(|b| b"()<>\"'=[]{}".contains(b))
 }
 
 /// `<10.5> `, as FreeBSD's syslogd -v writes facility and level.
@@ -129,10 +167,16 @@ fn tag(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     good.then(|| (Some(program), strip_solaris_id(message)))
 }
 
-/// Without a date only `prog[pid]:` is a tag (or `prog:` after a priority): `error: PAM: ...` is a message.
+/// Without a date only `prog[pid]:` is a tag (or `prog:` after a priority): `error: PAM: ...` is a message. A host
+/// may stand before it, as fail2ban has lines of the journal: `host prog[pid]: ...`.
 fn bare_tag(rest: &[u8], pri: bool) -> Option<(Option<&[u8]>, &[u8])> {
-    let (word, _) = token(rest)?;
-    (pri || word.ends_with(b"]:")).then(|| tag(rest)).flatten()
+    let (word, after) = token(rest)?;
+    if pri || word.ends_with(b"]:") {
+        return tag(rest);
+    }
+    let named = word.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    let (next, _) = token(after)?;
+    (named && next.ends_with(b"]:") && next.contains(&b'[')).then(|| tag(after)).flatten()
 }
 
 /// `[ID 800047 auth.info] `, which Solaris puts before the message.
@@ -147,7 +191,7 @@ fn strip_solaris_id(message: &[u8]) -> &[u8] {
 /// `TIMESTAMP HOST APP PROCID MSGID SD [MSG]`, RFC 5424 6, after the version.
 fn rfc5424(rest: &[u8]) -> Option<Frame<'_>> {
     let (time, rest) = token(rest)?;
-    if time != b"-" && take_iso(time)?.1 != time.len() {
+    if time != b"-" && date::whole_iso(time)? != time.len() {
         return None;
     }
     let (_host, rest) = token(rest)?;
@@ -184,50 +228,6 @@ fn structured_data(rest: &[u8]) -> Option<&[u8]> {
     (at > 0 && !inside).then(|| rest.get(at..).unwrap_or_default())
 }
 
-/// A date and time at the start: itself, whether it is an ISO one, and the rest without leading blanks.
-fn take_time(rest: &[u8]) -> Option<(&[u8], bool, &[u8])> {
-    let (iso, end) = match take_iso(rest) {
-        Some((_, end)) => (true, end),
-        None => (false, take_rfc3164(rest)?),
-    };
-    (rest.get(end) == Some(&b' ')).then(|| (&rest[..end], iso, rest[end..].trim_ascii_start()))
-}
-
-/// Matches `shape` at the start, where `0` is any digit and everything else is itself.
-fn shaped(text: &[u8], shape: &[u8]) -> bool {
-    text.len() >= shape.len() && text.iter().zip(shape).all(|(b, s)| if *s == b'0' { b.is_ascii_digit() } else { b == s })
-}
-
-/// `Nov 22 17:00:00`, `Nov  2 ...` or `Nov 2 ...`: how long it is.
-fn take_rfc3164(rest: &[u8]) -> Option<usize> {
-    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let month = rest.get(..3)?;
-    if !MONTHS.chunks_exact(3).any(|m| m == month) {
-        return None;
-    }
-    [&b" 00 00:00:00"[..], b"  0 00:00:00", b" 0 00:00:00"].iter().find(|shape| shaped(&rest[3..], shape)).map(|shape| 3 + shape.len())
-}
-
-/// `2026-11-22T17:00:00[.frac][zone]`, a blank in the place of `T` too: whether it names a zone, and how long it is.
-fn take_iso(rest: &[u8]) -> Option<(bool, usize)> {
-    if !(shaped(rest, b"0000-00-00T00:00:00") || shaped(rest, b"0000-00-00 00:00:00")) {
-        return None;
-    }
-    let mut end = 19;
-    if matches!(rest.get(end), Some(b'.' | b',')) {
-        // Nine digits are nanoseconds; more is no fraction anyone writes.
-        end += 1 + rest[end + 1..].iter().take(9).take_while(|b| b.is_ascii_digit()).count();
-    }
-    let zone = rest.get(end..).unwrap_or_default();
-    let zone_len = match zone.first() {
-        Some(b'Z') => 1,
-        Some(b'+' | b'-') if shaped(&zone[1..], b"00:00") => 6,
-        Some(b'+' | b'-') if shaped(&zone[1..], b"0000") => 5,
-        _ => 0,
-    };
-    Some((zone_len > 0, end + zone_len))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +258,24 @@ mod tests {
             ("Nov 22 17:00:00 [exim] hello there", "exim"),
             ("Nov 22 17:00:00 host sshd[7]: [ID 800047 auth.info] hello there", "sshd"),
             ("sshd[7]: hello there", "sshd"),
+            ("host.example.org sshd[7]: hello there", "sshd"),
+            ("Nov 22 2026 17:00:00 host sshd[7]: hello there", "sshd"),
+            ("2026 Nov 22 17:00:00 host sshd[7]: hello there", "sshd"),
+            ("Nov 22 17:00:00.123 src@host sshd[7]: hello there", "sshd"),
+            ("Sun 2026-11-22 17:00:00 CET host sshd[7]: hello there", "sshd"),
+            ("1795366800.123456 host sshd[7]: hello there", "sshd"),
+            ("[12345.678901] host sshd[7]: hello there", "sshd"),
+            ("[    5.678901] host sshd[7]: hello there", "sshd"),
+            ("2026-11-22 17:00:00.123456+0100  localhost sshd[7]: (libsystem_c.dylib) hello there", "sshd"),
+            ("2026-11-22 17:00:00.123456+0100  localhost sshd[7]: (Security) [com.example.securityd:x] hello there", "sshd"),
+            ("@4000000065a1b2c3075bcd15 sshd[7]: hello there", "sshd"),
+            ("@4000000065a1b2c3075bcd15 auth.info: Nov 22 17:00:00 sshd[7]: hello there", "sshd"),
+            ("@4000000065a1b2c3075bcd15 Nov 22 17:00:00 host sshd[7]: hello there", "sshd"),
+            ("2026-11-22_17:00:00.12345 auth.info: Nov 22 17:00:00 sshd[7]: hello there", "sshd"),
+            ("2026-11-22_17:00:00.12345 sshd[7]: hello there", "sshd"),
+            ("auth.info: Nov 22 17:00:00 sshd[7]: hello there", "sshd"),
+            ("auth.info sshd[7]: hello there", "sshd"),
+            ("Nov 22 17:00:00 host [sshd] hello there", "sshd"),
         ] {
             assert_eq!(parts(line), (Some(program), "hello there"), "{line}");
         }
@@ -270,6 +288,7 @@ mod tests {
         }
         assert_eq!(parts("2026-11-22T17:00:00 auth.info: Invalid user x"), (None, "Invalid user x"));
         assert_eq!(parts("2026-11-22 17:00:00 [7] H=x y"), (None, "[7] H=x y"));
+        assert_eq!(parts("Nov 22 17:00:00 auth(x imap-login: y"), (None, "auth(x imap-login: y"));
     }
 
     #[test]

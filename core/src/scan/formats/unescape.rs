@@ -54,11 +54,12 @@ fn one(escape: &[u8], out: &mut Vec<u8>) -> Option<usize> {
 /// `\uXXXX`, or two that make a pair. Half a pair is the replacement character.
 fn unit(escape: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let high = hex(escape, 2, 4)?;
-    if (0xd800..0xdc00).contains(&high) && escape.get(6..8) == Some(b"\\u") {
-        if let Some(low @ 0xdc00..=0xdfff) = hex(escape, 8, 4) {
-            push(char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00))?, out);
-            return Some(12);
-        }
+    if (0xd800..0xdc00).contains(&high)
+        && escape.get(6..8) == Some(b"\\u")
+        && let Some(low @ 0xdc00..=0xdfff) = hex(escape, 8, 4)
+    {
+        push(char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00))?, out);
+        return Some(12);
     }
     push(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), out);
     Some(6)

@@ -34,10 +34,6 @@ impl Bytes {
         self.0[usize::from(byte / 64)] >> (byte % 64) & 1 == 1
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a |= b);
-    }
-
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).any(|(a, b)| a & b != 0)
     }

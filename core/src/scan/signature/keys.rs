@@ -15,6 +15,8 @@ const RULE: &[&str] = &[
     "owned",
     "methods",
     "path",
+    "agent",
+    "referer",
     "status",
     "where",
     "addr",

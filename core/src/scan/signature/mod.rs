@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | `syslog` | the message behind a syslog prefix, of one of `programs`; or a journal record's | `pattern` |
 //! | `plain` | the whole line | `pattern`, usually from `^<time> ` on |
-//! | `access-log` | the common or combined log format of web servers | `methods`, `path`, `status`; what is not given is not looked at |
+//! | `access-log` | the common or combined log format of web servers | `methods`, `path`, `agent`, `referer`, `status`; what is not given is not looked at |
 //! | `fields` | a JSON object or `key=value` words, alone or as a syslog message | `where` |
 //!
 //! The placeholders of a pattern are those of [`super::pattern`]. `open_end` says why a pattern need
@@ -74,6 +74,8 @@ use super::formats::access::Request;
 use super::formats::record::Record;
 use super::pattern;
 use super::scanner::Line;
+use super::unwrap::Unwrapper;
+use super::view::{Scratch, View};
 use crate::net::Addr;
 
 pub use error::SignatureError;
@@ -177,7 +179,7 @@ impl Signature {
         }
         let texts = rules.iter().filter_map(|r| match &r.test {
             Test::Message(p) => Some(p.expanded.as_str()),
-            Test::Access { .. } | Test::Fields(_) => None,
+            Test::Access(_) | Test::Fields(_) => None,
         });
         let set = pattern::set(texts).map_err(|e| whole(format!("all patterns together: {e}")))?;
         let places = Places::new(raw.files, raw.journal, raw.ports);
@@ -252,7 +254,10 @@ impl Signature {
     }
 
     /// Looks at one line all by itself.
-    pub fn find<'s, 'l>(&'s self, line: Line<'l>) -> Option<Found<'s, 'l>> {
-        line.view().find(self)
+    pub fn find(&self, line: Line<'_>) -> Option<Found<'_, 'static>> {
+        let mut unwrapper = Unwrapper::default();
+        let found = View::opened(unwrapper.open(line), &mut Scratch::default())?.look(self)?;
+        let owned = |text: Option<Cow<'_, [u8]>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Some(Found { rule: found.rule, addr: found.addr, user: owned(found.user), time: owned(found.time) })
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct RawRule {
     #[serde(default)]
     pub(super) methods: Vec<String>,
     pub(super) path: Option<String>,
+    pub(super) agent: Option<String>,
+    pub(super) referer: Option<String>,
     #[serde(default)]
     pub(super) status: BTreeSet<u16>,
     #[serde(default, rename = "where")]

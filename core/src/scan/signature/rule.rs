@@ -30,8 +30,38 @@ pub struct Rule {
 #[derive(Debug)]
 pub(in super::super) enum Test {
     Message(Pattern),
-    Access { methods: Vec<String>, path: Option<Pattern>, status: BTreeSet<u16> },
+    Access(Box<RequestTest>),
     Fields(FieldTest),
+}
+
+/// What a request must be; what is not given is not looked at.
+#[derive(Debug)]
+pub(in super::super) struct RequestTest {
+    methods: Vec<String>,
+    path: Option<Pattern>,
+    agent: Option<Pattern>,
+    referer: Option<Pattern>,
+    status: BTreeSet<u16>,
+}
+
+impl RequestTest {
+    fn texts<'r>(&self, request: &Request<'r>) -> [(Option<&Pattern>, Option<&'r [u8]>); 3] {
+        [(self.path.as_ref(), Some(request.path)), (self.agent.as_ref(), request.agent), (self.referer.as_ref(), request.referer)]
+    }
+
+    fn holds(&self, request: &Request<'_>) -> bool {
+        (self.status.is_empty() || self.status.contains(&request.status))
+            && (self.methods.is_empty() || self.methods.iter().any(|m| m.as_bytes() == request.method))
+            && self.texts(request).iter().all(|(test, text)| test.is_none_or(|p| text.is_some_and(|text| p.regex.is_match(text))))
+    }
+
+    /// How much of it is right: a method or a status counts one, a text two.
+    pub(in super::super) fn right(&self, request: &Request<'_>) -> usize {
+        let method = self.methods.iter().any(|m| m.as_bytes() == request.method);
+        let texts =
+            self.texts(request).iter().filter(|(test, text)| test.is_some_and(|p| text.is_some_and(|text| p.regex.is_match(text)))).count();
+        usize::from(method) + usize::from(self.status.contains(&request.status)) + 2 * texts
+    }
 }
 
 /// What the rules of one signature share.
@@ -79,7 +109,8 @@ impl RawRule {
     fn test(&self, of: &Shared<'_>) -> Result<(Test, String), Refused> {
         let open = self.open_end.is_some();
         let owned = Owned(self.owned.keys().map(String::as_str).collect());
-        let request = !self.methods.is_empty() || self.path.is_some() || !self.status.is_empty();
+        let texts = [&self.path, &self.agent, &self.referer];
+        let request = !self.methods.is_empty() || texts.iter().any(|text| text.is_some()) || !self.status.is_empty();
         let own = RawFields {
             addr: self.addr.0.clone(),
             user: self.user.0.clone(),
@@ -92,18 +123,19 @@ impl RawRule {
                 Ok((Test::Message(Pattern::message(text, open, &owned).map_err(Refused::Pattern)?), text.clone()))
             }
             (Kind::AccessLog, None) if request && !fields => {
-                let path = self.path.as_deref().map(|text| Pattern::field(text, open)).transpose().map_err(Refused::Pattern)?;
-                let text = describe_request(&self.methods, self.path.as_deref(), &self.status);
-                Ok((Test::Access { methods: self.methods.clone(), path, status: self.status.clone() }, text))
+                let field = |text: &Option<String>| text.as_deref().map(|t| Pattern::field(t, open)).transpose().map_err(Refused::Pattern);
+                let (path, agent, referer) = (field(&self.path)?, field(&self.agent)?, field(&self.referer)?);
+                let test = RequestTest { methods: self.methods.clone(), path, agent, referer, status: self.status.clone() };
+                Ok((Test::Access(Box::new(test)), self.describe_request()))
             }
             (Kind::Fields, None) if !request => {
                 let test = FieldTest::compile(&self.conditions, &own, of.fields, open, &owned)?;
                 let text = test.describe();
                 Ok((Test::Fields(test), text))
             }
-            (Kind::AccessLog, _) => {
-                Err(Refused::Rule("an access-log rule has `methods`, `path` or `status`, and nothing of other kinds".into()))
-            }
+            (Kind::AccessLog, _) => Err(Refused::Rule(
+                "an access-log rule has `methods`, `path`, `agent`, `referer` or `status`, and nothing of other kinds".into(),
+            )),
             (Kind::Fields, _) => {
                 Err(Refused::Rule("a rule of fields has `where = { ... }`, and no `pattern`, `methods`, `path` or `status`".into()))
             }
@@ -117,7 +149,7 @@ impl RawRule {
 pub(super) fn hold_apart(file: &str, rules: &mut [Rule]) -> Result<(), SignatureError> {
     let taken = rules.iter_mut().filter_map(|rule| match &mut rule.test {
         Test::Message(pattern) => Some((rule.id.clone(), pattern.take_proof()?)),
-        Test::Access { .. } | Test::Fields(_) => None,
+        Test::Access(_) | Test::Fields(_) => None,
     });
     let proofs: Vec<_> = taken.collect();
     for (id, proof) in &proofs {
@@ -129,16 +161,20 @@ pub(super) fn hold_apart(file: &str, rules: &mut [Rule]) -> Result<(), Signature
     Ok(())
 }
 
-fn describe_request(methods: &[String], path: Option<&str>, status: &BTreeSet<u16>) -> String {
-    let mut parts = Vec::new();
-    if !methods.is_empty() {
-        parts.push(format!("methods {}", methods.join(" ")));
+impl RawRule {
+    fn describe_request(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.methods.is_empty() {
+            parts.push(format!("methods {}", self.methods.join(" ")));
+        }
+        for (name, text) in [("path", &self.path), ("agent", &self.agent), ("referer", &self.referer)] {
+            parts.extend(text.as_ref().map(|text| format!("{name} {text}")));
+        }
+        if !self.status.is_empty() {
+            parts.push(format!("status {}", self.status.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")));
+        }
+        parts.join(", ")
     }
-    parts.extend(path.map(|p| format!("path {p}")));
-    if !status.is_empty() {
-        parts.push(format!("status {}", status.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")));
-    }
-    parts.join(", ")
 }
 
 impl Rule {
@@ -206,10 +242,8 @@ impl Rule {
     }
 
     pub(in super::super) fn in_request(&self, request: &Request<'_>) -> bool {
-        let Test::Access { methods, path, status } = &self.test else { return false };
-        (status.is_empty() || status.contains(&request.status))
-            && (methods.is_empty() || methods.iter().any(|m| m.as_bytes() == request.method))
-            && path.as_ref().is_none_or(|p| p.regex.is_match(request.path))
+        let Test::Access(test) = &self.test else { return false };
+        test.holds(request)
     }
 
     pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], buffer: &mut Vec<u8>) -> Option<Found<'s, 'l>> {

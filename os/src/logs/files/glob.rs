@@ -13,6 +13,11 @@ const COMPRESSED: [&[u8]; 5] = [b".gz", b".xz", b".bz2", b".zst", b".lz4"];
 /// take all memory.
 const MATCHES_MAX: usize = 4096;
 
+/// Whether a file of this absolute path is one that the pattern means. `false` for a pattern that makes no sense.
+pub fn means(pattern: &str, path: &Path) -> bool {
+    Pattern::parse(pattern).is_ok_and(|pattern| pattern.means(path))
+}
+
 /// A pattern, component by component.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {

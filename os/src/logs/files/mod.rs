@@ -39,6 +39,7 @@ use super::{LogError, Take};
 use events::Birth;
 use follow::{Follow, Trouble};
 use glob::Pattern;
+pub use glob::means;
 use position::Mark;
 use watcher::Watcher;
 

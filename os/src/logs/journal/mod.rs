@@ -5,6 +5,7 @@
 //! newline within a message makes no second line.
 
 mod matches;
+pub mod past;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -360,16 +361,21 @@ impl Journal {
     }
 }
 
-fn hand_out(fields: &Fields, matches: &[Match], message_max: usize, take: &mut dyn FnMut(Take<'_>)) {
-    let Some(message) = fields.first("MESSAGE") else { return };
-    let record = Record {
+/// The record that was read; `None` for one without a message.
+fn record_of(fields: &Fields) -> Option<Record<'_>> {
+    Some(Record {
         ident: fields.first("SYSLOG_IDENTIFIER").or_else(|| fields.first("_COMM")).unwrap_or_default(),
         pid: fields.number("_PID").or_else(|| fields.number("SYSLOG_PID")),
         uid: fields.number("_UID"),
-        message,
+        message: fields.first("MESSAGE")?,
         cursor: text(fields.first(CURSOR)).unwrap_or_default(),
         realtime: fields.number(REALTIME).map(|micros: i64| Stamp(micros / 1000)),
-    };
+    })
+}
+
+fn hand_out(fields: &Fields, matches: &[Match], message_max: usize, take: &mut dyn FnMut(Take<'_>)) {
+    let Some(record) = record_of(fields) else { return };
+    let message = record.message;
     let mut told = BTreeSet::new();
     for wanted in matches.iter().filter(|wanted| wanted.holds(&|name| fields.all(name))) {
         if !told.insert(wanted.source) {

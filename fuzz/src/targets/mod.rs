@@ -1,0 +1,10 @@
+//! One module a target: `run` takes any bytes and must neither panic nor take long.
+
+pub mod access_log;
+pub mod config;
+pub mod control;
+pub mod json;
+pub mod line;
+pub mod netlink;
+pub mod signature;
+pub mod tables;
