@@ -19,9 +19,8 @@ const UNITS: [(&[&str], u64); 7] = [
 /// `10m`, `1d 2h`, `3600`, `60*60`, `-1`: a sum of products. `None` for anything else that Python would evaluate.
 pub(super) fn term(text: &str) -> Option<Term> {
     let text = text.trim().to_lowercase();
-    if text.starts_with('-') {
-        let negative = text[1..].trim().parse::<f64>().is_ok();
-        return negative.then_some(Term::Forever);
+    if let Some(rest) = text.strip_prefix('-') {
+        return rest.trim().parse::<f64>().is_ok().then_some(Term::Forever);
     }
     let mut total: u64 = 0;
     for sum in text.split('+') {
