@@ -16,7 +16,7 @@ const DEBIAN: &str = "/etc/fail2ban";
 /// A copy of fail2ban's own config with an administrator's changes.
 fn debian(lab: &Lab, local: &str) -> Option<String> {
     if !Path::new(DEBIAN).join("jail.conf").is_file() {
-        println!("SKIPPED: no {DEBIAN}/jail.conf; tests/deps installs fail2ban");
+        eprintln!("SKIPPED: no {DEBIAN}/jail.conf; tests/deps installs fail2ban");
         return None;
     }
     let dir = lab.path("etc-fail2ban");
