@@ -141,7 +141,7 @@ impl Sources {
     ) -> Result<Self> {
         let wiring = Wiring::new(config, library, journal::available());
         let scanners = Arc::new(wiring.scanners);
-        let kept =
+        let kept: HashMap<PathBuf, String> =
             positions.iter().filter(|(name, _)| name.starts_with('/')).map(|(path, text)| (PathBuf::from(path), text.clone())).collect();
         let files = match wiring.files.is_empty() {
             true => Vec::new(),
@@ -151,11 +151,14 @@ impl Sources {
         let cursor = positions.get(JOURNAL).cloned();
         let journal = (!wiring.journal.is_empty()).then(|| Journal::open_with(wiring.journal, cursor, options)).transpose()?;
         let mut sources = Self { generation, threads: Vec::new(), troubles: wiring.troubles };
+        // A reload leaves a gap of moments: what is written in it is as good as live.
+        let (behind, behind_journal) = (generation == 1 && !kept.is_empty(), generation == 1 && positions.contains_key(JOURNAL));
         for files in files {
-            sources.spawn("files", brain, Ears::new(&scanners, brain), |ears, waker| ears.files(files, waker))?;
+            sources.spawn("files", brain, Ears::new(&scanners, brain), move |ears, waker| ears.files(files, behind, waker))?;
         }
         if let Some(journal) = journal {
-            sources.spawn("journal", brain, Ears::new(&scanners, brain), |ears, waker| ears.journal(journal, waker))?;
+            sources
+                .spawn("journal", brain, Ears::new(&scanners, brain), move |ears, waker| ears.journal(journal, behind_journal, waker))?;
         }
         if config.blocklistd().socket.is_some() {
             let config = config.clone();
@@ -244,14 +247,14 @@ impl Ears {
         }
     }
 
-    fn files(&mut self, mut files: Files, stop: &Waker) -> io::Result<()> {
-        // What is there at the start was written while nobody read.
-        let mut behind = true;
+    /// `behind`: somebody read here before, and what is there now was written while nobody did.
+    fn files(&mut self, mut files: Files, mut behind: bool, stop: &Waker) -> io::Result<()> {
         loop {
             self.set_now();
             let more = files.pump(clock::now().tick, BUDGET, &mut |take| self.take(take));
-            self.hand_over(behind || more);
-            behind = more;
+            self.hand_over(behind);
+            // Once caught up, what comes is live, however much it is.
+            behind &= more;
             let now = clock::now().tick;
             if self.lags.due(now, more) {
                 files.lags(now, &mut |lag| self.lags.note(&lag.path.to_string_lossy(), lag.bytes, lag.since));
@@ -265,13 +268,12 @@ impl Ears {
         }
     }
 
-    fn journal(&mut self, mut journal: Journal, stop: &Waker) -> io::Result<()> {
-        let mut behind = true;
+    fn journal(&mut self, mut journal: Journal, mut behind: bool, stop: &Waker) -> io::Result<()> {
         loop {
             self.set_now();
             let more = journal.pump(clock::now().tick, BUDGET, &mut |take| self.record(take));
-            self.hand_over(behind || more);
-            behind = more;
+            self.hand_over(behind);
+            behind &= more;
             let now = clock::now();
             if self.lags.due(now.tick, more) {
                 // How much there is, nobody tells; how old what was read last is, the records do.
