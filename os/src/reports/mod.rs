@@ -108,7 +108,9 @@ impl Reports {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let (mut passed, mut uid) = (Vec::new(), None);
+        let mut passed: Vec<OwnedFd> = Vec::new();
+        #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux tells who sends"))]
+        let mut uid = None;
         for message in control.drain() {
             match message {
                 RecvAncillaryMessage::ScmRights(fds) => passed.extend(fds),
@@ -122,6 +124,9 @@ impl Reports {
 }
 
 fn understood(bytes: &[u8], passed: &[OwnedFd], uid: Option<u32>) -> Received {
+    if cfg!(target_os = "linux") && uid.is_none() {
+        return Received::Garbage { why: "the kernel does not tell who sent it", uid };
+    }
     let [socket] = passed else { return Received::Garbage { why: "it passes no socket, or more than one", uid } };
     let message = match wire::read(bytes) {
         Ok(message) => message,
