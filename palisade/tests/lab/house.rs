@@ -129,7 +129,8 @@ impl<'a> House<'a> {
             match ready.recv(&mut text) {
                 Ok(n) if String::from_utf8_lossy(&text[..n]).contains("READY=1") => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::TimedOut => {
+                // A stopped and started process group (SIGCONT) interrupts the wait.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
                     let status = self.daemon.as_mut().unwrap().0.try_wait().unwrap();
                     assert!(status.is_none() && start.elapsed() < SOON, "the daemon is not ready: {status:?}\n{}", self.log());
                 }
