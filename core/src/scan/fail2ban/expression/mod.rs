@@ -8,6 +8,7 @@
 //! | [`lower`] | the tree to an expression that runs in linear time, and what to check afterwards |
 //! | [`literals`] | what a line must hold for it to match |
 //! | [`program`], [`machine`] | by trying, with a step limit |
+//! | [`trial`] | a regex without tags by trying alone |
 //!
 //! How a text is searched: what is bound to the start of the text is tried first, within few steps, which is the
 //! fastest for ordinary lines. Else the linear expression decides, and where that cannot, trying does,
@@ -23,6 +24,7 @@ mod syntax;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::sync::OnceLock;
 
@@ -34,6 +36,7 @@ use self::lower::{Check, Lowered, Peek};
 use self::machine::{Machine, STEPS, TooMany};
 use self::program::{Program, slot};
 use self::syntax::{Assert, Node, Tree};
+pub(super) use self::trial::Trial;
 
 /// How much memory a linear expression may take before it is run: fail2ban's largest takes a tenth.
 const AUTOMATON: usize = 10 << 20;
