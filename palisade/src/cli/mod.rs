@@ -5,6 +5,7 @@
 pub mod allow;
 pub mod ask;
 pub mod ban;
+mod chart;
 pub mod config;
 #[cfg(target_os = "linux")]
 pub mod conntrack;
@@ -31,7 +32,6 @@ pub mod route;
 pub mod run;
 pub mod status;
 pub mod test;
-mod test_filter;
 #[cfg(target_os = "linux")]
 pub mod tunnel;
 pub mod wall;

@@ -109,7 +109,7 @@ impl Default for Buffered {
 }
 
 /// A reader that has seen enough ends the verb quietly.
-pub(super) fn told(result: io::Result<()>) -> Result<()> {
+fn told(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(anyhow::Error::new(Closed)),
         result => result.context("writing the answer"),

@@ -6,6 +6,7 @@
 //! | `test/show` | one line's answer |
 //! | `test/profile` | what each rule costs |
 
+mod filter;
 mod profile;
 mod show;
 
@@ -24,9 +25,9 @@ use super::ask::usage;
 use super::past::{Blocks, Kind, Opened, When, each_line, journal};
 use super::print::{self, Painted};
 use super::replay::listen::scan_block;
-use super::test_filter::Filtering;
 use super::{Exit, Global};
 use crate::library::Library;
+use filter::Filtering;
 use show::{Show, Told};
 
 const EXAMPLES: &str = "\

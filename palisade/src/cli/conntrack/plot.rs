@@ -6,16 +6,7 @@ use palisade_core::flood::history::Point;
 use palisade_core::net::Prefix;
 use palisade_core::time::{Span, Stamp};
 
-/// How large a chart is, and with which characters it may be drawn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Paper {
-    /// Columns of the chart itself, without its axis.
-    pub(super) width: usize,
-    /// Rows of the chart itself.
-    pub(super) height: usize,
-    /// Whether block characters can be shown; else ASCII.
-    pub(super) blocks: bool,
-}
+use super::super::chart::{AXIS, Paper, eighths, label, short};
 
 /// A line of the chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +22,6 @@ impl Line {
         Self { text, drops: false }
     }
 }
-
-/// Columns left of the chart: a label of six and the axis.
-pub(super) const AXIS: usize = 8;
-
-/// Lower blocks, an eighth of a row more each (Unicode, block elements U+2581 to U+2588).
-const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The same without Unicode.
-const ASCII: [char; 9] = [' ', '.', '.', '.', ':', ':', '|', '|', '#'];
 
 /// One column: the most flows in its time, and whether packets were dropped. `None` where nothing was measured.
 type Column = Option<(u32, bool)>;
@@ -67,8 +50,7 @@ pub(super) fn chart(points: &[Point], from: Stamp, until: Stamp, paper: Paper) -
     let max = points.iter().map(|point| point.max).max().unwrap_or(0);
     let top = scale(peak, max);
     let mut lines: Vec<Line> = (0..paper.height).map(|row| Line::plain(row_of(&columns, row, top, paper))).collect();
-    let (corner, rule) = if paper.blocks { ('└', '─') } else { ('+', '-') };
-    lines.push(Line::plain(format!("{:>6} {corner}{}", "0", rule.to_string().repeat(paper.width))));
+    lines.push(Line::plain(paper.floor("")));
     lines.push(Line::plain(times(from, until, paper.width)));
     if columns.iter().flatten().any(|(_, dropped)| *dropped) {
         let marks: String = columns.iter().map(|column| if column.is_some_and(|(_, dropped)| dropped) { '!' } else { ' ' }).collect();
@@ -112,55 +94,23 @@ fn scale(peak: u32, max: u32) -> u32 {
 }
 
 fn row_of(columns: &[Column], row: usize, top: u32, paper: Paper) -> String {
-    let glyphs = if paper.blocks { BLOCKS } else { ASCII };
-    let axis = if paper.blocks { '┤' } else { '|' };
-    // In eighths of a row, from the bottom.
-    let below = (paper.height - 1 - row) * 8;
-    let cells: String = columns.iter().map(|column| glyphs[eighths(*column, top, paper.height).saturating_sub(below).min(8)]).collect();
     let label = match row {
         0 => short(top.into()),
         row if row * 2 == paper.height => short(u64::from(top) / 2),
         _ => String::new(),
     };
-    format!("{label:>6} {axis}{}", cells.trim_end())
-}
-
-/// How high a column is, in eighths of a row. Whatever was measured shows at least one.
-fn eighths(column: Column, top: u32, height: usize) -> usize {
-    let Some((peak, _)) = column else { return 0 };
-    let rows = u64::try_from(height).unwrap_or(u64::MAX).saturating_mul(8);
-    let high = u128::from(peak) * u128::from(rows) / u128::from(top.max(1));
-    usize::try_from(high).unwrap_or(usize::MAX).max(1)
+    // A measured column shows, even one of no flows.
+    let high = |column: &Column| column.map_or(0, |(peak, _)| eighths(peak.into(), top.into(), paper.height).max(1));
+    paper.row(row, paper.height, &label, columns.iter().map(high))
 }
 
 /// The line of times: begin, middle and end. Hours of up to two days, days of more.
 fn times(from: Stamp, until: Stamp, width: usize) -> String {
     let whole = until.since(from);
-    let text = |at: Stamp| {
-        let text = at.to_string();
-        let part = if whole <= Span::secs(2 * 86_400) { text.get(11..16) } else { text.get(5..10) };
-        part.unwrap_or_default().to_owned()
-    };
+    let text = |at| label(at, whole);
     let half = text(from.plus(Span::millis(whole.as_millis() / 2)));
     let (middle, right) = (width / 2 - 5, width - width / 2 - 5);
     format!("{:>AXIS$}{}{}{half}{}{} UTC", "", text(from), " ".repeat(middle), " ".repeat(right), text(until))
-}
-
-/// A count in at most five characters: `950`, `1.2k`, `131k`, `1.5M`.
-pub(super) fn short(count: u64) -> String {
-    let tenths = |unit: u64, name: char| {
-        let whole = count / unit;
-        match (whole, count % unit * 10 / unit) {
-            (0..10, tenth) if tenth > 0 => format!("{whole}.{tenth}{name}"),
-            _ => format!("{whole}{name}"),
-        }
-    };
-    match count {
-        0..1000 => count.to_string(),
-        1000..1_000_000 => tenths(1000, 'k'),
-        1_000_000..1_000_000_000 => tenths(1_000_000, 'M'),
-        _ => tenths(1_000_000_000, 'G'),
-    }
 }
 
 /// What the chart shows, in words: the peak and who held it, and who had grown until then.

@@ -184,7 +184,7 @@ pub(super) fn rate(rate: f64) -> String {
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturates")]
     let whole = size.round() as u64;
-    format!("{sign}{}", super::plot::short(whole))
+    format!("{sign}{}", super::super::chart::short(whole))
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! `palisade conntrack status`.
 
-use std::io::{self, IsTerminal};
-
 use anyhow::{Context, Result};
 use clap::Args;
 use palisade_core::attack::excerpt;
@@ -15,7 +13,8 @@ use palisade_os::clock;
 use palisade_os::flows::census::Table;
 use serde_json::{Value, json};
 
-use super::plot::{self, Paper};
+use super::super::chart::{AXIS, Paper};
+use super::plot;
 use super::rows::rate;
 use crate::cli::ask::{answered, served, unexpected};
 use crate::cli::print::{self, Painted};
@@ -74,7 +73,9 @@ impl StatusArgs {
     }
 
     fn draw(&self, points: &[Point], now: Stamp) -> Result<()> {
-        let lines = plot::chart(points, self.from(now), now, paper());
+        // The last time's label stands beyond the chart.
+        let paper = Paper::of_terminal(AXIS + 10, 120, 8);
+        let lines = plot::chart(points, self.from(now), now, paper);
         if lines.is_empty() {
             return Ok(());
         }
@@ -214,22 +215,6 @@ fn document(status: &Status, history: Option<&[Point]>) -> Value {
         }
     }
     value
-}
-
-/// As wide as the terminal, within reason.
-fn paper() -> Paper {
-    let columns = if io::stdout().is_terminal() { crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns)) } else { 80 };
-    // The last time's label stands beyond the chart.
-    Paper { width: columns.saturating_sub(plot::AXIS + 10).clamp(16, 120), height: 8, blocks: blocks() }
-}
-
-/// Whether the locale's characters are UTF-8 (setlocale(3): the first of these that is set).
-fn blocks() -> bool {
-    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
-    set.is_some_and(|value| {
-        let value = value.to_string_lossy().to_lowercase();
-        value.contains("utf-8") || value.contains("utf8")
-    })
 }
 
 #[cfg(test)]

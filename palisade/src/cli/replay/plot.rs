@@ -3,31 +3,13 @@
 use palisade_core::replay::timeline::{Bucket, Timeline};
 use palisade_core::time::{Span, Stamp};
 
+use super::super::chart::{AXIS, Paper, eighths, label, short};
 use super::super::print;
 use super::show::span;
-
-/// How large the drawing is, and with which characters.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Paper {
-    /// Columns of the drawing itself, without its axis.
-    pub(super) width: usize,
-    /// Rows of the attacks; bans get half as many.
-    pub(super) height: usize,
-    /// Whether block characters can be shown; else ASCII.
-    pub(super) blocks: bool,
-}
-
-/// Columns left of the drawing: a label of six and the axis.
-pub(super) const AXIS: usize = 8;
 
 /// Characters of a time below the drawing, and how wide it must be for one in the middle.
 const LABEL: usize = 5;
 const WIDE: usize = 4 * LABEL;
-
-/// Lower blocks, an eighth of a row more each (Unicode, block elements U+2581 to U+2588).
-const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The same without Unicode.
-const ASCII: [char; 9] = [' ', '.', '.', '.', ':', ':', '|', '|', '#'];
 
 /// The whole drawing.
 pub(super) fn draw(timeline: &Timeline, from: Stamp, until: Stamp, paper: Paper) -> Vec<String> {
@@ -48,52 +30,21 @@ fn chart(name: &str, columns: &[Bucket], of: impl Fn(&Bucket) -> u64, height: us
     if top == 0 {
         return Vec::new();
     }
-    let (glyphs, axis, corner, rule) = if paper.blocks { (BLOCKS, '┤', '└', '─') } else { (ASCII, '|', '+', '-') };
     let rows = (0..height).map(|row| {
-        let below = (height - 1 - row) * 8;
-        let cells: String = columns.iter().map(|bucket| glyphs[eighths(of(bucket), top, height).saturating_sub(below).min(8)]).collect();
         let label = if row == 0 { short(top) } else { String::new() };
-        format!("{label:>6} {axis}{}", cells.trim_end())
+        paper.row(row, height, &label, columns.iter().map(|bucket| eighths(of(bucket), top, height)))
     });
-    let mut lines: Vec<String> = rows.collect();
-    let name = format!("{rule} {name} ");
-    let rest = paper.width.saturating_sub(name.chars().count());
-    lines.push(format!("{:>6} {corner}{name}{}", "0", rule.to_string().repeat(rest)));
-    lines
-}
-
-/// How high a column is, in eighths of a row. Whatever happened shows at least one.
-fn eighths(count: u64, top: u64, height: usize) -> usize {
-    let high = u128::from(count) * 8 * height as u128 / u128::from(top.max(1));
-    usize::try_from(high).unwrap_or(usize::MAX).max(usize::from(count > 0))
+    rows.chain([paper.floor(name)]).collect()
 }
 
 /// Begin, middle and end: hours of up to two days, days of more.
 fn times(from: Stamp, until: Stamp, width: usize) -> String {
     let whole = until.since(from);
-    let text = |at: Stamp| {
-        let text = at.to_string();
-        let part = if whole <= Span::secs(2 * 86_400) { text.get(11..16) } else { text.get(5..10) };
-        part.unwrap_or_default().to_owned()
-    };
+    let text = |at| label(at, whole);
     let half = if width >= WIDE { text(from.plus(Span::millis(whole.as_millis() / 2))) } else { " ".repeat(LABEL) };
     let left = (width / 2).saturating_sub(LABEL + LABEL / 2);
     let right = width.saturating_sub(left + 3 * LABEL);
     format!("{:>AXIS$}{}{}{half}{}{}", "", text(from), " ".repeat(left), " ".repeat(right), text(until))
-}
-
-/// A count in at most five characters: `950`, `1.2k`, `131k`, `1.5M`.
-fn short(count: u64) -> String {
-    let (unit, name) = match count {
-        0..1000 => return count.to_string(),
-        1000..1_000_000 => (1000, 'k'),
-        1_000_000..1_000_000_000 => (1_000_000, 'M'),
-        _ => (1_000_000_000, 'G'),
-    };
-    match (count / unit, count % unit * 10 / unit) {
-        (whole @ 0..10, tenth @ 1..) => format!("{whole}.{tenth}{name}"),
-        (whole, _) => format!("{whole}{name}"),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What came of a replay: tables and totals for people, or one JSON document.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,9 +9,10 @@ use palisade_core::replay::{Replay, WouldBan};
 use palisade_core::time::{Span, Stamp, Until};
 use serde_json::{Value, json};
 
+use super::super::chart::{AXIS, Paper};
 use super::super::past::Kind;
 use super::super::print::{self, Painted};
-use super::plot::{self, Paper};
+use super::plot;
 use super::which::Ear;
 
 /// An hour: what is told of time in JSON.
@@ -94,7 +94,7 @@ impl Answer {
         let Some(mine) = self.replays.first() else { return Ok(()) };
         self.bans(mine)?;
         if let Some((from, until)) = mine.span() {
-            for line in plot::draw(mine.timeline(), from, until, paper()) {
+            for line in plot::draw(mine.timeline(), from, until, Paper::of_terminal(AXIS + 1, 160, 6)) {
                 print::line(line)?;
             }
         }
@@ -255,31 +255,6 @@ fn count(n: usize) -> u64 {
 
 fn many(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
-/// As wide as the terminal, within reason.
-fn paper() -> Paper {
-    let columns = if io::stdout().is_terminal() { columns().unwrap_or(80) } else { 80 };
-    Paper { width: columns.saturating_sub(plot::AXIS + 1).clamp(16, 160), height: 6, blocks: blocks() }
-}
-
-#[cfg(target_os = "linux")]
-fn columns() -> Option<usize> {
-    crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn columns() -> Option<usize> {
-    None
-}
-
-/// Whether the locale's characters are UTF-8 (setlocale(3): the first of these that is set).
-fn blocks() -> bool {
-    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
-    set.is_some_and(|value| {
-        let value = value.to_string_lossy().to_lowercase();
-        value.contains("utf-8") || value.contains("utf8")
-    })
 }
 
 /// The first and last moment, for people.

@@ -39,21 +39,29 @@ const USER: u8 = 33;
 const TIME: u8 = 2;
 const LOGIN: u8 = 32;
 
+/// What is told of a line in JSON.
 #[derive(Serialize)]
-struct LineDoc<'a> {
-    line: u64,
+pub(super) struct LineDoc<'a> {
+    pub(super) line: u64,
     #[serde(rename = "match")]
-    matched: bool,
-    signature: Option<&'a str>,
-    service: Option<&'a str>,
-    addr: Option<String>,
-    score: Option<u16>,
-    time: Option<Stamp>,
-    user: Option<&'a str>,
+    pub(super) matched: bool,
+    pub(super) signature: Option<&'a str>,
+    pub(super) service: Option<&'a str>,
+    pub(super) addr: Option<String>,
+    pub(super) score: Option<u16>,
+    pub(super) time: Option<Stamp>,
+    pub(super) user: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    login: bool,
+    pub(super) login: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<&'a str>,
+    pub(super) file: Option<&'a str>,
+}
+
+impl<'a> LineDoc<'a> {
+    /// Of a line that means nothing; `file` where there are several.
+    pub(super) const fn nothing(line: u64, file: Option<&'a str>) -> Self {
+        Self { line, matched: false, signature: None, service: None, addr: None, score: None, time: None, user: None, login: false, file }
+    }
 }
 
 /// Where the answers go, and what is counted of them.
@@ -142,18 +150,7 @@ impl Show {
     }
 
     fn document(&mut self, line: u64, told: &Told) -> Result<()> {
-        let empty = LineDoc {
-            line,
-            matched: false,
-            signature: None,
-            service: None,
-            addr: None,
-            score: None,
-            time: None,
-            user: None,
-            login: false,
-            file: self.file.as_deref(),
-        };
+        let empty = LineDoc::nothing(line, self.file.as_deref());
         let document = match told {
             // Nearly all lines, and always the same but for the number.
             Told::Nothing if self.file.is_none() => {

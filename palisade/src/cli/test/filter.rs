@@ -1,7 +1,6 @@
 //! `palisade test --fail2ban-filter`: lines against one filter of fail2ban's, as fail2ban-regex has it.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,14 +9,14 @@ use clap::Args;
 use palisade_core::attack::{FULL_FAILURE, excerpt};
 use palisade_core::scan::fail2ban::{Failure, Filter, Session, load};
 use palisade_core::scan::{Line, LogClock};
-use palisade_core::time::Stamp;
 use palisade_os::logs::journal::past;
 use serde::Serialize;
 
-use super::Exit;
-use super::ask::usage;
-use super::past::{Blocks, Kind, Opened, When, each_line, journal};
-use super::print::{self, Painted};
+use super::super::Exit;
+use super::super::ask::usage;
+use super::super::past::{Blocks, Kind, Opened, When, each_line, journal};
+use super::super::print::{self, Buffered, Painted};
+use super::show::LineDoc;
 use crate::library::Disk;
 
 /// Which filter.
@@ -31,17 +30,11 @@ pub(super) struct Filtering {
     set: Vec<String>,
 }
 
+/// What is told of any line, and what fail2ban tells besides.
 #[derive(Serialize)]
-struct LineDoc<'a> {
-    line: u64,
-    #[serde(rename = "match")]
-    matched: bool,
-    signature: Option<&'a str>,
-    service: Option<&'a str>,
-    addr: Option<String>,
-    score: Option<u16>,
-    time: Option<Stamp>,
-    user: Option<&'a str>,
+struct FilterDoc<'a> {
+    #[serde(flatten)]
+    line: LineDoc<'a>,
     host: Option<&'a str>,
     attempts: Option<u32>,
 }
@@ -52,6 +45,7 @@ pub(super) struct Filtered {
     session: Session,
     /// Lines have no date: they are of the journal.
     journal: bool,
+    out: Buffered,
     json: bool,
     number: u64,
     matched: u64,
@@ -65,7 +59,7 @@ impl Filtering {
         let (_, filter) = load(&Disk, path, &options, false).map_err(|error| usage(error.to_string()))?;
         let journal = options.get("logtype").is_some_and(|kind| kind == "journal");
         let session = filter.session();
-        Ok(Some(Filtered { filter, session, journal, json, number: 0, matched: 0 }))
+        Ok(Some(Filtered { filter, session, journal, out: Buffered::new(), json, number: 0, matched: 0 }))
     }
 
     fn options(&self) -> Result<BTreeMap<String, String>> {
@@ -80,45 +74,42 @@ impl Filtering {
 impl Filtered {
     /// All lines of these files, one after the other.
     pub(super) fn run(mut self, files: &[PathBuf], when: &When, line_max: usize) -> Result<Exit> {
-        let mut out = BufWriter::new(io::stdout().lock());
         for path in files {
             let opened = Opened::open(path)?;
             let clock = when.clock(&opened, None)?;
             if opened.kind == Kind::Journal {
-                self.records(path, line_max, &clock, &mut out)?;
+                self.records(path, line_max, &clock)?;
                 continue;
             }
             let pipe = opened.is_pipe();
             let mut blocks = Blocks::new(opened.reader(Arc::default()).context("reading the lines")?, line_max, pipe);
             while let Some(block) = blocks.next().context("reading the lines")? {
                 for _ in 0..block.dropped {
-                    self.line(None, &clock, &mut out)?;
+                    self.line(None, &clock)?;
                 }
                 let mut done = Ok(());
                 each_line(block.lines, line_max, |line| {
                     if done.is_ok() {
-                        done = self.line(line, &clock, &mut out);
+                        done = self.line(line, &clock);
                     }
                 });
                 done?;
                 if pipe {
-                    print::told(out.flush())?;
+                    self.out.flush()?;
                 }
             }
         }
-        print::told(out.flush())?;
-        drop(out);
         self.end()
     }
 
-    fn records(&mut self, path: &Path, line_max: usize, clock: &LogClock, out: &mut impl Write) -> Result<()> {
+    fn records(&mut self, path: &Path, line_max: usize, clock: &LogClock) -> Result<()> {
         let mut done = Ok(());
         journal(path, &[(0, None)], line_max, &mut |take| {
             done = match take {
-                past::Take::Oversize => self.line(None, clock, out),
+                past::Take::Oversize => self.line(None, clock),
                 past::Take::Record { record, .. } => {
                     let line = Line::journal(Some(record.ident), record.pid, record.message, record.realtime);
-                    self.look(Some(line), Some(record.message), clock, out)
+                    self.look(Some(line), Some(record.message), clock)
                 }
             };
             done.is_ok()
@@ -127,27 +118,37 @@ impl Filtered {
         done
     }
 
-    fn line(&mut self, bytes: Option<&[u8]>, clock: &LogClock, out: &mut impl Write) -> Result<()> {
+    fn line(&mut self, bytes: Option<&[u8]>, clock: &LogClock) -> Result<()> {
         // The date of a journal record is not in its text.
         let line = bytes.map(|bytes| if self.journal { Line::dated(bytes, clock.now) } else { Line::raw(bytes) });
-        self.look(line, bytes, clock, out)
+        self.look(line, bytes, clock)
     }
 
-    fn look(&mut self, line: Option<Line<'_>>, bytes: Option<&[u8]>, clock: &LogClock, out: &mut impl Write) -> Result<()> {
+    fn look(&mut self, line: Option<Line<'_>>, bytes: Option<&[u8]>, clock: &LogClock) -> Result<()> {
         self.number += 1;
         let failure = line.and_then(|line| self.filter.look(&mut self.session, line, clock));
         self.matched += u64::from(failure.is_some());
         if self.json {
-            serde_json::to_writer(&mut *out, &document(self.number, &self.filter, failure.as_ref()))?;
-            return print::told(out.write_all(b"\n"));
+            return self.out.json(&document(self.number, &self.filter, failure.as_ref()));
         }
         match (&failure, bytes) {
-            (Some(failure), Some(bytes)) => show(self.number, failure, bytes, out),
+            (Some(failure), Some(bytes)) => self.show(failure, bytes),
             _ => Ok(()),
         }
     }
 
-    fn end(self) -> Result<Exit> {
+    fn show(&mut self, failure: &Failure, line: &[u8]) -> Result<()> {
+        let host = excerpt(failure.host.as_bytes());
+        let no_address = if failure.addr.is_none() { " (no address: nobody can be banned by it)" } else { "" };
+        let user = failure.user.as_ref().map(|user| format!(" user {user:?}")).unwrap_or_default();
+        let lines = if failure.attempts == 1 { String::new() } else { format!(" {} lines", failure.attempts) };
+        let (number, regex) = (self.number, failure.regex + 1);
+        self.out.line(format_args!("{number}: {}{no_address} failregex {regex}{user}{lines}", Painted(31, &host)))?;
+        self.out.line(format_args!("   {}", excerpt(line)))
+    }
+
+    fn end(mut self) -> Result<Exit> {
+        self.out.flush()?;
         if self.session.limits() > 0 {
             print::say(format_args!("{} lines were not decided: they are too long, or took too many steps", self.session.limits()));
         }
@@ -158,26 +159,18 @@ impl Filtered {
     }
 }
 
-fn document<'a>(line: u64, filter: &'a Filter, failure: Option<&'a Failure>) -> LineDoc<'a> {
-    LineDoc {
-        line,
-        matched: failure.is_some(),
-        signature: failure.map(|_| filter.full_name().as_ref()),
-        service: failure.map(|_| filter.service().as_ref()),
-        addr: failure.and_then(|failure| failure.addr).map(|addr| addr.to_string()),
-        score: failure.map(|_| FULL_FAILURE),
-        time: failure.and_then(|failure| failure.at),
-        user: failure.and_then(|failure| failure.user.as_deref()),
-        host: failure.map(|failure| failure.host.as_str()),
-        attempts: failure.map(|failure| failure.attempts),
-    }
-}
-
-fn show(number: u64, failure: &Failure, line: &[u8], out: &mut impl Write) -> Result<()> {
-    let host = excerpt(failure.host.as_bytes());
-    let no_address = if failure.addr.is_none() { " (no address: nobody can be banned by it)" } else { "" };
-    let user = failure.user.as_ref().map(|user| format!(" user {user:?}")).unwrap_or_default();
-    let lines = if failure.attempts == 1 { String::new() } else { format!(" {} lines", failure.attempts) };
-    let head = writeln!(out, "{number}: {}{no_address} failregex {}{user}{lines}", Painted(31, &host), failure.regex + 1);
-    print::told(head.and_then(|()| writeln!(out, "   {}", excerpt(line))))
+fn document<'a>(number: u64, filter: &'a Filter, failure: Option<&'a Failure>) -> FilterDoc<'a> {
+    let line = LineDoc::nothing(number, None);
+    let Some(failure) = failure else { return FilterDoc { line, host: None, attempts: None } };
+    let line = LineDoc {
+        matched: true,
+        signature: Some(filter.full_name()),
+        service: Some(filter.service()),
+        addr: failure.addr.map(|addr| addr.to_string()),
+        score: Some(FULL_FAILURE),
+        time: failure.at,
+        user: failure.user.as_deref(),
+        ..line
+    };
+    FilterDoc { line, host: Some(&failure.host), attempts: Some(failure.attempts) }
 }
