@@ -59,12 +59,12 @@ impl Cutter {
     /// Takes the next piece of the stream; hands out each line that ends in it, alone or in a block.
     pub(super) fn blocks(&mut self, mut bytes: &[u8], take: &mut dyn FnMut(Piece<'_>)) {
         if self.pending() > 0 {
-            let Some(end) = find_newline(bytes) else { return self.hold(bytes) };
+            let Some(end) = memchr::memchr(b'\n', bytes) else { return self.hold(bytes) };
             self.hold(&bytes[..end]);
             self.finish(&mut |cut| take(Piece::One(cut)));
             bytes = &bytes[end + 1..];
         }
-        let whole = find_last_newline(bytes).map_or(0, |at| at + 1);
+        let whole = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
         let (lines, rest) = bytes.split_at(whole);
         if self.fits(lines) {
             if !lines.is_empty() {
@@ -83,7 +83,7 @@ impl Cutter {
     /// Whether surely no line is over the cap: it leaps from newline to newline, as far as the cap allows.
     fn fits(&self, mut lines: &[u8]) -> bool {
         while lines.len() > self.max {
-            match find_last_newline(&lines[..=self.max.min(lines.len() - 1)]) {
+            match memchr::memrchr(b'\n', &lines[..=self.max.min(lines.len() - 1)]) {
                 Some(at) => lines = &lines[at + 1..],
                 None => return false,
             }
@@ -125,18 +125,6 @@ pub(super) fn lines_of(block: &[u8]) -> impl Iterator<Item = &[u8]> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         line.strip_suffix(b"\r").unwrap_or(line)
     })
-}
-
-/// Where the next newline is.
-fn find_newline(bytes: &[u8]) -> Option<usize> {
-    // SAFETY: the pointer and length are of a live slice that is only read.
-    let found = unsafe { libc::memchr(bytes.as_ptr().cast(), i32::from(b'\n'), bytes.len()) };
-    (!found.is_null()).then(|| found.addr() - bytes.as_ptr().addr())
-}
-
-/// Where the last newline is.
-fn find_last_newline(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().rposition(|byte| *byte == b'\n')
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::str;
 use super::super::formats::record::{Got, Record, Value};
 use super::super::needles::Needles;
 use super::super::pattern::{Owned, Pattern, PatternError};
-use super::raw::RawFields;
+use super::raw::{Names, RawFields};
 use crate::net::Addr;
 
 /// Which fields a rule looks at.
@@ -87,7 +87,7 @@ impl FieldTest {
         open_end: bool,
         owned: &Owned<'_>,
     ) -> Result<Self, Refused> {
-        let list = |own: &[String], all: &[String]| if own.is_empty() { all.to_vec() } else { own.to_vec() };
+        let list = |own: &Names, all: &Names| if own.0.is_empty() { all.0.clone() } else { own.0.clone() };
         let mut test = Self {
             conditions: Vec::new(),
             addr: list(&own.addr, &all.addr),

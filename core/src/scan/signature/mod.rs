@@ -173,13 +173,12 @@ impl Signature {
         if raw.rule.is_empty() || raw.rule.len() > RULES {
             return Err(whole(format!("{} rules; 1 to {RULES} are allowed", raw.rule.len())));
         }
-        let fields = raw::RawFields { addr: raw.addr.0, user: raw.user.0, time: raw.time.0, addr_from: raw.addr_from };
-        if raw.kind != Kind::Fields && !fields.is_empty() {
+        if raw.kind != Kind::Fields && !raw.fields.is_empty() {
             return Err(whole("`addr`, `addr_from`, `user` and `time` are of `kind = \"fields\"`".to_owned()));
         }
         // Logins last: they have no score.
         raw.rule.sort_by_key(|rule| std::cmp::Reverse(rule.score));
-        let shared = rule::Shared { file, name: &raw.name, kind: raw.kind, fields: &fields, proven };
+        let shared = rule::Shared { file, name: &raw.name, kind: raw.kind, fields: &raw.fields, proven };
         let mut rules: Vec<Rule> = raw.rule.into_iter().map(|r| r.compile(&shared)).collect::<Result<_, _>>()?;
         rule::hold_apart(file, &mut rules)?;
         let mut ids = BTreeSet::new();

@@ -20,13 +20,8 @@ pub(super) struct RawSignature {
     pub(super) journal: Vec<String>,
     #[serde(default)]
     pub(super) ports: Vec<Port>,
-    #[serde(default)]
-    pub(super) addr: Names,
-    #[serde(default)]
-    pub(super) user: Names,
-    #[serde(default)]
-    pub(super) time: Names,
-    pub(super) addr_from: Option<String>,
+    #[serde(flatten)]
+    pub(super) fields: RawFields,
     #[serde(default)]
     pub(super) rule: Vec<RawRule>,
 }
@@ -40,17 +35,20 @@ pub(super) enum Port {
 }
 
 /// Which fields tell what, for `kind = "fields"`; a rule's own stand before its signature's.
-#[derive(Default)]
+#[derive(Clone, Default, Deserialize)]
 pub(super) struct RawFields {
-    pub(super) addr: Vec<String>,
-    pub(super) user: Vec<String>,
-    pub(super) time: Vec<String>,
+    #[serde(default)]
+    pub(super) addr: Names,
+    #[serde(default)]
+    pub(super) user: Names,
+    #[serde(default)]
+    pub(super) time: Names,
     pub(super) addr_from: Option<String>,
 }
 
 impl RawFields {
     pub(super) fn is_empty(&self) -> bool {
-        self.addr.is_empty() && self.user.is_empty() && self.time.is_empty() && self.addr_from.is_none()
+        [&self.addr, &self.user, &self.time].iter().all(|names| names.0.is_empty()) && self.addr_from.is_none()
     }
 }
 
@@ -95,13 +93,8 @@ pub(super) struct RawRule {
     pub(super) status: BTreeSet<u16>,
     #[serde(default, rename = "where")]
     pub(super) conditions: BTreeMap<String, toml::Value>,
-    #[serde(default)]
-    pub(super) addr: Names,
-    #[serde(default)]
-    pub(super) user: Names,
-    #[serde(default)]
-    pub(super) time: Names,
-    pub(super) addr_from: Option<String>,
+    #[serde(flatten)]
+    pub(super) fields: RawFields,
     #[serde(default)]
     pub(super) hits: Vec<Hit>,
     #[serde(default)]

@@ -125,13 +125,7 @@ impl RawRule {
         let owned = Owned { groups: self.owned.keys().map(String::as_str).collect(), proven: of.proven };
         let texts = [&self.path, &self.agent, &self.referer];
         let request = !self.methods.is_empty() || texts.iter().any(|text| text.is_some()) || !self.status.is_empty();
-        let own = RawFields {
-            addr: self.addr.0.clone(),
-            user: self.user.0.clone(),
-            time: self.time.0.clone(),
-            addr_from: self.addr_from.clone(),
-        };
-        let fields = !self.conditions.is_empty() || !own.is_empty();
+        let fields = !self.conditions.is_empty() || !self.fields.is_empty();
         match (of.kind, &self.pattern) {
             (Kind::Syslog | Kind::Plain, Some(text)) if !request && !fields => {
                 Ok((Test::Message(Pattern::message(text, open, &owned).map_err(Refused::Pattern)?), text.clone()))
@@ -145,7 +139,7 @@ impl RawRule {
                 Ok((Test::Access(Box::new(test)), self.describe_request()))
             }
             (Kind::Fields, None) if !request => {
-                let test = FieldTest::compile(&self.conditions, &own, of.fields, open, &owned)?;
+                let test = FieldTest::compile(&self.conditions, &self.fields, of.fields, open, &owned)?;
                 let text = test.describe();
                 Ok((Test::Fields(test), text))
             }
