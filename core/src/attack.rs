@@ -70,6 +70,15 @@ pub struct Login {
     pub line: String,
 }
 
+#[cfg(test)]
+impl Login {
+    /// A login to sshd, as tests need one.
+    pub(crate) fn of_tests(addr: &str) -> Self {
+        let (signature, service, line) = ("sshd/accepted".into(), "sshd".into(), String::new());
+        Self { addr: addr.parse().unwrap(), jail: "sshd".into(), signature, service, at: None, user: None, line }
+    }
+}
+
 /// What a line can mean.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sign {

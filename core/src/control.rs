@@ -5,6 +5,7 @@
 //! [`crate::event::Notice`] lines. The same two types serve the verbs that work without a daemon.
 
 pub mod conntrack;
+pub mod report;
 pub mod route;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::scan::fail2ban::Shortfall;
 use crate::tables::Row;
 use crate::time::{Span, Stamp, Term, Until};
 use conntrack::{ConntrackReply, ConntrackRequest};
+use report::{ReportResult, Reported};
 use route::{RouteReply, RouteRequest};
 
 /// The longest request in bytes. Ten thousand prefixes fit; the command line cuts longer lists.
@@ -137,66 +139,6 @@ pub enum Request {
         since: Option<Stamp>,
         /// Only what is about this prefix or something in it.
         about: Option<Prefix>,
-    },
-}
-
-/// What a program reports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reported {
-    /// Whom. They count for the jail as if a line had told of each.
-    pub addrs: Vec<Addr>,
-    /// The jail whose policy judges.
-    pub jail: JailName,
-    /// What they did.
-    pub what: ReportedAs,
-    /// The user name tried.
-    pub user: Option<String>,
-    /// What is kept in the place of a line.
-    pub reason: String,
-}
-
-/// What somebody did whom a program reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReportedAs {
-    /// Failed, so heavily: 10 is one full failure.
-    Failure(u16),
-    /// Did what nobody honest does: as heavy as the jail's `max_retry`.
-    Abuse,
-    /// Logged in.
-    Login,
-}
-
-/// What became of one reported address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReportResult {
-    /// Which.
-    pub addr: Addr,
-    /// What.
-    #[serde(flatten)]
-    pub what: ReportOutcome,
-}
-
-/// What became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "result", rename_all = "kebab-case")]
-pub enum ReportOutcome {
-    /// It counts.
-    Counted {
-        /// What its window weighs now.
-        score: u32,
-        /// What bans.
-        needed: u32,
-    },
-    /// It is banned.
-    Banned {
-        /// Until then.
-        until: Until,
-    },
-    /// A safety rule protects it: nothing was counted.
-    Refused {
-        /// Which.
-        protected_by: String,
     },
 }
 

@@ -3,7 +3,8 @@
 use super::wall::Pending;
 use super::{Action, Brain};
 use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
-use crate::control::{Reply, ReportOutcome, ReportResult, Reported, ReportedAs};
+use crate::control::Reply;
+use crate::control::report::{ReportOutcome, ReportResult, Reported, ReportedAs};
 use crate::judge::policy::Policy;
 use crate::net::{Addr, Prefix};
 use crate::time::Stamp;

@@ -1,8 +1,8 @@
 use super::*;
-use crate::attack::{Attack, FULL_FAILURE, Login, Sign};
+use crate::attack::{Attack, FULL_FAILURE, Sign};
 use crate::bans::ban::Origin;
 use crate::bans::wall::{Key, Report, Step};
-use crate::control::{BanOutcome, Reply, ReportOutcome, Reported, ReportedAs, Request, State, Whom};
+use crate::control::{BanOutcome, Reply, Request, State, Whom};
 use crate::event::KillCount;
 use crate::net::Addr;
 use crate::time::{Term, Until};
@@ -11,6 +11,7 @@ mod backlog;
 mod feeds;
 mod floods;
 mod importing;
+mod reporting;
 
 const LIMITS: Limits = Limits { bans: 1_000_000, ports: true, timeouts: true, counters: true, lasting: false };
 
@@ -518,56 +519,6 @@ fn a_fight_with_another_program_is_told_once_and_is_over_when_it_is() {
     lab.pass(120_000);
     let actions = lab.play(Event::Idle);
     assert!(told(&actions).iter().any(|what| matches!(what, What::Solved { about } if about == "contested wall")), "{actions:?}");
-}
-
-fn report(what: ReportedAs, addrs: &[&str]) -> Request {
-    let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
-    Request::Report(Reported { addrs, jail: "sshd".into(), what, user: Some("bob\u{1b}[2J".to_owned()), reason: "my own check".to_owned() })
-}
-
-#[test]
-fn what_a_program_reports_counts_as_a_line_does() {
-    let mut lab = Lab::new("");
-    for n in 1..5 {
-        let reply = lab.ask(report(ReportedAs::Failure(10), &["203.0.113.7"]));
-        let Reply::Reported { results } = reply else { panic!("{reply:?}") };
-        assert_eq!(results[0].what, ReportOutcome::Counted { score: n * 10, needed: 50 });
-    }
-    let Reply::Reported { results } = lab.ask(report(ReportedAs::Failure(10), &["203.0.113.7", "127.0.0.1"])) else { panic!() };
-    assert!(matches!(results[0].what, ReportOutcome::Banned { .. }), "{results:?}");
-    assert!(matches!(results[1].what, ReportOutcome::Refused { .. }), "{results:?}");
-    let Reply::Reported { results } = lab.ask(report(ReportedAs::Abuse, &["198.51.100.9"])) else { panic!() };
-    assert!(matches!(results[0].what, ReportOutcome::Banned { .. }), "{results:?}");
-}
-
-#[test]
-fn a_reported_login_forgives_and_an_unknown_jail_is_told() {
-    let mut lab = Lab::new("");
-    lab.fail("203.0.113.7", 4);
-    let Reply::Reported { results } = lab.ask(report(ReportedAs::Login, &["203.0.113.7"])) else { panic!() };
-    assert_eq!(results[0].what, ReportOutcome::Counted { score: 0, needed: 50 });
-    let Request::Report(mut other) = report(ReportedAs::Abuse, &["203.0.113.7"]) else { panic!() };
-    other.jail = "nowhere".into();
-    assert!(matches!(lab.ask(Request::Report(other)), Reply::Failed { exit: 2, .. }));
-}
-
-#[test]
-fn a_login_in_the_log_forgives_what_was_counted_before_it() {
-    let mut lab = Lab::new("");
-    let login = Login {
-        addr: "203.0.113.7".parse().unwrap(),
-        jail: "sshd".into(),
-        signature: "sshd/accepted".into(),
-        service: "sshd".into(),
-        at: None,
-        user: None,
-        line: String::new(),
-    };
-    let fails = |n: usize| (0..n).map(|_| Sign::Attack(attack("203.0.113.7"))).collect::<Vec<_>>();
-    let signs = [fails(4), vec![Sign::Login(login)], fails(4)].concat();
-    let batch = Batch { source: "/var/log/auth.log".to_owned(), lines: 9, signs, ..Batch::default() };
-    assert!(steps(&lab.play(Event::Heard(batch))).is_empty());
-    assert!(!steps(&lab.fail("203.0.113.7", 1)).is_empty());
 }
 
 #[test]

@@ -182,15 +182,7 @@ mod tests {
     #[test]
     fn a_login_forgives_mistyped_passwords_but_not_without_end() {
         let (mut court, allow) = (Court::new(1000, 1000), AllowList::new());
-        let login = Login {
-            addr: "203.0.113.7".parse().unwrap(),
-            jail: "sshd".into(),
-            signature: "sshd/accepted".into(),
-            service: "sshd".into(),
-            at: None,
-            user: Some("alice".to_owned()),
-            line: String::new(),
-        };
+        let login = Login::of_tests("203.0.113.7");
         let policy = Policy::default();
         assert!(matches!(storm(&mut court, &allow, "203.0.113.7", 4, 0), Verdict::Watch { score: 40, .. }));
         assert_eq!(court.welcome(&login, &policy, Stamp(5000)), Some("203.0.113.7/32".parse().unwrap()));
@@ -203,15 +195,7 @@ mod tests {
     #[test]
     fn where_forgiving_is_switched_off_a_login_changes_nothing() {
         let (mut court, allow) = (Court::new(1000, 1000), AllowList::new());
-        let login = Login {
-            addr: "203.0.113.7".parse().unwrap(),
-            jail: "sshd".into(),
-            signature: "sshd/accepted".into(),
-            service: "sshd".into(),
-            at: None,
-            user: None,
-            line: String::new(),
-        };
+        let login = Login::of_tests("203.0.113.7");
         let _ = storm(&mut court, &allow, "203.0.113.7", 4, 0);
         assert_eq!(court.welcome(&login, &Policy { forgive: false, ..Policy::default() }, Stamp(5000)), None);
         assert!(matches!(storm(&mut court, &allow, "203.0.113.7", 1, 6), Verdict::Ban { .. }));

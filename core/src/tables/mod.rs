@@ -76,6 +76,21 @@ pub enum Format {
     DropJson,
 }
 
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::BanHammer,
+        Self::Plain,
+        Self::Netset,
+        Self::Csv,
+        Self::Json,
+        Self::Sshguard,
+        Self::SshguardWhitelist,
+        Self::Crowdsec,
+        Self::DropJson,
+    ];
+}
+
 /// When a row says that its ban ends. Not [`Until`], whose "for ever" is JSON's null: a row may also say nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

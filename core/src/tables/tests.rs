@@ -5,18 +5,6 @@ use super::*;
 
 const NOW: Stamp = Stamp(1_795_366_800_000);
 
-const ALL: [Format; 9] = [
-    Format::BanHammer,
-    Format::Plain,
-    Format::Netset,
-    Format::Csv,
-    Format::Json,
-    Format::Sshguard,
-    Format::SshguardWhitelist,
-    Format::Crowdsec,
-    Format::DropJson,
-];
-
 /// What a table says, given in pieces of so many bytes.
 fn items(format: Format, table: &[u8], piece: usize) -> Vec<(u64, Item)> {
     let mut all = Vec::new();
@@ -334,7 +322,7 @@ fn bans() -> impl Strategy<Value = Vec<(Prefix, Until, Ports, String, u32)>> {
 proptest! {
     #[test]
     fn any_bytes_are_read_the_same_in_any_pieces(table in proptest::collection::vec(any::<u8>(), 0..300), piece in 1usize..20) {
-        for format in ALL {
+        for format in Format::ALL {
             prop_assert_eq!(items(format, &table, piece), items(format, &table, usize::MAX), "{}", format);
         }
     }
@@ -342,7 +330,7 @@ proptest! {
     /// Bytes that mean something to the cutters.
     #[test]
     fn any_marks_are_read_the_same_in_any_pieces(table in "([\\[\\]{},:|=#;\"\\\\\n \\-/1a.]|\"bans\":|\"decisions\":|\"prefix\":|203\\.0\\.113\\.7|\u{feff}){0,80}", piece in 1usize..20) {
-        for format in ALL {
+        for format in Format::ALL {
             prop_assert_eq!(items(format, table.as_bytes(), piece), items(format, table.as_bytes(), usize::MAX), "{}", format);
         }
     }

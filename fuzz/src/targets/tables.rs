@@ -4,18 +4,6 @@ use palisade_core::time::Stamp;
 
 const NOW: Stamp = Stamp(1_795_366_800_000);
 
-const ALL: [Format; 9] = [
-    Format::BanHammer,
-    Format::Plain,
-    Format::Netset,
-    Format::Csv,
-    Format::Json,
-    Format::Sshguard,
-    Format::SshguardWhitelist,
-    Format::Crowdsec,
-    Format::DropJson,
-];
-
 fn items(format: Format, table: &[u8], piece: usize) -> Vec<(u64, Item)> {
     let mut all = Vec::new();
     let mut reader = Reader::new(format, NOW);
@@ -29,7 +17,7 @@ fn items(format: Format, table: &[u8], piece: usize) -> Vec<(u64, Item)> {
 /// Tries one input.
 pub fn run(data: &[u8]) {
     let Some(([format, piece], table)) = data.split_first_chunk() else { return };
-    let format = ALL[usize::from(*format) % ALL.len()];
+    let format = Format::ALL[usize::from(*format) % Format::ALL.len()];
     let whole = items(format, table, table.len().max(1));
     assert_eq!(items(format, table, usize::from(*piece).max(1)), whole);
     for (_, item) in whole {

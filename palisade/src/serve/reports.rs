@@ -9,7 +9,7 @@ use std::path::Path;
 use palisade_core::attack::FULL_FAILURE;
 use palisade_core::brain::Batch;
 use palisade_core::config::Config;
-use palisade_core::control::{Reported, ReportedAs};
+use palisade_core::control::report::{Reported, ReportedAs};
 use palisade_core::net::Addr;
 use palisade_core::time::Span;
 use palisade_os::privileges;

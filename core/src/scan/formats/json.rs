@@ -142,19 +142,9 @@ impl Walk<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Got, Record};
+    use super::super::record::Record;
+    use super::super::record::tests::get;
     use proptest::prelude::*;
-
-    fn get(text: &str, path: &str) -> Option<String> {
-        let mut record = Record::default();
-        if !record.read(text.as_bytes()) {
-            return None;
-        }
-        match record.get(text.as_bytes(), path) {
-            Got::One(value) => Some(String::from_utf8_lossy(&value.into_text()).into_owned()),
-            _ => None,
-        }
-    }
 
     #[test]
     fn fields_are_addressed_by_dotted_names() {

@@ -184,3 +184,20 @@ impl Record {
         rest.is_empty()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The text of a field, for the tests of both kinds of lines.
+    pub(in super::super) fn get(text: &str, path: &str) -> Option<String> {
+        let mut record = Record::default();
+        if !record.read(text.as_bytes()) {
+            return None;
+        }
+        match record.get(text.as_bytes(), path) {
+            Got::One(value) => Some(String::from_utf8_lossy(&value.into_text()).into_owned()),
+            _ => None,
+        }
+    }
+}

@@ -56,6 +56,22 @@ mod tests {
     }
 
     #[test]
+    fn python_s_way_of_writing_is_understood() {
+        for (regex, text, none) in [
+            (r"\<\d{,3}\Z", "<123", "<1234"),
+            (r"a{b}\{", "a{b}{", "ab{"),
+            (r"[]\d[&-]{2}", "]&", "a&"),
+            (r#"ts=\"\-"#, "ts=\"-", "ts=-"),
+            (r"^[^]]+\Z", "a[b", "a]b"),
+        ] {
+            let wild = Wild::compile(regex).unwrap();
+            let found = wild.search(text, 0).map(|hit| (hit.start, hit.end));
+            assert_eq!(found, Some((0, text.len())), "{regex}");
+            assert!(wild.search(none, 0).is_none(), "{regex} {none}");
+        }
+    }
+
+    #[test]
     fn fields_are_found_from_a_place_on() {
         let wild = Wild::compile(r"(?=\d)(?P<Y>\d{4})-(?P<m>\d\d)").unwrap();
         assert_eq!(wild.fields(), [('Y', 1), ('m', 2)]);
