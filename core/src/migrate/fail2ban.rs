@@ -8,6 +8,7 @@ use super::values::{self, Action};
 use super::{Line, Migration, Outcome, list, shown};
 use crate::ini::{DEFAULT, Fault, Files, Ini, Value};
 use crate::net::Prefix;
+use crate::time::{Span, Term};
 
 /// Options that every jail inherits and that mean something to us.
 const INHERITED: &[&str] = &["bantime", "findtime", "maxretry"];
@@ -297,9 +298,9 @@ fn is_true(text: &str) -> bool {
     matches!(text.trim().to_lowercase().as_str(), "1" | "yes" | "true" | "on")
 }
 
-fn shorter(span: crate::time::Span, max: crate::time::Term) -> String {
+fn shorter(span: Span, max: Term) -> String {
     match max {
-        crate::time::Term::For(max) if max < span => max.to_string(),
+        Term::For(max) if max < span => max.to_string(),
         _ => span.to_string(),
     }
 }

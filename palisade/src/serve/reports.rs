@@ -28,11 +28,16 @@ const TURN: usize = 256;
 /// Half a failure. blocklistd counts a wrong user name 1 where it counts a failed login 2.
 const BAD_USER: u16 = FULL_FAILURE / 2;
 
-/// What is to be told of the socket: a problem, or (`None`) that there is none any more.
-pub(super) type Trouble = Option<String>;
+/// What comes of listening.
+pub(super) enum Told {
+    /// Somebody reported.
+    Heard(Batch),
+    /// A problem with the socket, or (`None`) that there is none any more.
+    Trouble(Option<String>),
+}
 
-/// Takes reports until told to stop. `hand_over` gets what was reported, and problems when they change.
-pub(super) fn run(config: &Config, stop: &Waker, hand_over: &mut dyn FnMut(Option<Batch>, Option<Trouble>)) -> io::Result<()> {
+/// Takes reports until told to stop; problems are told when they change.
+pub(super) fn run(config: &Config, stop: &Waker, tell: &mut dyn FnMut(Told)) -> io::Result<()> {
     let Some(path) = config.blocklistd().socket.as_deref() else { return Ok(()) };
     let believed = believed(config);
     let reports = loop {
@@ -40,23 +45,23 @@ pub(super) fn run(config: &Config, stop: &Waker, hand_over: &mut dyn FnMut(Optio
             Ok(reports) => break reports,
             Err(error) => {
                 let what = format!("cannot listen on {path}: {error}; nobody can report there until that is mended; tried again by itself");
-                hand_over(None, Some(Some(what)));
+                tell(Told::Trouble(Some(what)));
             }
         }
         if poll(&[], Some(stop), Some(RETRY))?.woken() {
             return Ok(());
         }
     };
-    hand_over(None, Some(None));
+    tell(Told::Trouble(None));
     let mut told = false;
     loop {
         let (batch, dropped) = turn(&reports, config, &believed)?;
         if batch.lines > 0 {
-            hand_over(Some(batch), None);
+            tell(Told::Heard(batch));
         }
         if let Some(what) = dropped.filter(|_| !told) {
             told = true;
-            hand_over(None, Some(Some(what)));
+            tell(Told::Trouble(Some(what)));
         }
         if poll(&[reports.as_fd()], Some(stop), None)?.woken() {
             return Ok(());

@@ -101,7 +101,7 @@ impl Wiring {
 pub(super) fn stdin(config: &Config, library: &Library, jail: &JailName, stop: &Waker, brain: &SyncSender<Input>) -> Result<()> {
     let jail = config.jail(jail).with_context(|| format!("there is no jail `{jail}` to read standard input for"))?;
     let scanner = library.scanner([jail]).with_context(|| format!("jail `{}` cannot be used", jail.name))?;
-    let mut ears = Ears::new(&Arc::new(vec![Heard::of(scanner, jail.timezone.as_deref())]), brain);
+    let mut ears = Ears::new(&Arc::new(vec![Heard::of(scanner, jail.timezone.as_deref())]), config, brain);
     let mut stdin = Stdin::open(0, config.limits().line)?;
     loop {
         let progress = stdin.pump(BUDGET, &mut |take| ears.take(take))?;
@@ -154,15 +154,16 @@ impl Sources {
         // A reload leaves a gap of moments: what is written in it is as good as live.
         let (behind, behind_journal) = (generation == 1 && !kept.is_empty(), generation == 1 && positions.contains_key(JOURNAL));
         for files in files {
-            sources.spawn("files", brain, Ears::new(&scanners, brain), move |ears, waker| ears.files(files, behind, waker))?;
+            sources.spawn("files", brain, Ears::new(&scanners, config, brain), move |ears, waker| ears.files(files, behind, waker))?;
         }
         if let Some(journal) = journal {
-            sources
-                .spawn("journal", brain, Ears::new(&scanners, brain), move |ears, waker| ears.journal(journal, behind_journal, waker))?;
+            sources.spawn("journal", brain, Ears::new(&scanners, config, brain), move |ears, waker| {
+                ears.journal(journal, behind_journal, waker)
+            })?;
         }
         if config.blocklistd().socket.is_some() {
-            let config = config.clone();
-            sources.spawn(reports::NAME, brain, Ears::new(&scanners, brain), move |ears, waker| ears.reports(&config, waker))?;
+            let (ears, config) = (Ears::new(&scanners, config, brain), config.clone());
+            sources.spawn(reports::NAME, brain, ears, move |ears, waker| ears.reports(&config, waker))?;
         }
         Ok(sources)
     }
@@ -232,9 +233,15 @@ struct Ears {
 }
 
 impl Ears {
-    fn new(scanners: &Arc<Vec<Heard>>, brain: &SyncSender<Input>) -> Self {
+    fn new(scanners: &Arc<Vec<Heard>>, config: &Config, brain: &SyncSender<Input>) -> Self {
         let now = clock::now().stamp;
-        let states = scanners.iter().map(|heard| heard.scanner.state(LogClock::new(heard.zone.clone(), now))).collect();
+        let state = |heard: &Heard| {
+            let mut state = heard.scanner.state(LogClock::new(heard.zone.clone(), now));
+            // What a container's engine wrote in pieces may be as long as any line.
+            state.set_line_cap(config.limits().line);
+            state
+        };
+        let states = scanners.iter().map(state).collect();
         Self {
             scanners: Arc::clone(scanners),
             states,
@@ -290,9 +297,11 @@ impl Ears {
     }
 
     fn reports(&mut self, config: &Config, stop: &Waker) -> io::Result<()> {
-        reports::run(config, stop, &mut |batch, trouble| {
-            self.batches.extend(batch.map(|batch| (reports::NAME.to_owned(), batch)));
-            self.troubles.extend(trouble.map(|what| (reports::NAME.to_owned(), what)));
+        reports::run(config, stop, &mut |told| {
+            match told {
+                reports::Told::Heard(batch) => drop(self.batches.insert(reports::NAME.to_owned(), batch)),
+                reports::Told::Trouble(what) => self.troubles.push((reports::NAME.to_owned(), what)),
+            }
             self.hand_over(false);
         })
     }
@@ -351,8 +360,7 @@ impl Ears {
         }
     }
 
-    /// Sends what was read; with `catching_up`, there is or was more to read than one pump takes. A full
-    /// inbox makes this wait.
+    /// Sends what was read; with `catching_up`, it was written while nobody read. A full inbox makes this wait.
     fn hand_over(&mut self, catching_up: bool) {
         let batches: Vec<_> = self.batches.drain().collect();
         for (source, batch) in batches.iter().filter(|_| !catching_up) {
