@@ -5,7 +5,7 @@ use super::formats::access::{self, Request};
 use super::formats::record::Record;
 use super::formats::syslog::{self, Frame};
 use super::scanner::Line;
-use super::signature::{Found, Kind, Signature};
+use super::signature::{Found, Kind, Rule, Signature};
 use super::times::LogClock;
 use super::unwrap::Opened;
 use crate::time::Stamp;
@@ -125,6 +125,24 @@ impl<'a> View<'a> {
                 let program = self.frame().program;
                 let Scratch { record, buffer } = &mut self.scratch;
                 signature.listens_to(program).then(|| signature.in_record(record, text, buffer)).flatten()
+            }
+        }
+    }
+
+    /// What one rule of a signature says of it.
+    pub(super) fn look_by<'s>(&mut self, signature: &'s Signature, rule: &'s Rule) -> Option<Found<'s, 'a>> {
+        match signature.kind() {
+            Kind::Plain => rule.in_message(self.line.text.trim_ascii_end()),
+            Kind::Syslog => {
+                let frame = self.frame();
+                signature.listens_to(frame.program).then(|| rule.in_message(frame.message)).flatten()
+            }
+            Kind::AccessLog => rule.in_request(&self.request()?),
+            Kind::Fields => {
+                let text = self.fields()?;
+                let program = self.frame().program;
+                let Scratch { record, buffer } = &mut self.scratch;
+                signature.listens_to(program).then(|| rule.in_record(record, text, buffer)).flatten()
             }
         }
     }
