@@ -14,6 +14,7 @@
 //! | multilog | `@4000000065a1b2c3075bcd15 ` and any of the above | multilog(8) |
 //! | journalctl | `Sun 2026-11-22 17:00:00 CET host prog[pid]: msg` and the other dates of [`super::date`] | journalctl(1) -o |
 //! | bare | `prog[pid]: msg`, or only the message | |
+//! | repeated | `Nov 22 17:00:00 host prog[pid]: message repeated 5 times: [ msg]` | rsyslog, `$RepeatedMsgReduction on`, as Ubuntu has it |
 //!
 //! `<PRI>` may stand before each. The host and the program are written by the local syslog daemon,
 //! the message by whoever talks to the program: so the *first* tag in a line is the program, and
@@ -30,6 +31,29 @@ pub struct Frame<'a> {
     pub program: Option<&'a [u8]>,
     /// What it said, without leading or trailing blanks.
     pub message: &'a [u8],
+    /// How often it said that, since the daemon wrote it last.
+    pub times: u16,
+}
+
+impl<'a> Frame<'a> {
+    /// Something that was said once.
+    pub const fn once(time: Option<&'a [u8]>, program: Option<&'a [u8]>, message: &'a [u8]) -> Self {
+        Self { time, program, message, times: 1 }
+    }
+
+    /// The same, with what rsyslog writes in the place of repetitions read as what was repeated. It begins the
+    /// message, where only the daemon and the program write. Of a longer message rsyslog keeps 800 bytes, and no `]`.
+    pub fn unrolled(self) -> Self {
+        let repeated = || {
+            let rest = self.message.strip_prefix(b"message repeated ")?;
+            let digits = rest.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+            let (count, rest) = rest.split_at_checked(digits)?;
+            let message = rest.strip_prefix(b" times: [")?.strip_suffix(b"]")?.trim_ascii();
+            let times = str::from_utf8(count).ok()?.parse::<u32>().ok()?;
+            Some(Self { message, times: u16::try_from(times.max(1)).unwrap_or(u16::MAX), ..self })
+        };
+        repeated().unwrap_or(self)
+    }
 }
 
 /// Longest program name or host that is believed; RFC 5424 allows 48 and 255.
@@ -46,10 +70,10 @@ pub fn frame(line: &[u8]) -> Frame<'_> {
         if let Some(after) = strip_facility(rest) {
             let (time, inner) = inner_time(after);
             let (program, message) = tag(inner).unwrap_or((None, inner));
-            return Frame { time, program, message };
+            return Frame::once(time, program, message);
         }
         let (program, message) = bare_tag(rest, pri).unwrap_or((None, rest));
-        return Frame { time: None, program, message: message.trim_ascii_start() };
+        return Frame::once(None, program, message.trim_ascii_start());
     };
     let (time, after) = match shape {
         Shape::Iso => match rfc5424(rest) {
@@ -62,7 +86,7 @@ pub fn frame(line: &[u8]) -> Frame<'_> {
     };
     let (program, message) = after_time(after);
     let message = if shape == Shape::Mac { strip_library(message) } else { message };
-    Frame { time: Some(time), program, message }
+    Frame::once(Some(time), program, message)
 }
 
 /// A date that a logger found in what it read, and what follows.
@@ -204,7 +228,7 @@ fn rfc5424(rest: &[u8]) -> Option<Frame<'_>> {
     let message = structured_data(rest)?.trim_ascii_start();
     let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
     let program = (app != b"-").then_some(app);
-    Some(Frame { time: (time != b"-").then_some(time), program, message })
+    Some(Frame::once((time != b"-").then_some(time), program, message))
 }
 
 /// Skips `-` or `[id name="value"]...`; inside a value `\"`, `\\` and `\]` are escaped (RFC 5424 6.3.3).
@@ -289,6 +313,27 @@ mod tests {
         assert_eq!(parts("2026-11-22T17:00:00 auth.info: Invalid user x"), (None, "Invalid user x"));
         assert_eq!(parts("2026-11-22 17:00:00 [7] H=x y"), (None, "[7] H=x y"));
         assert_eq!(parts("Nov 22 17:00:00 auth(x imap-login: y"), (None, "auth(x imap-login: y"));
+    }
+
+    #[test]
+    fn repetitions_are_what_was_repeated_so_many_times() {
+        let read = |line: &'static str| {
+            let Frame { program, message, times, .. } = frame(line.as_bytes()).unrolled();
+            (program.unwrap(), std::str::from_utf8(message).unwrap(), times)
+        };
+        let head = "Nov 22 17:00:00 host sshd[7]: ";
+        for (message, wanted, times) in [
+            ("message repeated 5 times: [ hello there]", "hello there", 5),
+            ("message repeated 99999 times: [ x [y]]", "x [y]", u16::MAX),
+            ("message repeated 0 times: [ x]", "x", 1),
+            ("message repeated 5 times: [ cut off", "message repeated 5 times: [ cut off", 1),
+            ("message repeated  times: [ x]", "message repeated  times: [ x]", 1),
+            ("message repeated 1234567 times: [ x]", "message repeated 1234567 times: [ x]", 1),
+            ("a message repeated 5 times: [ x]", "a message repeated 5 times: [ x]", 1),
+        ] {
+            let line: &'static str = format!("{head}{message}").leak();
+            assert_eq!(read(line), (&b"sshd"[..], wanted, times), "{message}");
+        }
     }
 
     #[test]
