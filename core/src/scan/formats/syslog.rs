@@ -6,6 +6,7 @@
 //! | rsyslog, syslog-ng | `2026-11-22T17:00:00.123456+01:00 host prog[pid]: msg` | RFC 3339 in the place of the date |
 //! | RFC 5424 | `<34>1 2026-11-22T17:00:00Z host app procid msgid [sd] msg`, sysklogd writes it without `<34>1` | RFC 5424 6 |
 //! | busybox | `Nov 22 17:00:00 host auth.info prog[pid]: msg`, with `-S` without host | busybox syslogd |
+//! | OpenWrt | `Sun Nov 22 17:00:00 2026 auth.info prog[pid]: msg`, with `-t` `[1795363200.123]` behind the year | logread(1) |
 //! | FreeBSD `-v` | `Nov 22 17:00:00 <10.5> host prog[pid]: msg` | syslogd(8) |
 //! | Solaris | `Nov 22 17:00:00 host prog[pid]: [ID 800047 auth.info] msg` | syslogd(1M) |
 //! | macOS | `2026-11-22 17:00:00.123456+0100  host prog[pid]: (library) [subsystem] msg` | log(1) --style syslog |
@@ -63,7 +64,8 @@ const TOKEN: usize = 255;
 pub fn frame(line: &[u8]) -> Frame<'_> {
     let line = line.trim_ascii_end();
     let (rest, pri) = strip_priority(line);
-    if let Some(frame) = pri.then(|| rest.strip_prefix(b"1 ")).flatten().and_then(rfc5424) {
+    let new = rest.strip_prefix(b"1 ").filter(|rest| pri || date::whole_iso(rest).is_some());
+    if let Some(frame) = new.and_then(rfc5424) {
         return frame;
     }
     let Some((time, shape, after)) = date::take(rest) else {
@@ -277,6 +279,10 @@ mod tests {
             ("2026-11-22T17:00:00+00:00 host dropbear 6052 - - hello there", "dropbear"),
             ("Nov 22 17:00:00 host auth.info sshd[7]: hello there", "sshd"),
             ("Nov 22 17:00:00 sshd[7]: hello there", "sshd"),
+            ("Sun Nov 22 17:00:00 2026 auth.info sshd[7]: hello there", "sshd"),
+            ("Sun Nov  8 17:00:00 2026 authpriv.warn dropbear[7]: hello there", "dropbear"),
+            ("Sun Nov 22 17:00:00 2026 [1795363200.123] auth.info sshd[7]: hello there", "sshd"),
+            ("1 2026-11-22T17:00:00+01:00 host sshd 7 - - hello there", "sshd"),
             ("Nov 22 17:00:00 <10.5> host sshd[7]: hello there", "sshd"),
             ("2026-11-22T17:00:00.12345 auth.info: Nov 22 17:00:00 sshd[7]: hello there", "sshd"),
             ("Nov 22 17:00:00 [exim] hello there", "exim"),
