@@ -7,6 +7,7 @@ use super::fail2ban::Job;
 use super::values;
 use super::{Outcome, key, list, quoted};
 use crate::ini;
+use crate::time::Span;
 
 /// A jail, ready to be written.
 pub(super) struct Jail {
@@ -20,12 +21,44 @@ pub(super) struct Jail {
     policy: Vec<(&'static str, String)>,
 }
 
-/// One of fail2ban's numbers in our words: key and value.
-pub(super) fn policy(option: &str, text: &str) -> Option<(&'static str, String)> {
+/// The most failures that are kept for each source.
+const MOST_RETRIES: u32 = 1000;
+/// The longest window.
+const LONGEST_FIND: Span = Span::secs(365 * 86_400);
+
+/// One of fail2ban's numbers in our words.
+pub(super) struct Policy {
+    pub(super) key: &'static str,
+    pub(super) value: String,
+    /// That it is less than was asked for.
+    less: bool,
+}
+
+impl Policy {
+    pub(super) fn outcome(&self, place: &str) -> Outcome {
+        let Self { key, value, less } = self;
+        if *less {
+            return Outcome::Left(format!("{place}{key} = {value} is the most there is"));
+        }
+        Outcome::Became(format!("{place}{key} = {value}"))
+    }
+}
+
+/// One of fail2ban's numbers in our words.
+pub(super) fn policy(option: &str, text: &str) -> Option<Policy> {
     match option {
-        "bantime" => values::term(text).map(|term| ("ban_time", quoted(&term.to_string()))),
-        "findtime" => values::span(text).map(|span| ("find_time", quoted(&span.to_string()))),
-        "maxretry" => text.trim().parse::<u16>().ok().map(|count| ("max_retry", count.max(1).to_string())),
+        "bantime" => {
+            let value = quoted(&values::term(text)?.to_string());
+            Some(Policy { key: "ban_time", value, less: false })
+        }
+        "findtime" => {
+            let span = values::span(text)?;
+            Some(Policy { key: "find_time", value: quoted(&span.min(LONGEST_FIND).to_string()), less: span > LONGEST_FIND })
+        }
+        "maxretry" => {
+            let count: u32 = values::uncommented(text).parse().ok()?;
+            Some(Policy { key: "max_retry", value: count.clamp(1, MOST_RETRIES).to_string(), less: count > MOST_RETRIES })
+        }
         _ => None,
     }
 }
@@ -57,8 +90,19 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     }
     let (filter, options) = filter(job, section)?;
     let (files, journal) = sources(job, section, &filter)?;
-    let ports = job.get(section, "port").and_then(|text| values::ports(&text));
-    let jail = Jail { name: name(section), filter, options, files, journal, ports, policy: numbers(job, section) };
+    let by_journal = files.is_empty();
+    let refused = match job.judge.filter(&filter, &options, by_journal) {
+        Ok(false) if by_journal && journal.is_empty() => Some("its filter does not say what to read of the journal".to_owned()),
+        Ok(_) => None,
+        Err(why) => Some(why),
+    };
+    if let Some(why) = refused {
+        job.tell(section, "enabled", Outcome::Left(format!("{why}; the jail is not taken over")));
+        return None;
+    }
+    let ports = ports(job, section);
+    let name = own_name(job, section);
+    let jail = Jail { name, filter, options, files, journal, ports, policy: numbers(job, section) };
     job.tell(section, "enabled", Outcome::Became(format!("[jail.{}]", key(&jail.name))));
     let own: Vec<String> = job.ini.options(section).map(|(name, _)| name.to_owned()).collect();
     for option in own {
@@ -76,6 +120,34 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
         }
     }
     Some(jail)
+}
+
+/// The ports that our reader takes; what is none is told.
+fn ports(job: &mut Job<'_>, section: &str) -> Option<String> {
+    let items = values::ports(&job.get(section, "port")?)?;
+    let (good, bad): (Vec<String>, Vec<String>) = items.into_iter().partition(|item| job.judge.line(&format!("ports = [{item}]")).is_ok());
+    if !bad.is_empty() {
+        let what = if good.is_empty() { "all ports are closed" } else { "the others are" };
+        job.tell(section, "port", Outcome::Left(format!("{}: no port; {what}", bad.join(", "))));
+    }
+    let all = format!("[{}]", good.join(", "));
+    match job.judge.line(&format!("ports = {all}")) {
+        Ok(()) if !good.is_empty() => Some(all),
+        Ok(()) => None,
+        Err(why) => {
+            job.tell(section, "port", Outcome::Left(format!("{why}; all ports are closed")));
+            None
+        }
+    }
+}
+
+/// A name that no other jail has: `[SSH]` and `[ssh]` are two there.
+fn own_name(job: &mut Job<'_>, section: &str) -> String {
+    let name = name(section);
+    let numbered = (2..).map(|number| format!("{}-{number}", name.get(..60.min(name.len())).unwrap_or(&name)));
+    let free = std::iter::once(name.clone()).chain(numbered).find(|name| !job.taken.contains(name)).unwrap_or_default();
+    job.taken.insert(free.clone());
+    free
 }
 
 /// `a-z0-9._-`, as our jails are called.
@@ -96,11 +168,12 @@ fn filter(job: &mut Job<'_>, section: &str) -> Option<(String, BTreeMap<String, 
         }
     };
     let base = format!("{}/filter.d/{name}", job.dir);
-    let path = [".conf", ".local"].map(|ending| format!("{base}{ending}"));
-    let Some(path) = path.into_iter().find(|path| matches!(job.files.read(path), Ok(Some(_)))) else {
-        job.tell(section, "filter", Outcome::Left(format!("there is no {base}.conf; the jail is not taken over")));
+    // Of a filter that an administrator wrote there may be a .local only: it is named, and read, by its .conf.
+    let path = format!("{base}.conf");
+    if ![".conf", ".local"].iter().any(|ending| matches!(job.files.read(&format!("{base}{ending}")), Ok(Some(_)))) {
+        job.tell(section, "filter", Outcome::Left(format!("there is no {path}; the jail is not taken over")));
         return None;
-    };
+    }
     let mut options: BTreeMap<String, String> = options.into_iter().collect();
     // The default says it too, and needs no word.
     if options.get("mode").is_some_and(|mode| mode == "normal") {
@@ -113,7 +186,37 @@ fn filter(job: &mut Job<'_>, section: &str) -> Option<(String, BTreeMap<String, 
         let became = format!("options = {{ mode = {} }}", quoted(mode));
         job.tell(section, "mode", Outcome::Became(became));
     }
+    for option in OF_FILTERS {
+        if job.ini.options(section).any(|(name, _)| name == option)
+            && let Some(text) = of_filter(job, section, option, &base)
+        {
+            job.tell(section, option, Outcome::Became(format!("options = {{ {option} = ... }}")));
+            options.insert(option.to_owned(), text);
+        }
+    }
     Some((path, options))
+}
+
+/// What a filter says and its jail may say otherwise.
+const OF_FILTERS: [&str; 5] = ["failregex", "ignoreregex", "prefregex", "maxlines", "datepattern"];
+
+/// What a jail says of that; `%(known/failregex)s` is what the filter itself says.
+fn of_filter(job: &mut Job<'_>, section: &str, option: &str, base: &str) -> Option<String> {
+    let mut vars = BTreeMap::new();
+    if let Ok(filter) = ini::Ini::load(job.files, base) {
+        for name in OF_FILTERS {
+            if let Ok(Some(text)) = filter.get("Definition", name, &BTreeMap::new()) {
+                vars.insert(format!("known/{name}"), text.replace('%', "%%"));
+            }
+        }
+    }
+    match job.ini.get(section, option, &vars) {
+        Ok(text) => text,
+        Err(fault) => {
+            job.tell(section, option, Outcome::Left(fault.what));
+            None
+        }
+    }
 }
 
 /// Files or journal matches. `None`, told, where there is neither.
@@ -167,11 +270,11 @@ fn numbers(job: &mut Job<'_>, section: &str) -> Vec<(&'static str, String)> {
         let Some(text) = job.get(section, option) else { continue };
         let own = job.ini.options(section).any(|(name, _)| name == option);
         match policy(option, &text) {
-            Some((key, value)) => {
+            Some(policy) => {
                 if own {
-                    job.tell(section, option, Outcome::Became(format!("{key} = {value}")));
+                    job.tell(section, option, policy.outcome(""));
                 }
-                all.push((key, value));
+                all.push((policy.key, policy.value));
             }
             None if own => job.tell(section, option, Outcome::Left(not_a_value(option, &text))),
             None => {}

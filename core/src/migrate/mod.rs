@@ -8,8 +8,8 @@
 //! | `sshguard` | `sshguard.conf` |
 //!
 //! What comes out is a config as text, for somebody to read, and the account of what became of every
-//! line: nothing is left out silently. Whoever calls has the config read by its own reader, which
-//! knows every bound.
+//! line: nothing is left out silently. What our own reader would refuse does not come over: it is asked
+//! by [`Judge`], and knows every bound.
 
 mod fail2ban;
 mod jail;
@@ -18,6 +18,7 @@ mod sshguard;
 mod tests;
 mod values;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -65,6 +66,21 @@ impl Migration {
     pub fn left(&self) -> usize {
         self.lines.iter().filter(|line| matches!(line.outcome, Outcome::Left(_))).count()
     }
+}
+
+/// What our own reader says of something: the one who calls has it, and the filters.
+pub trait Judge {
+    /// Of a line in a jail: `max_retry = 5`.
+    ///
+    /// # Errors
+    /// Why it cannot stand there.
+    fn line(&self, line: &str) -> Result<(), String>;
+
+    /// Of a filter of fail2ban with these options: whether it says what to read of the journal.
+    ///
+    /// # Errors
+    /// Why it cannot run.
+    fn filter(&self, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<bool, String>;
 }
 
 /// A text as TOML's basic string.
