@@ -278,6 +278,25 @@ fn sshguards_settings_come_over() {
 }
 
 #[test]
+fn sshguards_shell_is_read_as_far_as_it_is_plain() {
+    let conf = "FILES=\"/var/log/auth.log \\\n /var/log/maillog\"\nexport THRESHOLD=20\nTHRESHOLD=50\nBLOCK_TIME=$((60*60))\n\
+        DETECTION_TIME=99999999999\nBLOCK_TIME_MULTIPLIER=1.5\n# x=\\\nIPV4_SUBNET=24\nLOGREADER=\"journalctl -t sshd\"\nLOGREADER=\"journalctl -u exim4\"\n";
+    let files = Texts([("/s.conf".to_owned(), conf.to_owned())].into());
+    let migration = sshguard(&files, "/s.conf").unwrap();
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    let (ban, jail) = (&value["ban"], &value["jail"]["sshguard"]);
+    assert_eq!(
+        (ban["max_retry"].as_integer(), ban["ban_time"].as_str(), ban["find_time"].as_str()),
+        (Some(5), Some("120s"), Some("31536000s"))
+    );
+    assert_eq!((ban["escalate"]["factor"].as_float(), ban["ipv4_prefix"].as_integer()), (Some(1.5), Some(24)));
+    assert_eq!((jail["files"].as_array().unwrap().len(), jail["journal"].as_array().unwrap().len()), (2, 1));
+    for (setting, wanted) in [("BLOCK_TIME =", "no plain number"), ("DETECTION_TIME", "a year"), ("THRESHOLD = 20", "a later line")] {
+        assert!(fate(&migration, setting).iter().any(|told| told.starts_with("- ") && told.contains(wanted)), "{setting}");
+    }
+}
+
+#[test]
 fn sshguards_journal_reader_becomes_matches_nobody_can_forge() {
     let conf = "LOGREADER=\"LANG=C journalctl -afb -p info -n1 -t sshd -u postfix -o cat\"\n";
     let files = Texts([("/s.conf".to_owned(), conf.to_owned())].into());
