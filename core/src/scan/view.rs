@@ -4,6 +4,7 @@
 use super::formats::access::{self, Request};
 use super::formats::record::Record;
 use super::formats::syslog::{self, Frame};
+use super::pattern::Memory;
 use super::scanner::Line;
 use super::signature::{Found, Kind, Signature};
 use super::times::LogClock;
@@ -14,7 +15,7 @@ use crate::time::Stamp;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     record: Record,
-    buffer: Vec<u8>,
+    memory: Memory,
 }
 
 /// What was found within a line that something was wrapped around.
@@ -41,7 +42,8 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// The same, using memory of the line before.
-    fn with(line: Line<'a>, scratch: Scratch) -> Self {
+    fn with(line: Line<'a>, mut scratch: Scratch) -> Self {
+        scratch.memory.forget();
         Self { line, time: None, frame: None, request: None, fields: None, scratch }
     }
 
@@ -114,17 +116,18 @@ impl<'a> View<'a> {
 
     pub(super) fn look<'s>(&mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
         match signature.kind() {
-            Kind::Plain => signature.in_message(self.line.text.trim_ascii_end()),
+            Kind::Plain => signature.in_message(self.line.text.trim_ascii_end(), &mut self.scratch.memory),
             Kind::Syslog => {
                 let frame = self.frame();
-                signature.listens_to(frame.program).then(|| signature.in_message(frame.message)).flatten()
+                let memory = &mut self.scratch.memory;
+                signature.listens_to(frame.program).then(|| signature.in_message(frame.message, memory)).flatten()
             }
-            Kind::AccessLog => self.request().and_then(|request| signature.in_request(&request)),
+            Kind::AccessLog => self.request().and_then(|request| signature.in_request(&request, &mut self.scratch.memory)),
             Kind::Fields => {
                 let text = self.fields()?;
                 let program = self.frame().program;
-                let Scratch { record, buffer } = &mut self.scratch;
-                signature.listens_to(program).then(|| signature.in_record(record, text, buffer)).flatten()
+                let Scratch { record, memory } = &mut self.scratch;
+                signature.listens_to(program).then(|| signature.in_record(record, text, memory)).flatten()
             }
         }
     }
