@@ -64,10 +64,11 @@ fn folder(variable: &str, default: &str, below: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Where the filters are: fail2ban's, and those it has for its tests only.
+/// Where the filters are: fail2ban's, and those it has for its tests only, as a package or as its source has them.
 fn filter_path(filters: &Path, name: &str) -> Option<PathBuf> {
     let tests = "usr/lib/python3/dist-packages/fail2ban/tests/config";
-    let folders = [filters.to_path_buf(), filters.join("../..").join(tests), Path::new("/").join(tests)];
+    let source = filters.join("../fail2ban/tests/config");
+    let folders = [filters.to_path_buf(), source, filters.join("../..").join(tests), Path::new("/").join(tests)];
     folders.iter().map(|folder| folder.join("filter.d").join(format!("{name}.conf"))).find(|path| path.is_file())
 }
 

@@ -205,7 +205,7 @@ fn journal_matches(command: &str) -> Vec<String> {
     matches.extend(units.map(|unit| format!("_SYSTEMD_UNIT={unit}")));
     matches.extend(words.iter().filter(|word| word.starts_with('_') && word.contains('=')).map(|word| (*word).to_owned()));
     if matches.is_empty() {
-        matches.extend(["_SYSTEMD_UNIT=ssh.service".to_owned(), "_SYSTEMD_UNIT=sshd.service".to_owned()]);
+        matches.extend(["_SYSTEMD_UNIT=ssh.service _UID=0".to_owned(), "_SYSTEMD_UNIT=sshd.service _UID=0".to_owned()]);
     }
     matches.sort();
     matches.dedup();

@@ -6,7 +6,7 @@ use super::formats::record::Record;
 use super::formats::syslog::{self, Frame};
 use super::pattern::Memory;
 use super::scanner::Line;
-use super::signature::{Found, Kind, Signature};
+use super::signature::{Found, Kind, Rule, Signature};
 use super::times::LogClock;
 use super::unwrap::Opened;
 use crate::time::Stamp;
@@ -128,6 +128,25 @@ impl<'a> View<'a> {
                 let program = self.frame().program;
                 let Scratch { record, memory } = &mut self.scratch;
                 signature.listens_to(program).then(|| signature.in_record(record, text, memory)).flatten()
+            }
+        }
+    }
+
+    /// What one rule of a signature says of it.
+    pub(super) fn look_by<'s>(&mut self, signature: &'s Signature, rule: &'s Rule) -> Option<Found<'s, 'a>> {
+        match signature.kind() {
+            Kind::Plain => rule.in_message(self.line.text.trim_ascii_end(), &mut self.scratch.memory),
+            Kind::Syslog => {
+                let frame = self.frame();
+                let memory = &mut self.scratch.memory;
+                signature.listens_to(frame.program).then(|| rule.in_message(frame.message, memory)).flatten()
+            }
+            Kind::AccessLog => rule.in_request(&self.request()?, &mut self.scratch.memory),
+            Kind::Fields => {
+                let text = self.fields()?;
+                let program = self.frame().program;
+                let Scratch { record, memory } = &mut self.scratch;
+                signature.listens_to(program).then(|| rule.in_record(record, text, memory)).flatten()
             }
         }
     }

@@ -49,6 +49,9 @@ pub struct Request<'a> {
 /// What `[time] ` before the request looks like: `0` a digit, `a` a letter, `+` a sign.
 const TIME: &[u8; 29] = b"[00/aaa/0000:00:00:00 +0000] ";
 
+/// The end of the time and the begin of the request, which stand in each line that is read.
+pub(in super::super) const MARK: &[u8] = b"] \"";
+
 /// Reads one line; `None` where it is not of the format.
 pub fn read(line: &[u8]) -> Option<Request<'_>> {
     let line = line.trim_ascii_end();

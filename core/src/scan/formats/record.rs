@@ -135,7 +135,7 @@ impl<'t> Value<'t> {
     }
 
     /// As it stands in the line.
-    pub(super) const fn raw(self) -> &'t [u8] {
+    pub(in super::super) const fn raw(self) -> &'t [u8] {
         self.raw
     }
 

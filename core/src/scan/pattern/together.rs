@@ -35,7 +35,7 @@ pub(in super::super) struct Together {
     /// Their regexes with their numbers.
     numbers: HashMap<String, usize>,
     automaton: Option<Automaton>,
-    /// Where in memory the text at hand stands, which holds for one line only.
+    /// Where in memory the text at hand was read from, which holds for one line only.
     of: Option<(usize, usize)>,
     /// Which of them match it; `None` if that was not decided.
     matching: Option<Vec<usize>>,
@@ -64,20 +64,21 @@ impl Together {
         self.of = None;
     }
 
-    /// Whether a pattern matches a text.
-    pub(in super::super) fn matches(&mut self, pattern: &Pattern, text: &[u8]) -> bool {
-        let known = if text.len() < LONG_TEXT { None } else { self.known(pattern, text) };
+    /// Whether a pattern matches a text. `raw` is the part of the line that it was read from: the memory
+    /// of what was read from one part may hold another's next.
+    pub(in super::super) fn matches(&mut self, pattern: &Pattern, text: &[u8], raw: &[u8]) -> bool {
+        let known = if text.len() < LONG_TEXT { None } else { self.known(pattern, text, raw) };
         known.unwrap_or_else(|| pattern.regex().is_match(text))
     }
 
-    fn known(&mut self, pattern: &Pattern, text: &[u8]) -> Option<bool> {
+    fn known(&mut self, pattern: &Pattern, text: &[u8], raw: &[u8]) -> Option<bool> {
         let Some(number) = self.numbers.get(&pattern.expanded).copied() else {
             if self.numbers.len() < PATTERNS {
                 self.numbers.insert(pattern.expanded.clone(), self.numbers.len());
             }
             return None;
         };
-        let of = (text.as_ptr().addr(), text.len());
+        let of = (raw.as_ptr().addr(), raw.len());
         if self.of != Some(of) {
             let mut matching = self.matching.take().unwrap_or_default();
             matching.clear();
@@ -181,12 +182,12 @@ mod tests {
                     for pattern in &patterns {
                         let (text, short) = (text.as_bytes(), &text.as_bytes()[LONG_TEXT / 2..]);
                         assert_eq!(
-                            together.matches(pattern, text),
+                            together.matches(pattern, text, text),
                             pattern.regex().is_match(text),
                             "{round}: {} {piece} {end}",
                             pattern.text
                         );
-                        assert_eq!(together.matches(pattern, short), pattern.regex().is_match(short));
+                        assert_eq!(together.matches(pattern, short, short), pattern.regex().is_match(short));
                     }
                 }
             }

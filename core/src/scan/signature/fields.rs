@@ -41,7 +41,7 @@ impl Condition {
         let text = value.text(unescaped);
         match self {
             Self::OneOf(all) => all.iter().any(|one| one.as_bytes() == text),
-            Self::Text(pattern) | Self::Names(pattern) => together.matches(pattern, text),
+            Self::Text(pattern) | Self::Names(pattern) => together.matches(pattern, text, value.raw()),
         }
     }
 }

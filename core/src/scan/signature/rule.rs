@@ -51,7 +51,7 @@ impl RequestTest {
     }
 
     fn holds(&self, request: &Request<'_>, memory: &mut Memory) -> bool {
-        let mut matches = |pattern: &Pattern, text: &[u8]| memory.together.matches(pattern, text);
+        let mut matches = |pattern: &Pattern, text: &[u8]| memory.together.matches(pattern, text, text);
         (self.status.is_empty() || self.status.contains(&request.status))
             && (self.methods.is_empty() || self.methods.iter().any(|m| m.as_bytes() == request.method))
             && self.texts(request).iter().all(|(test, text)| test.is_none_or(|test| text.is_some_and(|text| matches(test, text))))
@@ -252,7 +252,8 @@ impl Rule {
         &self.misses
     }
 
-    pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
+    /// What it says of a message.
+    pub(in super::super) fn in_message<'s, 'l>(&'s self, message: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
         let Test::Message(pattern) = &self.test else { return None };
         let groups = pattern.groups(message, memory)?;
         let text = |group: Option<(usize, usize)>| group.and_then(|(from, to)| message.get(from..to));
@@ -262,12 +263,15 @@ impl Rule {
         Some(Found { rule: self, addr, user, time })
     }
 
-    pub(in super::super) fn in_request(&self, request: &Request<'_>, memory: &mut Memory) -> bool {
-        let Test::Access(test) = &self.test else { return false };
-        test.holds(request, memory)
+    /// What it says of a request.
+    pub(in super::super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>, memory: &mut Memory) -> Option<Found<'s, 'l>> {
+        let Test::Access(test) = &self.test else { return None };
+        let found = || Found { rule: self, addr: request.addr, user: request.user.map(Cow::Borrowed), time: None };
+        test.holds(request, memory).then(found)
     }
 
-    pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
+    /// What it says of the fields of `text`.
+    pub(in super::super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
         let Test::Fields(test) = &self.test else { return None };
         let found = test.look(record, text, memory)?;
         Some(Found { rule: self, addr: found.addr, user: found.user, time: found.time })
