@@ -16,7 +16,9 @@
 //!   that is the attacker's (`ssh -l 'x from 203.0.113.9'`). Greedy takes the last, the daemon's own;
 //! * anything that compiles to more than [`SIZE`] bytes.
 //!
-//! The regex engine is linear in the line by construction; bytes, not Unicode, so it is small too.
+//! The regex engine is linear in the line by construction; bytes, not Unicode, so it is small too. Where
+//! the groups of a match are is found in two passes ([`groups`]), and what many patterns say of one long
+//! text in one ([`together`]).
 
 mod bytes;
 mod free;
