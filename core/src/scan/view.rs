@@ -66,6 +66,14 @@ impl<'a> View<'a> {
         self.line.text
     }
 
+    /// The texts in which all can be seen that rules look for: the message stands apart where a syslog
+    /// daemon's object was read.
+    pub(super) fn texts(&mut self) -> impl Iterator<Item = &'a [u8]> {
+        let (whole, message) = (self.line.text, self.frame().message);
+        let within = whole.as_ptr_range().contains(&message.as_ptr());
+        std::iter::once(whole).chain((!within).then_some(message))
+    }
+
     pub(super) fn frame(&mut self) -> Frame<'a> {
         let line = self.line;
         *self.frame.get_or_insert_with(|| match line.split {

@@ -112,9 +112,6 @@ impl Fields {
 /// Most fields whose memory is kept for the next line: ten times what a talkative logger writes.
 const KEPT: usize = 1024;
 
-/// Longest text whose memory is kept: what a line of the default limits can hold.
-const KEPT_TEXT: usize = 16 * 1024;
-
 /// The fields of one line, and memory for those of the next.
 #[derive(Debug, Default)]
 pub struct Record {
@@ -189,7 +186,6 @@ impl Unescaped {
     pub fn forget(&mut self) {
         self.of = None;
         self.text.clear();
-        self.text.shrink_to(KEPT_TEXT);
     }
 }
 

@@ -20,6 +20,11 @@ const MEMORY: usize = 2 << 20;
 const STEPS: usize = 4096;
 const EACH: usize = 32;
 
+/// So many places are looked at one by one before states are asked ahead.
+const SHORT: usize = 1024;
+/// So many places are looked at together.
+const CHUNK: usize = 16;
+
 /// Why a text was not decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany;
@@ -98,13 +103,23 @@ impl Alive {
 
     /// How many states long this stop is in each and none of the others is.
     pub(super) fn stays(&self, states: &[u16], stop: u16, others: &[u16]) -> usize {
-        let (word, bit) = (usize::from(stop / 64), stop % 64);
-        let stays = |state: &u16| self.rows.get(usize::from(*state) * self.width + word).is_some_and(|word| word >> bit & 1 == 1);
-        let left = match others {
-            [] => states.iter().position(|state| !stays(state)),
-            _ => states.iter().position(|state| !stays(state) || others.iter().any(|other| self.row(*state).has(*other))),
+        let leaves = |state: u16| {
+            let row = self.row(state);
+            !row.has(stop) || others.iter().any(|other| row.has(*other))
         };
-        left.unwrap_or(states.len())
+        let short = &states[..states.len().min(SHORT)];
+        if let Some(left) = short.iter().position(|state| leaves(*state)) {
+            return left;
+        }
+        // It goes on: each state is asked once, and many places are looked at together.
+        let count = u16::try_from(self.rows.len() / self.width.max(1)).unwrap_or(u16::MAX);
+        let leaves: Vec<bool> = (0..count).map(leaves).collect();
+        let leaves = |state: &u16| leaves.get(usize::from(*state)).copied().unwrap_or(true);
+        let rest = &states[short.len()..];
+        let chunks = rest.chunks(CHUNK).position(|chunk| chunk.iter().fold(false, |any, state| any | leaves(state)));
+        let from = chunks.map_or(rest.len(), |chunks| chunks * CHUNK);
+        let more = rest[from..].iter().position(leaves).unwrap_or(rest.len() - from);
+        short.len() + from + more
     }
 
     fn begin(&mut self, program: &Program) {

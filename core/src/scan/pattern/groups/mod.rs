@@ -48,12 +48,10 @@ impl std::fmt::Debug for Finder {
     }
 }
 
-/// Where the backward automaton was, from the end of the text on; memory for the next text.
+/// Where the backward automaton was at each byte. Kept as memory for the next text: twice the length of
+/// the longest line that there was.
 #[derive(Debug, Default)]
 pub(in super::super) struct Trail(Vec<u16>);
-
-/// Longest trail whose memory is kept: twice the longest line of the default limits.
-const KEPT: usize = 32 * 1024;
 
 /// How much of a long text is looked at before all of it is.
 const HEAD: usize = 64;
@@ -97,10 +95,7 @@ impl Finder {
         let mut alive = self.automata.get();
         let states = trail.of(text.len() + 1);
         let comes = alive.run(&self.program, text, states).map_err(|alive::TooMany| Undecided)?;
-        let found = if comes { self.walk(&alive, states, text) } else { None };
-        trail.0.truncate(KEPT);
-        trail.0.shrink_to(KEPT);
-        Ok(found)
+        Ok(if comes { self.walk(&alive, states, text) } else { None })
     }
 
     fn walk(&self, alive: &Alive, states: &[u16], text: &[u8]) -> Option<Groups> {

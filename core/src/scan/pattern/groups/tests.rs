@@ -66,6 +66,24 @@ fn what_is_preferred_is_taken() {
 }
 
 #[test]
+fn a_field_may_go_on_and_on() {
+    for pattern in [
+        "^(?P<user>.*) from (?P<addr>[0-9.]{2,7})$",
+        "^(?P<user>.*?) from (?P<addr>[0-9.]{2,7})(?P<time>.*)$",
+        "^(?P<user>[^f]*)(?P<time>.*) (?P<addr>[0-9.]{2,7})$",
+        "^(?P<user>(?:[^\"\\\\]|\\\\.)*)(?P<addr>[0-9.]{2,7})$",
+    ] {
+        for piece in ["x", "from ", " from 1.1", "\\\"", "7", "x\n"] {
+            for times in [1000, 1023, 1024, 1025, 1039, 1040, 3000] {
+                for end in ["", " from 1.1", " from 1.1 f", "7", " x 1.1"] {
+                    same(pattern, format!("{}{end}", piece.repeat(times)).as_bytes());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_word_boundary_is_left_to_the_regex() {
     assert!(Finder::new("^(?P<user>.*)\\b(?P<addr>[0-9])$").is_none());
 }
