@@ -390,7 +390,8 @@ fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mu
     if found.rule.is_login() {
         return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }
-    Sign::Attack(Attack { addr, jail, signature: rule, service, score: found.rule.score(), at, user, line })
+    let score = view.weight(signature, found);
+    Sign::Attack(Attack { addr, jail, signature: rule, service, score, at, user, line })
 }
 
 /// The attack a filter found; `None` where it names no address: nobody can be banned by a name.

@@ -51,7 +51,9 @@ impl<'a> View<'a> {
     pub(super) fn opened(opened: Opened<'a>, scratch: &mut Scratch) -> Option<Self> {
         match opened {
             Opened::AsIs(line) => Some(Self::with(line, std::mem::take(scratch))),
-            Opened::Inner(Inner { line, time, daemon }) => Some(Self { time, frame: daemon, ..Self::with(line, std::mem::take(scratch)) }),
+            Opened::Inner(Inner { line, time, daemon }) => {
+                Some(Self { time, frame: daemon.map(Frame::unrolled), ..Self::with(line, std::mem::take(scratch)) })
+            }
             Opened::Pending => None,
         }
     }
@@ -77,8 +79,8 @@ impl<'a> View<'a> {
     pub(super) fn frame(&mut self) -> Frame<'a> {
         let line = self.line;
         *self.frame.get_or_insert_with(|| match line.split {
-            Some(program) => Frame { time: None, program, message: line.text.trim_ascii() },
-            None => syslog::frame(line.text),
+            Some(program) => Frame::once(None, program, line.text.trim_ascii()),
+            None => syslog::frame(line.text).unrolled(),
         })
     }
 
@@ -157,6 +159,12 @@ impl<'a> View<'a> {
                 signature.listens_to(program).then(|| rule.in_record(record, text, memory)).flatten()
             }
         }
+    }
+
+    /// How heavy what was found is: as often as it was said. What has no syslog daemon was said once.
+    pub(super) fn weight(&mut self, signature: &Signature, found: &Found<'_, '_>) -> u16 {
+        let times = if signature.kind() == Kind::Plain { 1 } else { self.frame().times };
+        found.rule.score().saturating_mul(times)
     }
 
     /// When it happened: the journal's time, what the rule found, or what stands before the message.
