@@ -15,10 +15,10 @@ use regex_automata::{Anchored, Input, MatchKind};
 
 use super::{NEST, Pattern, SET_SIZE};
 
-/// A text from this length on is long: what servers take by default, and what a log line holds by
-/// default, is not much more.
+/// A text from this length on is long. Hardly any that a service logs is, and all else is as quick to
+/// ask one by one: only the patterns whose needles the line holds are asked at all.
 pub(super) const LONG_TEXT: usize = 4096;
-/// Most patterns: ten times those of shipped rules that may see one text.
+/// Most patterns: several times those of shipped rules over paths, agents and fields.
 const PATTERNS: usize = 256;
 /// Memory of what was made; when it is full it is made anew.
 const CACHE: usize = 4 << 20;

@@ -12,11 +12,11 @@ use super::program::{MATCH, Program};
 const UNKNOWN: u32 = u32::MAX;
 /// Of the table: no stop is in the next set.
 const NOTHING: u32 = u32::MAX - 1;
-/// Most memory of one automaton, in bytes: twenty times what the largest shipped pattern needs for
-/// ordinary lines. A text that needs more is not decided here.
+/// Most memory of one automaton, in bytes: what the regex crate allows its own by default. A text that
+/// needs more is not decided here.
 const MEMORY: usize = 2 << 20;
 /// Most steps that one text may have worked out, besides one for each [`EACH`] bytes of it: working
-/// one out takes as long as a hundred bytes do.
+/// one out takes as long as many bytes do.
 const STEPS: usize = 4096;
 const EACH: usize = 32;
 
