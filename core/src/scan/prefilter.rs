@@ -71,6 +71,12 @@ impl Seen {
         }
     }
 
+    /// Whether it holds one of the slots up to this one.
+    pub(super) fn any_up_to(&self, last: usize) -> bool {
+        let whole = self.0.iter().take(last / 64).any(|word| *word != 0);
+        whole || self.0.get(last / 64).is_some_and(|word| word << (63 - last % 64) != 0)
+    }
+
     /// Whether it holds this one.
     pub(super) fn has(&self, slot: usize) -> bool {
         self.0.get(slot / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0)

@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::fail2ban::{self, Failure, Filter, Shortfall};
+use super::fail2ban::{self, Filter, Shortfall};
+use super::filters::{Filters, failure, failure_attack};
 use super::needles::Needles;
 use super::prefilter::{Prefilter, Seen};
 use super::signature::{Found, Rule, Signature};
 use super::times::LogClock;
 use super::unwrap::{self, Unwrapper};
 use super::view::{Scratch, View};
-use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
+use crate::attack::{Attack, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
 
 /// One line, as a source delivers it.
@@ -115,13 +116,12 @@ impl JailScan {
 /// All jails of one source. Immutable: share it in an `Arc`.
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    jails: Vec<JailScan>,
+    pub(super) jails: Vec<JailScan>,
     /// A slot for each signature of each jail, in their order.
     prefilter: Prefilter,
     /// The slot of what may hide needles.
     wrapped: usize,
-    /// There are filters that must see every line.
-    filters: bool,
+    pub(super) filters: Filters,
 }
 
 /// Where in a block a line is.
@@ -136,9 +136,9 @@ pub struct Place {
 /// What scanning remembers from one line to the next: each thread that reads a source has its own.
 #[derive(Debug)]
 pub struct ScanState {
-    clock: LogClock,
+    pub(super) clock: LogClock,
     /// One for each filter, in the order of the jails.
-    sessions: Vec<fail2ban::Session>,
+    pub(super) sessions: Vec<fail2ban::Session>,
     /// Which signatures the line at hand can be of.
     seen: Seen,
     /// Where in the block at hand needles are; kept for its memory only.
@@ -175,8 +175,9 @@ impl Scanner {
         let mut needles: Vec<Vec<Needles>> = signatures.map(|s| s.rules().iter().map(Rule::needles).collect()).collect();
         let wrapped = needles.len();
         needles.push(vec![Needles::exactly(unwrap::MARKS)]);
+        let filters = Filters::of(jails, &mut needles);
         let prefilter = Prefilter::new(needles.iter().map(|rules| rules.iter().collect()));
-        Self { jails: jails.to_vec(), prefilter, wrapped, filters: jails.iter().any(|jail| !jail.filters.is_empty()) }
+        Self { jails: jails.to_vec(), prefilter, wrapped, filters }
     }
 
     /// The jails and their signatures.
@@ -214,11 +215,12 @@ impl Scanner {
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
-        if !self.prefilter.mark(line.text, &mut state.seen) && !self.filters {
-            return;
+        if !self.prefilter.mark(line.text, &mut state.seen) && self.filters != Filters::All {
+            return self.pass(state, line, sink);
         }
         let ScanState { clock, sessions, scratch, unwrapper, seen, .. } = state;
-        let mut view = View::opened(unwrapper.open(line), scratch);
+        // Filters look at lines as they are.
+        let mut view = if seen.any_up_to(self.wrapped) { View::opened(unwrapper.open(line), scratch) } else { None };
         // What is around a line, or painted within it, may hide what it holds: now it can be seen.
         if let Some(view) = view.as_mut().filter(|_| seen.has(self.wrapped)) {
             self.prefilter.mark(view.text(), seen);
@@ -226,6 +228,7 @@ impl Scanner {
         }
         let mut sessions = sessions.iter_mut();
         let mut slots = 0..;
+        let mut own = self.filters.slots(line);
         for JailScan { jail, signatures, filters } in &self.jails {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
             for (signature, slot) in signatures.iter().zip(&mut slots) {
@@ -237,14 +240,7 @@ impl Scanner {
                     best = Some((signature, found));
                 }
             }
-            // Each filter sees each line, as what it remembers depends on all of them.
-            let mut failure: Option<(&Filter, Failure)> = None;
-            for (filter, session) in filters.iter().zip(&mut sessions) {
-                let found = filter.look(session, line, clock);
-                // Nobody can be banned by a name.
-                let named = found.filter(|found| found.addr.is_some());
-                failure = failure.or_else(|| named.map(|found| (filter.as_ref(), found)));
-            }
+            let failure = failure(filters, &mut sessions, line, clock, &mut || own.next().is_none_or(|slot| seen.has(slot)));
             match (best, failure) {
                 (Some((signature, found)), None) => {
                     if let Some(view) = &mut view {
@@ -270,7 +266,7 @@ impl Scanner {
     pub fn scan_block(&self, state: &mut ScanState, (file, block): (&[u8], &[u8]), sink: &mut dyn FnMut(Place, Sign)) -> u64 {
         let mut place = Place { line: 0, bytes: 0..0 };
         let mut from = 0;
-        if self.filters || !self.prefilter.skips() {
+        if self.filters == Filters::All || !self.prefilter.skips() {
             while from < block.len() {
                 from = self.scan_at(state, (file, block), &mut place, from, sink);
             }
@@ -280,13 +276,12 @@ impl Scanner {
         self.prefilter.hits(block, &mut hits);
         for hit in &hits {
             let start = memchr::memrchr(b'\n', part(block, from, *hit)).map_or(from, |at| from + at + 1);
-            place.line += newlines(block, from, start);
+            self.pass_over(state, (file, block), &mut place, from..start, sink);
             from = self.scan_at(state, (file, block), &mut place, start, sink);
         }
         state.hits = hits;
-        place.line += newlines(block, from, block.len());
-        // What follows the last newline is a line too.
-        place.line + u64::from(from < block.len() && block.last() != Some(&b'\n'))
+        self.pass_over(state, (file, block), &mut place, from..block.len(), sink);
+        place.line
     }
 
     /// Scans the line that starts here. Where the next one does.
@@ -298,21 +293,27 @@ impl Scanner {
         start: usize,
         sink: &mut dyn FnMut(Place, Sign),
     ) -> usize {
-        let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
-        let text = part(block, start, end);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        place.bytes = start..start + text.len();
+        let next = take_line(block, start, place);
+        let text = part(block, place.bytes.start, place.bytes.end);
         self.scan(state, Line::raw(text).of_file(file), &mut |sign| sink(place.clone(), sign));
         place.line += 1;
-        end + 1
+        next
     }
 }
 
-fn part(block: &[u8], from: usize, to: usize) -> &[u8] {
+/// Notes where the line is that starts here, without its line end. Where the next one starts.
+pub(super) fn take_line(block: &[u8], start: usize, place: &mut Place) -> usize {
+    let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
+    let text = part(block, start, end);
+    place.bytes = start..start + text.strip_suffix(b"\r").unwrap_or(text).len();
+    end + 1
+}
+
+pub(super) fn part(block: &[u8], from: usize, to: usize) -> &[u8] {
     block.get(from..to).unwrap_or_default()
 }
 
-fn newlines(block: &[u8], from: usize, to: usize) -> u64 {
+pub(super) fn newlines(block: &[u8], from: usize, to: usize) -> u64 {
     memchr::memchr_iter(b'\n', part(block, from, to)).count() as u64
 }
 
@@ -324,18 +325,4 @@ fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mu
         return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }
     Sign::Attack(Attack { addr, jail, signature: rule, service, score: found.rule.score(), at, user, line })
-}
-
-/// The attack a filter found; `None` where it names no address: nobody can be banned by a name.
-fn failure_attack(jail: &JailName, filter: &Filter, failure: Failure, line: Line<'_>) -> Option<Attack> {
-    Some(Attack {
-        addr: failure.addr?,
-        jail: jail.clone(),
-        signature: filter.full_name().clone(),
-        service: filter.service().clone(),
-        score: FULL_FAILURE,
-        at: failure.at,
-        user: failure.user,
-        line: excerpt(line.text),
-    })
 }
