@@ -17,6 +17,7 @@
 
 mod explain;
 pub mod fail2ban;
+mod filters;
 pub mod formats;
 mod needles;
 mod pattern;

@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::fail2ban::{self, Failure, Filter, Shortfall};
+use super::fail2ban::{self, Filter, Shortfall};
+use super::filters::{Filters, failure, failure_attack};
 use super::needles::Needles;
 use super::prefilter::{self, Prefilter, Slot};
 use super::signature::{Found, Kind, Signature};
 use super::times::LogClock;
 use super::unwrap::{self, Opened, Unwrapper};
 use super::view::{Scratch, View};
-use crate::attack::{Attack, FULL_FAILURE, JailName, Login, Sign, excerpt};
+use crate::attack::{Attack, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
 
 /// One line, as a source delivers it.
@@ -115,13 +116,12 @@ impl JailScan {
 /// All jails of one source. Immutable: share it in an `Arc`.
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    jails: Vec<JailScan>,
-    /// A slot for each rule, and a last one for what may hide needles.
+    pub(super) jails: Vec<JailScan>,
+    /// A slot for each rule, one for what may hide needles, and those of the filters.
     prefilter: Prefilter,
     /// All rules, in the order of the jails, their signatures and the weight of rules.
     rules: Vec<Entry>,
-    /// There are filters that must see every line.
-    filters: bool,
+    pub(super) filters: Filters,
 }
 
 /// Where a rule is: which jail's, which signature of that, which rule of that.
@@ -148,10 +148,10 @@ pub struct Place {
 /// What scanning remembers from one line to the next: each thread that reads a source has its own.
 #[derive(Debug)]
 pub struct ScanState {
-    clock: LogClock,
+    pub(super) clock: LogClock,
     /// One for each filter, in the order of the jails.
-    sessions: Vec<fail2ban::Session>,
-    /// Which rules the line at hand can be of, in their order.
+    pub(super) sessions: Vec<fail2ban::Session>,
+    /// Which slots of the prefilter the line at hand can be of, in their order.
     marks: Vec<u32>,
     /// The needles in the text at hand, and those within one of its lines; kept for their memory only.
     found: Vec<prefilter::Found>,
@@ -193,8 +193,9 @@ impl Scanner {
             }
         }
         needles.push((Needles::exactly(unwrap::MARKS), false));
+        let filters = Filters::of(jails, &mut needles);
         let prefilter = Prefilter::new(needles.iter().map(|(needles, request)| Slot { needles, request: *request }));
-        Self { jails: jails.to_vec(), prefilter, rules, filters: jails.iter().any(|jail| !jail.filters.is_empty()) }
+        Self { jails: jails.to_vec(), prefilter, rules, filters }
     }
 
     /// The jails and their signatures.
@@ -239,16 +240,19 @@ impl Scanner {
         self.scan_marked(state, line, sink);
     }
 
-    /// Scans a line that can be of these rules.
+    /// Scans a line that can be of these rules and filters.
     fn scan_marked(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
-        if state.marks.is_empty() && !self.filters {
-            return;
+        if state.marks.is_empty() && self.filters != Filters::All {
+            return self.pass(state, line, sink);
         }
         let ScanState { clock, sessions, scratch, unwrapper, marks, within, .. } = state;
         let is_rule = |mark: &u32| self.rules.get(*mark as usize);
-        let wrapped = marks.last().is_some_and(|last| is_rule(last).is_none());
+        let wraps = self.rules.len();
+        let wrapped = marks.iter().any(|mark| *mark as usize == wraps);
         let opened = if wrapped { unwrapper.open(line) } else { Opened::AsIs(line) };
-        let mut view = View::opened(opened, scratch);
+        // Filters look at lines as they are.
+        let ours = marks.first().is_some_and(|first| *first as usize <= wraps);
+        let mut view = if ours { View::opened(opened, scratch) } else { None };
         // What is around a line, or painted within it, may hide what it holds: now it can be seen.
         if let Some(view) = view.as_mut().filter(|_| wrapped) {
             for text in view.texts() {
@@ -258,6 +262,7 @@ impl Scanner {
         }
         let mut sessions = sessions.iter_mut();
         let mut marked = marks.iter().filter_map(is_rule).peekable();
+        let mut own = self.filters.slots(line);
         for (at, JailScan { jail, signatures, filters }) in self.jails.iter().enumerate() {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
             let mut matched = None;
@@ -274,14 +279,7 @@ impl Scanner {
                     best = Some((signature, found));
                 }
             }
-            // Each filter sees each line, as what it remembers depends on all of them.
-            let mut failure: Option<(&Filter, Failure)> = None;
-            for (filter, session) in filters.iter().zip(&mut sessions) {
-                let found = filter.look(session, line, clock);
-                // Nobody can be banned by a name.
-                let named = found.filter(|found| found.addr.is_some());
-                failure = failure.or_else(|| named.map(|found| (filter.as_ref(), found)));
-            }
+            let failure = failure(filters, &mut sessions, line, clock, &mut || own.next().is_none_or(|slot| marks.contains(&slot)));
             match (best, failure) {
                 (Some((signature, found)), None) => {
                     if let Some(view) = &mut view {
@@ -307,7 +305,7 @@ impl Scanner {
     pub fn scan_block(&self, state: &mut ScanState, (file, block): (&[u8], &[u8]), sink: &mut dyn FnMut(Place, Sign)) -> u64 {
         let mut place = Place { line: 0, bytes: 0..0 };
         let mut from = 0;
-        if self.filters || !self.prefilter.skips() {
+        if self.filters == Filters::All || !self.prefilter.skips() {
             while from < block.len() {
                 from = self.scan_at(state, (file, block), &mut place, from, sink);
             }
@@ -322,12 +320,12 @@ impl Scanner {
             while let Some(first) = found.first() {
                 let at = part_from + first.at;
                 let start = memchr::memrchr(b'\n', part(block, from, at)).map_or(from, |newline| from + newline + 1);
-                let end = memchr::memchr(b'\n', part(block, at, block.len())).map_or(block.len(), |newline| at + newline);
+                let end = line_end(block, at);
                 let many = found.iter().take_while(|found| part_from + found.at < end).count();
                 let (own, others) = found.split_at(many);
                 state.marks.clear();
                 self.prefilter.mark(own, &mut state.marks);
-                place.line += newlines(block, from, start);
+                self.pass_over(state, (file, block), &mut place, from..start, sink);
                 let line = place.set(block, start..end).of_file(file);
                 self.scan_marked(state, line, &mut |sign| sink(place.clone(), sign));
                 place.line += 1;
@@ -337,9 +335,8 @@ impl Scanner {
             part_from = part_end;
         }
         state.found = found;
-        place.line += newlines(block, from, block.len());
-        // What follows the last newline is a line too.
-        place.line + u64::from(from < block.len() && block.last() != Some(&b'\n'))
+        self.pass_over(state, (file, block), &mut place, from..block.len(), sink);
+        place.line
     }
 
     /// Scans the line that starts here. Where the next one does.
@@ -351,7 +348,7 @@ impl Scanner {
         start: usize,
         sink: &mut dyn FnMut(Place, Sign),
     ) -> usize {
-        let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
+        let end = line_end(block, start);
         let line = place.set(block, start..end).of_file(file);
         self.scan(state, line, &mut |sign| sink(place.clone(), sign));
         place.line += 1;
@@ -361,7 +358,7 @@ impl Scanner {
 
 impl Place {
     /// Makes it that of the line there, and takes the line.
-    fn set<'a>(&mut self, block: &'a [u8], bytes: Range<usize>) -> Line<'a> {
+    pub(super) fn set<'a>(&mut self, block: &'a [u8], bytes: Range<usize>) -> Line<'a> {
         let text = part(block, bytes.start, bytes.end);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         self.bytes = bytes.start..bytes.start + text.len();
@@ -375,11 +372,16 @@ fn cut(block: &[u8], from: usize) -> usize {
     memchr::memchr(b'\n', part(block, goal, block.len())).map_or(block.len(), |at| goal + at + 1)
 }
 
-fn part(block: &[u8], from: usize, to: usize) -> &[u8] {
+/// Where the line ends that this byte is of.
+pub(super) fn line_end(block: &[u8], at: usize) -> usize {
+    memchr::memchr(b'\n', part(block, at, block.len())).map_or(block.len(), |newline| at + newline)
+}
+
+pub(super) fn part(block: &[u8], from: usize, to: usize) -> &[u8] {
     block.get(from..to).unwrap_or_default()
 }
 
-fn newlines(block: &[u8], from: usize, to: usize) -> u64 {
+pub(super) fn newlines(block: &[u8], from: usize, to: usize) -> u64 {
     memchr::memchr_iter(b'\n', part(block, from, to)).count() as u64
 }
 
@@ -392,18 +394,4 @@ fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mu
     }
     let score = view.weight(signature, found);
     Sign::Attack(Attack { addr, jail, signature: rule, service, score, at, user, line })
-}
-
-/// The attack a filter found; `None` where it names no address: nobody can be banned by a name.
-fn failure_attack(jail: &JailName, filter: &Filter, failure: Failure, line: Line<'_>) -> Option<Attack> {
-    Some(Attack {
-        addr: failure.addr?,
-        jail: jail.clone(),
-        signature: filter.full_name().clone(),
-        service: filter.service().clone(),
-        score: FULL_FAILURE,
-        at: failure.at,
-        user: failure.user,
-        line: excerpt(line.text),
-    })
 }

@@ -7,17 +7,21 @@
 //! | `dates` | finds the date in a line and takes it out |
 //! | `expression` | fail2ban's tags and Python's regexes to engines that cannot run away |
 //! | `sieve` | which expressions a line can match at all, in one pass |
-//! | `filter` | a line through all of it |
+//! | `filter` | a line through all of it: `undated` cuts its date out, `finding` says what is left of it says |
+//! | `rule` | an expression and what its groups say |
 //! | `session`, `lines` | what one session says over several lines; one match over several lines |
 
 pub mod dates;
 mod definition;
 mod expression;
 mod filter;
+mod finding;
 mod lines;
+mod rule;
 mod session;
 mod sieve;
 mod tags;
+mod undated;
 
 use serde::{Deserialize, Serialize};
 

@@ -44,8 +44,13 @@ impl Class {
         Self { ascii: self.ascii | more.ascii, other: self.other | more.other }
     }
 
-    pub(super) fn byte(b: u8) -> Self {
-        Self::of(|c| c == b, 0)
+    pub(super) const fn byte(b: u8) -> Self {
+        Self { ascii: if b < 128 { 1 << b } else { 0 }, other: 0 }
+    }
+
+    /// Those of ASCII, a bit each.
+    pub(super) const fn ascii(self) -> u128 {
+        self.ascii
     }
 
     pub(super) fn any_case(self) -> Self {

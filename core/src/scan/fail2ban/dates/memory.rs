@@ -5,10 +5,14 @@
 //! a match further to the right than the template's last is kept in reserve while others are tried;
 //! and templates that hit often move to the front. Places count in characters.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
+use super::mould::Mould;
+use super::recent::Recent;
 use super::run::Hit;
 use super::template::{LINE_BEGIN, LINE_END, Template};
+use crate::time::Stamp;
 
 /// A distance that no match has: a template that never matched.
 const FAR: u32 = 0x7fff_ffff;
@@ -23,6 +27,33 @@ pub struct DateMemory {
     order: Vec<Entry>,
     last: Option<Last>,
     first_unused: usize,
+    cast: Option<Cast>,
+    /// Whether moulds are worth making: each line that fits one earns something, each mould costs.
+    credit: u32,
+    pub(super) recent: Recent,
+}
+
+/// A mould of the last template, where it was.
+#[derive(Clone, Debug)]
+struct Cast {
+    template: u16,
+    /// What the last match must have been, where the template is not bound.
+    last: Option<Last>,
+    mould: Mould,
+}
+
+/// How many steps all templates together may take for one line: a line of 64 KiB that makes them take more has no date.
+const STEPS: usize = 700_000;
+
+/// What a mould costs, in lines that fit one; and what can be saved up.
+const COST: u32 = 4;
+const SAVED: u32 = 64;
+
+/// A line whose date is where the last one's was.
+pub(super) struct Fitting<'m> {
+    /// The template, by its place in the list.
+    pub(super) template: usize,
+    pub(super) hit: &'m Hit,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +68,7 @@ struct Entry {
 }
 
 /// The last match.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Last {
     index: usize,
     start: u32,
@@ -51,9 +82,18 @@ struct Last {
 struct Counted<'a> {
     text: &'a str,
     ascii: bool,
+    /// How many steps may still be taken for it.
+    left: Cell<usize>,
 }
 
 impl Counted<'_> {
+    fn search(&self, template: &Template, from: usize, to: usize) -> Option<Hit> {
+        let mut left = self.left.get();
+        let hit = template.search(self.text, (from, to), &mut left);
+        self.left.set(left);
+        hit
+    }
+
     fn count(&self, at: usize) -> u32 {
         let chars = if self.ascii { at } else { self.text.get(..at).map_or(at, |before| before.chars().count()) };
         u32::try_from(chars).unwrap_or(FAR)
@@ -92,21 +132,85 @@ struct Found {
 }
 
 impl DateMemory {
+    /// What [`super::Detector::recent`] is from now on.
+    pub fn set_recent(&mut self, at: Option<Stamp>) {
+        self.recent.set(at);
+    }
+
     /// The template that wins, by its place in `templates`, and its match.
     pub(super) fn search(&mut self, templates: &[Arc<Template>], line: &str, now: i64) -> Option<(usize, Hit)> {
         if self.order.len() != templates.len() {
             let fresh = |template| Entry { template, hits: 0, matched: 0, used: 0, distance: FAR };
             self.order = (0..).take(templates.len()).map(fresh).collect();
-            (self.last, self.first_unused) = (None, 0);
+            (self.last, self.first_unused, self.cast, self.credit) = (None, 0, None, SAVED / 2);
         }
-        let line = Counted { text: line, ascii: line.is_ascii() };
+        if let Some(Fitting { template, hit }) = self.fitting(line.as_bytes()) {
+            let found = (template, *hit);
+            self.fitted(now);
+            return Some(found);
+        }
+        let line = Counted { text: line, ascii: line.is_ascii(), left: Cell::new(STEPS) };
         let mut reserve = None;
         let mut tried = None;
         let found = match self.by_last(templates, &line, &mut reserve, &mut tried) {
-            Some(found) => found,
+            Some(found) => {
+                self.cast(templates, &line, tried.is_none());
+                found
+            }
             None => self.by_all(templates, &line, reserve, tried)?,
         };
         Some((self.won(templates, &line, &found, now), found.hit))
+    }
+
+    /// Makes a mould of a line that the last template won; `there`: it was only looked for where it was.
+    fn cast(&mut self, templates: &[Arc<Template>], line: &Counted<'_>, there: bool) {
+        let Some(credit) = self.credit.checked_sub(COST) else { return };
+        let Some((last, entry)) = self.last.and_then(|last| Some((last, *self.order.get(last.index)?))) else { return };
+        let Some(template) = template(templates, &entry) else { return };
+        let bound = template.flags & (LINE_BEGIN | LINE_END) != 0;
+        if bound == there {
+            return;
+        }
+        self.credit = credit;
+        let bytes = line.text.as_bytes();
+        let part = if there { (last.start as usize, last.end as usize) } else { (0, bytes.len()) };
+        self.cast = template.mould(bytes, part, there).and_then(|mut mould| {
+            if there {
+                // By these it is decided whether it is looked for there.
+                let places = [last.start.checked_sub(1), Some(last.start), last.end.checked_sub(1), Some(last.end)];
+                for at in places.into_iter().flatten().map(|at| at as usize) {
+                    mould.narrow(at, *bytes.get(at).filter(|byte| byte.is_ascii())?)?;
+                }
+                if (mould.hit.start, mould.hit.end) != part
+                    || line.around(last.start) != last.around_start
+                    || line.around(last.end) != last.around_end
+                {
+                    return None;
+                }
+            }
+            Some(Cast { template: entry.template, last: there.then_some(last), mould })
+        });
+    }
+
+    /// The date of a line that fits the mould; nothing is remembered of it yet.
+    pub(super) fn fitting(&self, line: &[u8]) -> Option<Fitting<'_>> {
+        let (last, cast) = (self.last?, self.cast.as_ref()?);
+        let same = self.order.get(last.index)?.template == cast.template && cast.last.is_none_or(|then| then == last);
+        (same && cast.mould.fits(line)).then_some(Fitting { template: usize::from(cast.template), hit: &cast.mould.hit })
+    }
+
+    /// Remembers that a line fitted, as [`Self::won`] would: the last template wins again, as it did.
+    pub(super) fn fitted(&mut self, now: i64) {
+        let (Some(last), Some(cast)) = (&mut self.last, &self.cast) else { return };
+        let Some(entry) = self.order.get_mut(last.index) else { return };
+        // What is ASCII counts alike in bytes and characters.
+        let [start, end] = [cast.mould.hit.start, cast.mould.hit.end].map(|at| u32::try_from(at).unwrap_or(FAR));
+        entry.matched = entry.matched.saturating_add(1);
+        entry.hits = entry.hits.saturating_add(1);
+        (entry.used, entry.distance) = (now, start);
+        // What is around it matters to templates that are not bound, and is the same for these.
+        (last.start, last.end) = (start, end);
+        self.credit = SAVED.min(self.credit + 1);
     }
 
     /// The last template, where it was. `tried` is told if it was looked for in all of the line.
@@ -128,14 +232,15 @@ impl DateMemory {
                 && (same(right.1, last.around_end.1) || sign(right.0, last.around_end.0))
         };
         let hit = if !bound && same_place() {
-            template.search(line.text, line.place(last.start), line.place(last.end))
+            line.search(template, line.place(last.start), line.place(last.end))
         } else {
             *tried = Some(last.index);
-            template.search(line.text, 0, line.text.len())
+            line.search(template, 0, line.text.len())
         };
         let hit = hit?;
         let (distance, end) = (line.count(hit.start), line.count(hit.end));
-        self.order.get_mut(last.index)?.matched += 1;
+        let entry = self.order.get_mut(last.index)?;
+        entry.matched = entry.matched.saturating_add(1);
         let found = Found { hit, index: last.index, distance };
         if templates.len() == 1 || bound || (distance == last.start && end == last.end) {
             return Some(found);
@@ -160,7 +265,7 @@ impl DateMemory {
             let next_matched = self.order.get(index + 1).map(|next| next.matched);
             let Some(entry) = self.order.get_mut(index) else { continue };
             let Some(template) = template(templates, entry) else { continue };
-            let Some(hit) = template.search(line.text, 0, line.text.len()) else { continue };
+            let Some(hit) = line.search(template, 0, line.text.len()) else { continue };
             entry.matched = entry.matched.saturating_add(1);
             let distance = line.count(hit.start);
             let found = Found { hit, index, distance };

@@ -9,6 +9,8 @@
 //! | `wild` | all other regexes |
 //! | `stamps` | `EPOCH`, `LEPOCH` and `TAI64N` |
 //! | `memory` | which template is tried first, and which match is distrusted |
+//! | `mould` | lines whose date is where the last one's was, without a search |
+//! | `recent` | the last date, read when somebody asks |
 //! | `value`, `zones` | the parts of a date to a moment |
 //!
 //! The rules are those of fail2ban's `server/datetemplate.py`, `datedetector.py` and `strptime.py`.
@@ -16,8 +18,10 @@
 mod class;
 mod defaults;
 mod memory;
+mod mould;
 mod parse;
 mod program;
+mod recent;
 mod run;
 mod stamps;
 mod template;
@@ -31,6 +35,9 @@ use std::sync::Arc;
 
 use super::super::times::LogClock;
 use crate::time::Stamp;
+use memory::Fitting;
+use recent::Written;
+use run::Hit;
 use template::Template;
 
 pub use memory::DateMemory;
@@ -102,9 +109,44 @@ impl Detector {
         let (template, hit) = memory.search(&self.templates, line, clock.now.0.div_euclid(1000))?;
         // A group that took no part cuts out nothing.
         let (start, end) = hit.group(1).unwrap_or((0, 0));
-        let at =
-            if start == end { None } else { self.templates.get(template).and_then(|template| value::moment(template, &hit, line, clock)) };
+        let at = if start == end { None } else { self.moment(template, &hit, line, clock) };
+        if at.is_some() {
+            memory.recent.read(Written { template, hit: &hit, line: line.as_bytes(), now: clock.now }, at);
+        }
         Some(DateFound { start, end, at })
+    }
+
+    /// Passes a line by of which nothing but the date matters to what comes after: what [`Self::find`] would
+    /// remember is remembered. `false` where that takes a search, or where `fine` says so of what would be cut
+    /// out; then nothing is.
+    pub fn pass(&self, memory: &mut DateMemory, line: &[u8], clock: &LogClock, fine: impl FnOnce(usize, usize) -> bool) -> bool {
+        let Some(Fitting { template, hit }) = memory.fitting(line) else { return false };
+        let hit = *hit;
+        let (start, end) = hit.group(1).unwrap_or((0, 0));
+        if !fine(start, end) {
+            return false;
+        }
+        memory.fitted(clock.now.0.div_euclid(1000));
+        let written = Written { template, hit: &hit, line, now: clock.now };
+        if start < end && !memory.recent.pass(&written, self.templates.get(template)) {
+            let text = line.get(..hit.end).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default();
+            if let Some(at) = self.moment(template, &hit, text, clock) {
+                memory.recent.read(written, Some(at));
+            }
+        }
+        true
+    }
+
+    /// The last date that was found, or told by [`DateMemory::set_recent`].
+    pub fn recent(&self, memory: &mut DateMemory, clock: &LogClock) -> Option<Stamp> {
+        memory.recent.at(|written| {
+            let text = str::from_utf8(written.line).unwrap_or_default();
+            self.moment(written.template, written.hit, text, &LogClock { now: written.now, ..clock.clone() })
+        })
+    }
+
+    fn moment(&self, template: usize, hit: &Hit, line: &str, clock: &LogClock) -> Option<Stamp> {
+        value::moment(self.templates.get(template)?, hit, line, clock)
     }
 }
 

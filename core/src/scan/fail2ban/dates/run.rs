@@ -4,6 +4,7 @@
 //! makes a pattern search for ever has written a line without a date.
 
 use super::class::{Class, char_at, is_word};
+use super::mould::Trace;
 use super::program::{GROUPS, Op, Program};
 
 /// Steps for each byte of a line, and for each line: the default templates take fewer than 30 a byte.
@@ -14,7 +15,7 @@ const STEPS_A_LINE: usize = 8192;
 const NOWHERE: u32 = u32::MAX;
 
 /// A match and its groups.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hit {
     pub(super) start: usize,
     pub(super) end: usize,
@@ -46,12 +47,26 @@ impl Hit {
 
 impl Program {
     /// The leftmost match in a valid text that begins at `from` or later. `^` is the text's start.
-    pub(super) fn search(&self, text: &[u8], from: usize) -> Option<Hit> {
-        let steps = text.len().saturating_mul(STEPS_A_BYTE).saturating_add(STEPS_A_LINE);
-        let mut walk = Walk { ops: &self.ops, text, hit: Hit::new(0, 0), steps };
+    /// Takes its steps from `left`.
+    pub(super) fn search(&self, text: &[u8], from: usize, left: &mut usize) -> Option<Hit> {
+        self.traced(text, from, left, &mut ())
+    }
+
+    /// The same; `trace` is told what the way to the match asked of the text.
+    pub(super) fn traced<T: Trace>(&self, text: &[u8], from: usize, left: &mut usize, trace: &mut T) -> Option<Hit> {
+        let steps = text.len().saturating_mul(STEPS_A_BYTE).saturating_add(STEPS_A_LINE).min(*left);
+        let mut walk = Walk { ops: &self.ops, text, hit: Hit::new(0, 0), steps, trace };
+        let hit = self.walked(&mut walk, from);
+        *left -= steps - walk.steps;
+        hit
+    }
+
+    fn walked<T: Trace>(&self, walk: &mut Walk<'_, T>, from: usize) -> Option<Hit> {
+        let text = walk.text;
         if self.anchored {
             return (from == 0).then(|| walk.whole(0))?;
         }
+        // That a match holds what it needs has not to be told: it is part of the match.
         if let Some((byte, behind)) = self.needs {
             let fits = |at: usize| {
                 behind.is_none_or(|class| text.get(at + 1).is_some_and(|b| if *b < 128 { class.has(*b) } else { class.has_other() }))
@@ -65,6 +80,7 @@ impl Program {
         while at < text.len() {
             let b = text[at];
             let begins = if b < 128 { first.has(b) } else { first.has_other() && b & 0xc0 != 0x80 };
+            walk.trace.asked(text, at, || first);
             if begins && let Some(hit) = walk.whole(at) {
                 return Some(hit);
             }
@@ -74,14 +90,15 @@ impl Program {
     }
 }
 
-struct Walk<'a> {
+struct Walk<'a, T> {
     ops: &'a [Op],
     text: &'a [u8],
     hit: Hit,
     steps: usize,
+    trace: &'a mut T,
 }
 
-impl Walk<'_> {
+impl<T: Trace> Walk<'_, T> {
     fn whole(&mut self, at: usize) -> Option<Hit> {
         let end = self.go(0, at)?;
         Some(Hit { start: at, end, ..self.hit })
@@ -90,10 +107,13 @@ impl Walk<'_> {
     /// Where the match ends that goes on from here.
     fn go(&mut self, mut pc: usize, mut at: usize) -> Option<usize> {
         loop {
-            self.steps = self.steps.checked_sub(1)?;
+            self.spend(1)?;
             match self.ops.get(pc)? {
-                Op::Byte(b) => at = (self.text.get(at) == Some(b)).then_some(at + 1)?,
-                Op::One(class) => at += class.length(self.text, at)?,
+                Op::Byte(b) => {
+                    self.trace.asked(self.text, at, || Class::byte(*b));
+                    at = (self.text.get(at) == Some(b)).then_some(at + 1)?;
+                }
+                Op::One(class) => at += self.length(*class, at)?,
                 Op::Many { class, min, max, greedy: true } => return self.most(*class, *min, *max, pc + 1, at),
                 Op::Many { class, min, max, .. } => return self.fewest(*class, *min, *max, pc + 1, at),
                 Op::Words { words, any_case } => return self.words(words, *any_case, pc + 1, at),
@@ -110,21 +130,32 @@ impl Walk<'_> {
                     continue;
                 }
                 Op::Begin => (at == 0).then_some(())?,
-                Op::End => (at == self.text.len()).then_some(())?,
+                Op::End => self.ends(at).then_some(())?,
                 Op::Border(is) => ((self.word_before(at) != self.word_at(at)) == *is).then_some(())?,
-                Op::EdgeBegin => (at == 0
-                    || (!(self.word_at(at) && self.word_before(at)) && (at < self.text.len() || self.word_before(at))))
-                .then_some(())?,
+                Op::EdgeBegin => {
+                    (at == 0 || (!(self.word_at(at) && self.word_before(at)) && (!self.ends(at) || self.word_before(at)))).then_some(())?
+                }
                 Op::EdgeEnd => (!(self.word_at(at) && self.word_before(at))).then_some(())?,
                 Op::Again(group) => {
                     let (start, end) = self.hit.group(*group)?;
                     let word = self.text.get(start..end)?;
+                    for (n, b) in word.iter().enumerate() {
+                        self.trace.asked(self.text, start + n, || Class::byte(*b));
+                        self.trace.asked(self.text, at + n, || Class::byte(*b));
+                    }
                     at = self.text.get(at..)?.starts_with(word).then_some(at + word.len())?;
                 }
                 Op::Match => return Some(at),
             }
             pc += 1;
         }
+    }
+
+    /// `None` where there is too little left, which then is spent too.
+    fn spend(&mut self, steps: usize) -> Option<()> {
+        let left = self.steps.checked_sub(steps);
+        self.steps = left.unwrap_or(0);
+        left.map(|_| ())
     }
 
     fn save(&mut self, slot: usize, pc: usize, at: usize) -> Option<usize> {
@@ -140,12 +171,12 @@ impl Walk<'_> {
     fn most(&mut self, class: Class, min: u16, max: u16, pc: usize, at: usize) -> Option<usize> {
         let (mut to, mut n) = (at, 0);
         while n < max
-            && let Some(length) = class.length(self.text, to)
+            && let Some(length) = self.length(class, to)
         {
             (to, n) = (to + length, n + 1);
         }
         // A run is looked through once for each place it may be entered at.
-        self.steps = self.steps.checked_sub(usize::from(n))?;
+        self.spend(usize::from(n))?;
         loop {
             if n < min {
                 return None;
@@ -172,15 +203,18 @@ impl Walk<'_> {
             if n >= max {
                 return None;
             }
-            (at, n) = (at + class.length(self.text, at)?, n + 1);
+            (at, n) = (at + self.length(class, at)?, n + 1);
         }
     }
 
     fn words(&mut self, words: &[Box<str>], any_case: bool, pc: usize, at: usize) -> Option<usize> {
-        let rest = self.text.get(at..)?;
         for word in words {
-            let Some(there) = rest.get(..word.len()) else { continue };
-            let same = if any_case { there.eq_ignore_ascii_case(word.as_bytes()) } else { there == word.as_bytes() };
+            let mut bytes = word.bytes().zip(at..);
+            let same = bytes.all(|(byte, at)| {
+                let class = if any_case { Class::byte(byte).any_case() } else { Class::byte(byte) };
+                self.trace.asked(self.text, at, || class);
+                self.text.get(at).is_some_and(|there| *there == byte || (any_case && there.eq_ignore_ascii_case(&byte)))
+            });
             if same && let Some(end) = self.go(pc, at + word.len()) {
                 return Some(end);
             }
@@ -188,7 +222,18 @@ impl Walk<'_> {
         None
     }
 
-    fn word_at(&self, at: usize) -> bool {
+    fn length(&mut self, class: Class, at: usize) -> Option<usize> {
+        self.trace.asked(self.text, at, || class);
+        class.length(self.text, at)
+    }
+
+    fn ends(&mut self, at: usize) -> bool {
+        self.trace.asked(self.text, at, || Class::ALL);
+        at == self.text.len()
+    }
+
+    fn word_at(&mut self, at: usize) -> bool {
+        self.trace.asked(self.text, at, Class::words);
         match self.text.get(at) {
             Some(b) if *b < 128 => b.is_ascii_alphanumeric() || *b == b'_',
             Some(_) => char_at(self.text, at).is_some_and(is_word),
@@ -196,7 +241,7 @@ impl Walk<'_> {
         }
     }
 
-    fn word_before(&self, at: usize) -> bool {
+    fn word_before(&mut self, at: usize) -> bool {
         let Some(mut at) = at.checked_sub(1) else { return false };
         while at > 0 && self.text.get(at).is_some_and(|b| b & 0xc0 == 0x80) {
             at -= 1;

@@ -17,6 +17,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use regex::Regex;
 
+use super::mould::Mould;
 use super::program::Program;
 use super::run::Hit;
 use super::stamps::Stamps;
@@ -167,15 +168,26 @@ impl Template {
         })
     }
 
-    /// The leftmost match in `line[..to]` that begins at `from` or later.
-    pub(super) fn search(&self, line: &str, from: usize, to: usize) -> Option<Hit> {
+    /// The leftmost match in `line[..to]` that begins at `from` or later. Takes its steps from `left`.
+    pub(super) fn search(&self, line: &str, (from, to): (usize, usize), left: &mut usize) -> Option<Hit> {
         let line = line.get(..to)?;
         match &self.kind {
             Kind::Stamps(stamps) => stamps.search(line.as_bytes(), from),
             Kind::Fields(regex) | Kind::Epoch(regex, _) => match self.matcher(regex).as_ref().ok()? {
-                Matcher::Program(program) => program.search(line.as_bytes(), from),
-                Matcher::Wild(wild) => wild.search(line, from),
+                Matcher::Program(program) => program.search(line.as_bytes(), from, left),
+                Matcher::Wild(wild) => wild.search(line, from, left),
             },
+        }
+    }
+
+    /// The same search as a mould, where it can be one; see [`Mould::of`].
+    pub(super) fn mould(&self, line: &[u8], (from, to): (usize, usize), cut: bool) -> Option<Mould> {
+        match &self.kind {
+            Kind::Fields(regex) | Kind::Epoch(regex, _) => match self.matcher(regex).as_ref().ok()? {
+                Matcher::Program(program) => Mould::of(program, line, (from, to), cut),
+                Matcher::Wild(_) => None,
+            },
+            Kind::Stamps(_) => None,
         }
     }
 

@@ -1,4 +1,7 @@
 //! Which texts a line must hold for an expression to match at all.
+//!
+//! Neighbouring pieces that can each be but a few texts are multiplied: `[iI](?:llegal|nvalid) user` asks for
+//! `illegal user` or `invalid user`, which few lines hold, and not for ` user `, which many do.
 
 use regex_syntax::hir::ClassUnicode;
 
@@ -10,8 +13,11 @@ const WORTH: usize = 3;
 /// More alternatives than this say little.
 const MANY: usize = 40;
 
-/// Above this length a text is as rare as it will be.
-const RARE: usize = 12;
+/// Above this length a text is as rare as it will be: `authentication ` is not, `authentication failure for ` is.
+const RARE: usize = 20;
+
+/// How many texts a run of pieces may be: what fail2ban's filters multiply stays below.
+const RUN: usize = 16;
 
 /// Texts of which each match holds at least one, in lower case; `None` where nothing is known. ASCII case
 /// is not told apart: a line that holds one of them need not match, but one that holds none does not.
@@ -22,8 +28,8 @@ pub(super) fn required(node: &Node) -> Option<Vec<String>> {
 
 /// What is known of a piece.
 struct Known {
-    /// The very text, if it is always the same but for case.
-    exact: Option<String>,
+    /// All texts it can be, but for case, where they are few.
+    exact: Option<Vec<String>>,
     /// Texts of which it holds at least one.
     required: Option<Vec<String>>,
 }
@@ -31,27 +37,43 @@ struct Known {
 impl Known {
     const NOTHING: Self = Self { exact: None, required: None };
 
-    fn text(text: String) -> Self {
-        Self { required: worth(&text), exact: Some(text) }
+    fn texts(texts: Vec<String>) -> Self {
+        Self { required: worth(&texts), exact: Some(texts) }
     }
 }
 
-fn worth(text: &str) -> Option<Vec<String>> {
-    (text.len() >= WORTH).then(|| vec![text.to_owned()])
+/// The texts without those that hold another one; `None` where one of them is too short.
+fn worth(texts: &[String]) -> Option<Vec<String>> {
+    if texts.iter().any(|text| text.len() < WORTH) {
+        return None;
+    }
+    let idle = |text: &String| texts.iter().any(|other| other != text && text.contains(other.as_str()));
+    let mut rest: Vec<String> = texts.iter().filter(|text| !idle(text)).cloned().collect();
+    rest.sort();
+    rest.dedup();
+    Some(rest)
 }
 
 fn of(node: &Node) -> Known {
     match node {
-        Node::Empty | Node::Look(_) | Node::Assert(_) => Known::text(String::new()),
-        // Lines are put together with newlines, and taken apart at them.
-        Node::Char('\n') => Known::NOTHING,
-        Node::Char(c) => Known::text(c.to_ascii_lowercase().into()),
-        Node::Set(class) => one_letter(class).map_or(Known::NOTHING, |c| Known::text(c.into())),
+        Node::Empty | Node::Look(_) | Node::Assert(_) => Known::texts(vec![String::new()]),
+        Node::Char(c) => letters([*c]),
+        Node::Set(class) => few(class).map_or(Known::NOTHING, letters),
         Node::Group(_, node) | Node::Atomic(node) => of(node),
         Node::Repeat(node, times) => {
-            let known = if times.min > 0 { of(node) } else { Known::NOTHING };
-            let once = times.min == 1 && times.max == Some(1);
-            Known { exact: known.exact.filter(|_| once), ..known }
+            let known = of(node);
+            match (times.min, times.max) {
+                (0, Some(1)) => {
+                    let exact = known.exact.filter(|texts| texts.len() < RUN).map(|mut texts| {
+                        texts.push(String::new());
+                        texts
+                    });
+                    Known { exact, required: None }
+                }
+                (0, _) => Known::NOTHING,
+                (1, Some(1)) => known,
+                _ => Known { exact: None, ..known },
+            }
         }
         Node::Alt(nodes) => either(nodes.iter()),
         Node::Cond { yes, no, .. } => either([yes.as_ref(), no.as_ref()].into_iter()),
@@ -61,31 +83,40 @@ fn of(node: &Node) -> Known {
 }
 
 fn either<'a>(nodes: impl Iterator<Item = &'a Node>) -> Known {
-    let mut all = Vec::new();
-    for node in nodes {
-        let Some(mut texts) = of(node).required else { return Known::NOTHING };
-        all.append(&mut texts);
+    let (mut exact, mut required) = (Some(Vec::new()), Some(Vec::new()));
+    for known in nodes.map(of) {
+        exact = both(exact, known.exact).filter(|texts| texts.len() <= RUN);
+        required = both(required, known.required);
     }
-    all.sort();
-    all.dedup();
-    Known { exact: None, required: Some(all) }
+    Known { required: required.and_then(|texts| worth(&texts)), exact }
+}
+
+fn both(a: Option<Vec<String>>, b: Option<Vec<String>>) -> Option<Vec<String>> {
+    let (mut all, b) = (a?, b?);
+    all.extend(b);
+    Some(all)
 }
 
 /// The best of a sequence: neighbouring texts are joined; few and long ones are better.
 fn sequence(nodes: &[Node]) -> Known {
     let mut best: Option<Vec<String>> = None;
-    let mut run = String::new();
+    let mut run = vec![String::new()];
     let mut whole = true;
     for node in nodes {
         let known = of(node);
-        if let Some(text) = known.exact {
-            run.push_str(&text);
+        if let Some(texts) = &known.exact
+            && texts.len() * run.len() <= RUN
+        {
+            if texts.len() > 1 {
+                best = better(best, worth(&run));
+            }
+            run = run.iter().flat_map(|head| texts.iter().map(move |text| format!("{head}{text}"))).collect();
             continue;
         }
         whole = false;
         best = better(best, worth(&run));
-        run.clear();
         best = better(best, known.required);
+        run = known.exact.unwrap_or_else(|| vec![String::new()]);
     }
     best = better(best, worth(&run));
     Known { exact: whole.then_some(run), required: best }
@@ -102,10 +133,32 @@ fn weight(texts: &[String]) -> usize {
     (shortest * 4).saturating_sub(texts.len())
 }
 
-/// The letter, in lower case, of a set that holds but its two cases. `k` and `s` have a third.
-fn one_letter(class: &ClassUnicode) -> Option<char> {
-    let [upper, lower] = class.ranges() else { return None };
-    let (upper, lower) =
-        ((upper.start() == upper.end()).then_some(upper.start())?, (lower.start() == lower.end()).then_some(lower.start())?);
-    (upper.is_ascii_uppercase() && upper.to_ascii_lowercase() == lower).then_some(lower)
+/// One of these characters.
+fn letters(chars: impl IntoIterator<Item = char>) -> Known {
+    let mut texts = Vec::new();
+    for c in chars {
+        match c {
+            // Lines are put together with newlines, and taken apart at them; what is no text in a line stands
+            // as U+FFFD where expressions look at it.
+            '\n' | char::REPLACEMENT_CHARACTER => return Known::NOTHING,
+            c => texts.push(c.to_ascii_lowercase().to_string()),
+        }
+    }
+    texts.dedup();
+    Known::texts(texts)
+}
+
+/// The characters of a set of few; `k` and `s` of any case have one outside ASCII each.
+fn few(class: &ClassUnicode) -> Option<Vec<char>> {
+    let mut chars = Vec::new();
+    for range in class.ranges() {
+        if !range.end().is_ascii() || range.len() > RUN {
+            return None;
+        }
+        chars.extend(range.start()..=range.end());
+    }
+    chars.iter_mut().for_each(|c| *c = c.to_ascii_lowercase());
+    chars.sort_unstable();
+    chars.dedup();
+    (!chars.is_empty() && chars.len() <= 4).then_some(chars)
 }

@@ -4,12 +4,16 @@
 //! time, so that it stops after [`STEPS`] of them. Its memory is bounded by the same number: no step puts
 //! more than one frame on the stack.
 
-use super::program::{Op, Program, Set};
-use super::syntax::{Assert, is_word};
+use super::places::{behind, char_at, forward, holds};
+use super::program::{Op, Program};
 
 /// How many steps an expression may take for one text. Ordinary lines need some hundreds; this many take
 /// about two milliseconds.
 pub(super) const STEPS: u32 = 200_000;
+
+/// How many all expressions together may take for one line: with what else is done to a line of 64 KiB they take less than
+/// five milliseconds.
+const LINE: u32 = 250_000;
 
 /// A stack that grew larger than this is given back.
 const KEEP: usize = 4096;
@@ -47,13 +51,37 @@ pub(super) struct Machine {
     stack: Vec<Frame>,
     steps: u32,
     most: u32,
+    /// What was spent on the line at hand before.
+    spent: u32,
 }
 
 impl Machine {
-    /// Begins to count steps anew, up to this many.
-    pub(super) const fn wind(&mut self, most: u32) {
+    /// Begins a line.
+    pub(super) const fn begin(&mut self) {
+        (self.steps, self.spent) = (0, 0);
+    }
+
+    /// Begins to count steps anew, up to this many, or to what is left for the line.
+    pub(super) fn wind(&mut self, most: u32) {
+        self.charge(0);
+        self.most = most.min(LINE.saturating_sub(self.spent));
+    }
+
+    /// Spends steps on what costs as much.
+    pub(super) fn charge(&mut self, steps: usize) {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.spent = self.spent.saturating_add(self.steps).saturating_add(steps);
         self.steps = 0;
-        self.most = most;
+    }
+
+    /// How many steps were taken since they are counted.
+    pub(super) fn taken(&self) -> usize {
+        usize::try_from(self.steps).unwrap_or(usize::MAX)
+    }
+
+    /// Whether nothing is left for the line.
+    pub(super) const fn is_spent(&self) -> bool {
+        self.spent >= LINE
     }
 
     /// Where each group begins and ends, group 0 being the whole match.
@@ -371,53 +399,4 @@ impl Machine {
         }
         Some(end)
     }
-}
-
-/// So many characters back from here; `None` where there are not as many.
-pub(super) fn behind(text: &str, at: usize, back: Option<usize>) -> Option<usize> {
-    let Some(back @ 1..) = back else { return Some(at) };
-    text.get(..at)?.char_indices().rev().nth(back - 1).map(|(from, _)| from)
-}
-
-/// As many characters of a set as there are, up to `most`: where they end, and how many.
-fn forward(set: &Set, text: &str, mut at: usize, most: u32) -> (usize, u32) {
-    let mut taken = 0;
-    while taken < most
-        && let Some(c) = char_at(text, at)
-        && set.contains(c)
-    {
-        at += c.len_utf8();
-        taken += 1;
-    }
-    (at, taken)
-}
-
-fn char_at(text: &str, at: usize) -> Option<char> {
-    match text.as_bytes().get(at) {
-        Some(byte) if byte.is_ascii() => Some(char::from(*byte)),
-        Some(_) => text.get(at..).and_then(|rest| rest.chars().next()),
-        None => None,
-    }
-}
-
-/// Whether this is such a place.
-pub(super) fn holds(place: Assert, text: &str, at: usize) -> bool {
-    let bytes = text.as_bytes();
-    let before = at.checked_sub(1).and_then(|before| bytes.get(before));
-    match place {
-        Assert::Start => at == 0,
-        Assert::End => at == bytes.len(),
-        Assert::Dollar => at == bytes.len() || (at + 1 == bytes.len() && bytes.last() == Some(&b'\n')),
-        Assert::LineStart => at == 0 || before == Some(&b'\n'),
-        Assert::LineEnd => bytes.get(at).is_none_or(|byte| *byte == b'\n'),
-        Assert::Word { ascii } => at_word(text, at, ascii),
-        Assert::NotWord { ascii } => !text.is_empty() && !at_word(text, at, ascii),
-    }
-}
-
-/// Whether a word begins or ends here.
-fn at_word(text: &str, at: usize, ascii: bool) -> bool {
-    let word = |c: char| if c.is_ascii() { c == '_' || c.is_ascii_alphanumeric() } else { !ascii && is_word(c) };
-    let before = text.get(..at).and_then(|before| before.chars().next_back()).is_some_and(word);
-    before != char_at(text, at).is_some_and(word)
 }

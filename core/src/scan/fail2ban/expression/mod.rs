@@ -7,7 +7,7 @@
 //! | [`cases`] | conditions taken apart into alternatives |
 //! | [`lower`] | the tree to an expression that runs in linear time, and what to check afterwards |
 //! | [`literals`] | what a line must hold for it to match |
-//! | [`program`], [`machine`] | by trying, with a step limit |
+//! | [`program`], [`machine`], [`places`] | by trying, with a step limit |
 //! | [`trial`] | a regex without tags by trying alone |
 //!
 //! How a text is searched: what is bound to the start of the text is tried first, within few steps, which is the
@@ -19,6 +19,7 @@ mod literals;
 mod lower;
 mod machine;
 mod parse;
+mod places;
 mod program;
 mod syntax;
 mod tags;
@@ -44,6 +45,14 @@ const AUTOMATON: usize = 10 << 20;
 /// How many steps are tried before an automaton is asked: ordinary lines of logs take fewer, and so many take
 /// less than ten microseconds.
 const FEW_STEPS: u32 = 500;
+
+/// One step more for so many bytes: to run over them takes that long.
+const RUN: usize = 8;
+
+/// An automaton passes over so many bytes while a step is made by trying; to take groups out of a match takes so many steps
+/// for each of its bytes.
+const PASSED: usize = 6;
+const TAKEN: usize = 4;
 
 /// Why a text is no expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +147,11 @@ impl<'a> Text<'a> {
 }
 
 impl Scratch {
+    /// Begins a line: all expressions that look at it share what may be spent on one.
+    pub(super) const fn begin(&mut self) {
+        self.machine.begin();
+    }
+
     /// Where a group begins and ends.
     pub(super) fn span(&self, group: usize) -> Option<(usize, usize)> {
         let at = group.checked_mul(2)?;
@@ -228,8 +242,9 @@ impl Expression {
 
     fn try_search(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
         // What begins at the start of the text is mostly decided sooner than an automaton has begun.
+        let few = FEW_STEPS.saturating_add(u32::try_from(text.text.len() / RUN).unwrap_or(u32::MAX));
         if self.program.anchored
-            && let Ok(matched) = self.steps(text, scratch, 0, FEW_STEPS)
+            && let Ok(matched) = self.steps(text, scratch, 0, few)
         {
             return Ok(matched);
         }
@@ -238,12 +253,18 @@ impl Expression {
 
     /// The first match by the linear expression, and by trying where that does not decide.
     fn linear_first(&self, text: &Text<'_>, scratch: &mut Scratch) -> Result<bool, TooMany> {
-        scratch.machine.wind(STEPS);
         let mut from = 0;
         if let Some(engine) = self.engine(text.ascii) {
+            scratch.machine.charge(text.text.len() / PASSED);
+            if scratch.machine.is_spent() {
+                return Err(TooMany);
+            }
             if !engine.search(text.text, scratch) {
                 return Ok(false);
             }
+            let length = scratch.span(0).map_or(0, |(start, end)| end - start);
+            scratch.machine.charge(length.saturating_mul(TAKEN));
+            scratch.machine.wind(STEPS);
             if engine.decides && (text.one_line || !self.dollar) && engine.passes(text.text, scratch)? {
                 return Ok(true);
             }
@@ -282,7 +303,7 @@ impl Engine {
                     Some(at) => peek.holds(text, at, found, machine)?,
                     None => true,
                 },
-                Check::Place { slot, place } => get(*slot).is_none_or(|at| machine::holds(*place, text, at)),
+                Check::Place { slot, place } => get(*slot).is_none_or(|at| places::holds(*place, text, at)),
                 Check::Each { slot, peek } => match (get(*slot), get(*slot + 1)) {
                     (Some(start), Some(end)) => peek.holds_in(text, start, end, found, machine)?,
                     _ => true,
@@ -310,7 +331,7 @@ fn same(a: Option<&str>, b: Option<&str>, fold: bool) -> bool {
 
 impl Peek {
     fn holds(&self, text: &str, at: usize, found: &[Option<usize>], machine: &mut Machine) -> Result<bool, TooMany> {
-        let there = match (&self.text, machine::behind(text, at, self.back)) {
+        let there = match (&self.text, places::behind(text, at, self.back)) {
             (Some(wanted), _) => text.get(at..).is_some_and(|rest| rest.starts_with(wanted)),
             (None, Some(at)) => machine.here(&self.program, text, at, found)?,
             (None, None) => false,

@@ -178,7 +178,11 @@ fn what_would_run_for_ever_ends_at_the_step_limit() {
 fn literals_stand_in_every_match() {
     for (regex, wanted) in [
         (r"^Failed \S+ for (?:x|y)", Some(vec!["failed "])),
-        (r"(?:accepted|refused) by", Some(vec!["accepted", "refused"])),
+        (r"(?:accepted|refused) by", Some(vec!["accepted by", "refused by"])),
+        (r"^[iI](?:llegal|nvalid) user <F-USER>.*?</F-USER> from x", Some(vec!["illegal user ", "invalid user "])),
+        (r"(?:(?:error|fatal): )?(?:PAM: )?Denied", Some(vec!["denied"])),
+        (r"[0-9a-f]x(?:ab|cd)?efgh[^ ]", Some(vec!["xabefgh", "xcdefgh", "xefgh"])),
+        ("refus\u{fffd}ed to", Some(vec!["refus"])),
         (r"(?i)refused", Some(vec!["refu"])),
         (r"(?:abc)?d*", None),
         (r"\S+: (?:long one|long two)?", None),

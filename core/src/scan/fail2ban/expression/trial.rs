@@ -33,14 +33,15 @@ impl Trial {
     }
 
     /// Begins and ends of the groups of the leftmost match that begins at `from` or later; `^` is the
-    /// text's start. None either where it would take too many steps.
-    pub(in super::super) fn search(&self, text: &str, from: usize) -> Option<Vec<Option<usize>>> {
+    /// text's start. None either where it would take too many steps, or more than are `left`, from which they are taken.
+    pub(in super::super) fn search(&self, text: &str, from: usize, left: &mut usize) -> Option<Vec<Option<usize>>> {
         if !text.is_char_boundary(from) || (self.program.anchored && from > 0) {
             return None;
         }
         let mut machine = Machine::default();
-        machine.wind(STEPS);
+        machine.wind(STEPS.min(u32::try_from(*left).unwrap_or(STEPS)));
         let found = machine.search(&self.program, text, from, slot(self.groups).saturating_add(2));
+        *left = left.saturating_sub(machine.taken());
         (found == Ok(true)).then(|| machine.slots().to_vec())
     }
 }
