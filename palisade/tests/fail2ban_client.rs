@@ -162,6 +162,7 @@ fn a_link_of_its_name_is_the_shim() {
     assert_eq!(run("status"), "Status\n|- Number of jail:\t1\n`- Jail list:\tweb\n");
     assert_eq!(run("-V"), format!("{}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(run("--version"), format!("Palisade v{}\n", env!("CARGO_PKG_VERSION")));
+    assert!(run("-h").contains("set JAIL banip|unbanip"), "help is to be had by the link too");
 }
 
 #[test]

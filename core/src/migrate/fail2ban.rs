@@ -266,6 +266,10 @@ impl Job<'_> {
         for (key, value) in ban {
             let _ = writeln!(out, "{key} = {value}");
         }
+        if !ban.iter().any(|(key, _)| *key == "escalate") {
+            out.push_str("# Each further ban of a source is twice as long, up to a week, also without fail2ban's bantime.increment;\n");
+            out.push_str("# escalate = { factor = 1 } has all of them equally long.\n");
+        }
         if !self.prefixes.is_empty() || !self.names.is_empty() {
             out.push_str("\n[allow]\n");
             let prefixes = self.prefixes.iter().map(ToString::to_string);
@@ -283,11 +287,13 @@ impl Job<'_> {
     fn next(&mut self) {
         let dir = self.dir;
         self.out.next = vec![
-            "put the config into /etc/palisade/conf.d and check it: `palisade config check`".to_owned(),
+            "check the config in /etc/palisade/conf.d: `palisade config check`".to_owned(),
             "see what it would have banned: `palisade replay` with your logs".to_owned(),
-            "take over the bans that stand: `palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3`".to_owned(),
-            format!("keep {dir}/filter.d: the jails use their filters where they are"),
-            "scripts that call fail2ban-client go on with a link of that name to palisade".to_owned(),
+            "take over the bans that stand, before fail2ban stops: `palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3`"
+                .to_owned(),
+            "stop fail2ban once palisade runs, so that both do not ban: `systemctl disable --now fail2ban`".to_owned(),
+            format!("keep {dir}/filter.d, as the jails use their filters where they are: removing the package keeps it, purging does not"),
+            "scripts that call fail2ban-client go on with a link: `ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client`".to_owned(),
         ];
     }
 }

@@ -9,6 +9,9 @@ use super::{Outcome, key, list, quoted};
 use crate::config::{journal_match, log_path};
 use crate::ini;
 
+/// Jails of fail2ban's that are built in here too, with what they read.
+const BUILT_IN: [&str; 2] = ["sshd", "dropbear"];
+
 /// A jail, ready to be written.
 pub(super) struct Jail {
     name: String,
@@ -147,7 +150,11 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
             job.tell(section, "journalmatch", Outcome::Became(format!("journal = {}", list(&journal))));
         }
         if told(job, "backend") {
-            let became = if journal.is_empty() { format!("the journal matches of {filter}") } else { "journal".to_owned() };
+            let became = match (journal.is_empty(), BUILT_IN.contains(&section)) {
+                (false, _) => "journal".to_owned(),
+                (true, true) => format!("the journal matches that [jail.{section}] has built in, or its files where there is no journal"),
+                (true, false) => format!("the journal matches of {filter}"),
+            };
             job.tell(section, "backend", Outcome::Became(became));
         }
         if told(job, "logpath") {

@@ -29,7 +29,9 @@ use crate::store::Store;
 
 /// Check everything.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0: all well. 1: something should be mended (the fix is printed). 4: the config is invalid.")]
+#[command(
+    after_help = "Examples:\n  palisade doctor\n  palisade --json doctor | jq '.findings[] | select(.grade != \"ok\")'\n\nExit code 0: all well. 1: something should be mended (the fix is printed). 4: the config is invalid."
+)]
 pub struct Doctor {}
 
 /// What one check found.

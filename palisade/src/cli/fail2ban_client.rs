@@ -21,7 +21,7 @@ mod answers;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, CommandFactory};
 use palisade_core::attack::{FULL_FAILURE, JailName};
 use palisade_core::bans::ban::{Ban, Origin};
 use palisade_core::config::{Config, Jail};
@@ -60,6 +60,10 @@ impl Fail2banClient {
     pub fn run(self, global: &Global) -> Result<Exit> {
         let words = commands(&self.words);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if matches!(words.as_slice(), ["-h" | "--help" | "help"]) {
+            print::line(help())?;
+            return Ok(Exit::Done);
+        }
         match (Shim { global }).answer(&words)? {
             Ok(text) => print::line(text)?,
             Err(No { theirs, ours }) => {
@@ -75,6 +79,14 @@ impl Fail2banClient {
         }
         Ok(Exit::Done)
     }
+}
+
+/// What `palisade fail2ban-client --help` says: through a link of that name nobody else is asked.
+fn help() -> clap::builder::StyledStr {
+    let mut all = super::Cli::command();
+    all.build();
+    let mut own = all.find_subcommand("fail2ban-client").expect("it is in the table of verbs").clone();
+    own.render_help()
 }
 
 /// The words without the options of fail2ban-client that say where its own files are.
@@ -229,7 +241,7 @@ impl Shim<'_> {
             match result.what {
                 BanOutcome::Banned { .. } => new += usize::from(!before.iter().any(|ban| ban.key.prefix == result.prefix)),
                 BanOutcome::Refused { protected_by } => {
-                    return Ok(no(format!("{} is not banned: protected by {protected_by}", result.prefix)));
+                    return Ok(no(format!("{} is not banned: {protected_by}", result.prefix)));
                 }
                 BanOutcome::Failed { error } => return Ok(no(format!("{} is not banned: {error}", result.prefix))),
             }
