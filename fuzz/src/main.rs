@@ -21,9 +21,43 @@ const POOL: usize = 4096;
 
 /// Texts that matter to some reader.
 const WORDS: &[&[u8]] = &[
-    b"203.0.113.9", b"2001:db8::9", b"::", b" from ", b": ", b"[", b"]", b"{", b"}", b"\"", b"\\", b"\\u", b"\\x22", b"=", b",", b"\n", b"\r", b"\0",
-    b"\x1b[0m", b"\x1b[", b"<34>1 ", b"Nov 22 17:00:00 host x[1]: ", b"2026-11-22T17:00:00Z stdout P ", b"{\"log\":\"", b"@4000000065a1b2c3075bcd15 ",
-    b"\xff", b"\xf0\x9f\x98\x80", b"(?P<x>", b".*", b"{999}", b"<addr>", b"<user>", b"<time>", b"'", b"[[rule]]\n", b"999999999999999999999", b"-1",
+    b"203.0.113.9",
+    b"2001:db8::9",
+    b"::",
+    b" from ",
+    b": ",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"\"",
+    b"\\",
+    b"\\u",
+    b"\\x22",
+    b"=",
+    b",",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\x1b[0m",
+    b"\x1b[",
+    b"<34>1 ",
+    b"Nov 22 17:00:00 host x[1]: ",
+    b"2026-11-22T17:00:00Z stdout P ",
+    b"{\"log\":\"",
+    b"@4000000065a1b2c3075bcd15 ",
+    b"\xff",
+    b"\xf0\x9f\x98\x80",
+    b"(?P<x>",
+    b".*",
+    b"{999}",
+    b"<addr>",
+    b"<user>",
+    b"<time>",
+    b"'",
+    b"[[rule]]\n",
+    b"999999999999999999999",
+    b"-1",
 ];
 
 /// xorshift64*: no more is needed.
@@ -83,7 +117,15 @@ fn drive(target: &Target, time: Duration, seed: u64) -> bool {
         tried += 1;
         let before = Instant::now();
         let fine = catch_unwind(AssertUnwindSafe(|| (target.run)(&input))).is_ok();
-        let took = before.elapsed();
+        let mut took = before.elapsed();
+        // On a busy machine another may have had the time: then it is fast when tried again.
+        for _ in 0..3 {
+            if fine && took > SLOW {
+                let before = Instant::now();
+                (target.run)(&input);
+                took = took.min(before.elapsed());
+            }
+        }
         worst = worst.max(took);
         if !fine || took > SLOW {
             let what = if fine { "is slow" } else { "panics" };

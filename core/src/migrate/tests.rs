@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::values::{self, Action};
 use super::*;
+use crate::config::Config;
 use crate::ini::Files;
 use crate::time::{Span, Term};
 use proptest::prelude::*;
@@ -117,6 +118,48 @@ fn what_is_not_taken_over_is_told_with_its_line() {
     assert!(actions.iter().filter(|said| said.starts_with("+ iptables-multiport")).count() == 1, "{actions:?}");
     assert!(!migration.config.contains("recidive") && !migration.config.contains("gone") && !migration.config.contains("nolog"));
     assert!(migration.left() >= 9);
+}
+
+/// Our own reader takes it.
+fn taken(migration: &Migration) -> Result<Config, String> {
+    let known: Vec<&str> = crate::scan::shipped().iter().map(|(name, _)| *name).collect();
+    Config::read(&[("made".to_owned(), migration.config.clone())], &known).map_err(|errors| format!("{}\n{errors}", migration.config))
+}
+
+#[test]
+fn what_our_own_reader_refuses_is_told_and_the_rest_can_be_used() {
+    let migration = migrated(
+        "[DEFAULT]\nbantime = 99999999w\nignoreip = 192.0.2.0/24 bad..name office.example.org\n[sshd]\nenabled = true\nport = ssh,nonsense\nmaxretry = 4\n\
+         logpath = /var/log/auth.log\n   /var/log/auth.log\n   /var/../log\nfilter = sshd[x=\"a\n  b\"]\n[SSHD]\nenabled = true\nfilter = web\nlogpath = /x\nmaxretry = 9999\n",
+    );
+    let config = taken(&migration).unwrap();
+    assert_eq!((config.allow().names.as_slice(), config.allow().prefixes.len()), (&["office.example.org".to_owned()][..], 1));
+    let jail = |name: &str| config.jail(&name.into()).unwrap();
+    assert_eq!((jail("sshd").files.as_slice(), jail("sshd").policy.max_retry), (&["/var/log/auth.log".to_owned()][..], 4));
+    assert_eq!(jail("sshd").fail2ban.as_ref().unwrap().options["x"], "a\nb");
+    assert_eq!(jail("sshd-2").files, ["/x"]);
+    for (setting, part) in [
+        ("ban_time", "does not take it"),
+        ("ports", "nonsense"),
+        ("max_retry = 9999", "1 to"),
+        ("[DEFAULT] ignoreip", "bad..name"),
+        ("[sshd] logpath", ".."),
+    ] {
+        let found = fate(&migration, setting);
+        assert!(found.iter().any(|said| said.starts_with("- ") && said.contains(part)), "{setting}: {found:?}");
+    }
+    // Where it stood, to be mended by hand.
+    assert!(migration.config.contains("\n# ports = [\"ssh\", \"nonsense\"]\n"), "{}", migration.config);
+}
+
+#[test]
+fn of_what_sshguard_is_told_twice_the_last_counts() {
+    let conf = "FILES=/a\nTHRESHOLD=10\nFILES=\"/b relative /b\"\nTHRESHOLD=20\n";
+    let migration = sshguard(&Texts([("/s".to_owned(), conf.to_owned())].into()), "/s").unwrap();
+    let config = taken(&migration).unwrap();
+    assert_eq!(config.jail(&"sshguard".into()).unwrap().files, ["/b"]);
+    assert_eq!(config.ban().policy.max_retry, 2);
+    assert!(fate(&migration, "FILES = /a")[0].contains("written again") && fate(&migration, "FILES = /b")[0].contains("relative"));
 }
 
 #[test]
@@ -311,15 +354,15 @@ fn sshguards_journal_reader_becomes_matches_nobody_can_forge() {
 
 proptest! {
     #[test]
-    fn any_text_comes_out_as_toml_or_an_error(local in "(\\[[a-z DEFAULT]{0,9}\\]\n|[a-z.]{1,12} ?= ?[ -~]{0,40}\n|[ -~]{0,30}\n){0,30}") {
+    fn any_text_comes_out_as_a_config_or_an_error(local in "(\\[[a-z DEFAULT]{0,9}\\]\n|[a-z.]{1,12} ?= ?[ -~]{0,40}\n|[ -~]{0,30}\n){0,30}") {
         if let Ok(migration) = fail2ban(&texts(&local), &Reader, "/f") {
-            prop_assert!(toml::from_str::<toml::Value>(&migration.config).is_ok(), "{}", migration.config);
+            prop_assert!(taken(&migration).is_ok(), "{:?}", taken(&migration));
         }
     }
 
     #[test]
-    fn any_shell_comes_out_as_toml(conf in "([A-Z_]{1,14}=[ -~]{0,40}\n){0,20}") {
+    fn any_shell_comes_out_as_a_config(conf in "([A-Z_]{1,14}=[ -~]{0,40}\n){0,20}") {
         let migration = sshguard(&Texts([("/s".to_owned(), conf)].into()), "/s").unwrap();
-        prop_assert!(toml::from_str::<toml::Value>(&migration.config).is_ok(), "{}", migration.config);
+        prop_assert!(taken(&migration).is_ok(), "{:?}", taken(&migration));
     }
 }

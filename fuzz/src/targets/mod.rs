@@ -3,6 +3,9 @@
 pub mod access_log;
 pub mod config;
 pub mod control;
+pub mod expression;
+pub mod filter;
+pub mod jail;
 pub mod json;
 pub mod line;
 pub mod netlink;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use palisade_core::time::{Span, Tick};
 
+use super::super::position::HEAD;
 use super::super::{FileSpec, Files};
 use super::{LINE_MAX, Scene, Take, lines_of};
 use crate::wake;
@@ -88,6 +89,19 @@ pub(super) fn copied_and_truncated() {
     scene.write("log", "d\nwhile nobody read it, and even longer\n");
     scene.start();
     assert_eq!(scene.lines(), ["d", "while nobody read it, and even longer"]);
+}
+
+/// Logs that begin alike are told apart by their length: the new one is shorter than what was read of the old one.
+#[test]
+fn cut_and_begun_anew_with_the_same_banner() {
+    let mut scene = Scene::simple();
+    let banner = "# the same banner in each log\n".repeat(2 * HEAD / 30);
+    scene.write("log", format!("{banner}1\n2\n3\n"));
+    let before = scene.lines().len();
+    File::options().write(true).open(scene.path("log")).unwrap().set_len(0).unwrap();
+    scene.write("log", format!("{banner}4\n"));
+    let lines = scene.lines();
+    assert_eq!((lines.len(), lines.last().map(String::as_str)), (before - 2, Some("4")));
 }
 
 #[test]
