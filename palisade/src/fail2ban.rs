@@ -52,6 +52,14 @@ pub enum Error {
         /// What it said.
         source: rusqlite::Error,
     },
+    /// It is not there, or may not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// It is a database of something else.
     #[error("{}: there is no table `bips` or `bans` in it; fail2ban's database is usually /var/lib/fail2ban/fail2ban.sqlite3", .0.display())]
     Foreign(PathBuf),
@@ -70,6 +78,8 @@ impl Database {
     /// [`Error`], also where there is no such file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let told = |source| Error::Sqlite { path: path.to_owned(), source };
+        // SQLite tells of any file that it cannot open in one and the same words.
+        std::fs::File::open(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
         let db = match connect(path, false) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && path.is_file() => connect(path, true),
             other => other,

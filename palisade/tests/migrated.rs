@@ -36,7 +36,8 @@ fn debians_jails_run_on_with_their_own_filters() {
     let local = format!(
         "[DEFAULT]\nbantime = 1h\nignoreip = 127.0.0.1/8 {BYSTANDER}\ndestemail = root@example.org\naction = %(action_mwl)s\n\
          [sshd]\nenabled = true\nmode = aggressive\nbackend = auto\nlogpath = {shown_auth}\nmaxretry = 3\n\
-         [nginx-http-auth]\nenabled = true\nlogpath = {shown_web}\n[recidive]\nenabled = true\n"
+         [nginx-http-auth]\nenabled = true\nlogpath = {shown_web}\n\
+         [vsftpd]\nenabled = true\nlogpath = {shown_web}.none\n[recidive]\nenabled = true\n"
     );
     let Some(dir) = debian(&lab, &local) else { return };
     let mut house = House::new(&lab, "");
@@ -45,7 +46,9 @@ fn debians_jails_run_on_with_their_own_filters() {
     assert_eq!(answer.code, 1, "some of it is not taken over: {answer:?}");
     for told in [
         "[sshd] maxretry = 3: max_retry = 3",
-        "jail.local:16: [recidive]",
+        "jail.local:19: [recidive]",
+        "[jail.vsftpd]: none of its files is here",
+        "go on beside the new ones: dropbear, web-auth",
         "no mail is sent",
         "not taken over: repeat offenders",
         "settings taken over",

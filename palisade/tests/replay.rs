@@ -334,6 +334,11 @@ fn lines_are_tested_over_many_files_with_logins_and_costs() {
     );
     let login = desk.fed("test --signature sshd -", accepted("Oct  1 09:00:05", "198.51.100.7").as_bytes());
     assert!(login.code == 1 && login.out.contains("login"), "a login is no match: {}", login.out);
+    fs::write(desk.path("torn.gz"), b"\x1f\x8bno gzip").unwrap();
+    let torn = desk.run("test --signature sshd one torn.gz");
+    assert!(torn.code == 6 && torn.out.contains("203.0.113.1") && torn.err.contains("torn.gz: "), "{}{}", torn.out, torn.err);
+    let filter = desk.run("test --fail2ban-filter one one");
+    assert!(filter.code == 2 && filter.err.contains("a file called NAME.conf"), "{}", filter.err);
     let coloured = desk.run("--color always test --signature sshd one");
     assert!(
         coloured.out.contains("\x1b[2mOct  1 09:00:00\x1b[0m") && coloured.out.contains("from \x1b[31m203.0.113.1\x1b[0m port"),

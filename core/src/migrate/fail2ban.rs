@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use super::accept::accept;
 use super::jail::{self, Jail};
 use super::values::{self, Action};
 use super::{Judge, Line, Migration, Outcome, list, shown};
+use crate::attack::excerpt;
+use crate::config::host_name;
 use crate::ini::{DEFAULT, Fault, Files, Ini, Value};
 use crate::net::Prefix;
 use crate::time::{Span, Term};
@@ -59,6 +62,7 @@ pub fn fail2ban(files: &dyn Files, judge: &dyn Judge, dir: &str) -> Result<Migra
     let jails = job.jails();
     job.write(&ban, &jails);
     job.next();
+    accept(&mut job.out);
     Ok(job.out)
 }
 
@@ -124,8 +128,8 @@ impl Job<'_> {
             if let Ok(prefix) = item.parse::<Prefix>() {
                 self.prefixes.insert(prefix);
                 taken += 1;
-            } else if !item.contains([':', '/']) && item.contains('.') {
-                self.names.insert(item.to_owned());
+            } else if let Some(name) = host_name(item).ok().filter(|name| name.contains('.')) {
+                self.names.insert(name);
                 taken += 1;
             } else if item != "localhost" {
                 left.push(item.to_owned());
@@ -288,7 +292,8 @@ impl Job<'_> {
     }
 
     fn write(&mut self, ban: &[(&'static str, String)], jails: &[Jail]) {
-        let mut out = format!("# Made from {}/jail.conf and what overrides it. Read it before you use it.\n", self.dir);
+        let dir = excerpt(self.dir.as_bytes());
+        let mut out = format!("# Made from {dir}/jail.conf and what overrides it. Read it before you use it.\n");
         // One firewall there may be meant; several, or fail2ban's default, say nothing about this host.
         let only = self.backends.iter().next().filter(|_| self.backends.len() == 1);
         out.push_str("\n[ban]\n");
@@ -297,6 +302,10 @@ impl Job<'_> {
         }
         for (key, value) in ban {
             let _ = writeln!(out, "{key} = {value}");
+        }
+        if !ban.iter().any(|(key, _)| *key == "escalate") {
+            out.push_str("# Each further ban of a source is twice as long, up to a week, also without fail2ban's bantime.increment;\n");
+            out.push_str("# escalate = { factor = 1 } has all of them equally long.\n");
         }
         if !self.prefixes.is_empty() || !self.names.is_empty() {
             out.push_str("\n[allow]\n");
@@ -315,11 +324,13 @@ impl Job<'_> {
     fn next(&mut self) {
         let dir = self.dir;
         self.out.next = vec![
-            "put the config into /etc/palisade/conf.d and check it: `palisade config check`".to_owned(),
+            "check the config in /etc/palisade/conf.d: `palisade config check`".to_owned(),
             "see what it would have banned: `palisade replay` with your logs".to_owned(),
-            "take over the bans that stand: `palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3`".to_owned(),
-            format!("keep {dir}/filter.d: the jails use their filters where they are"),
-            "scripts that call fail2ban-client go on with a link of that name to palisade".to_owned(),
+            "take over the bans that stand, before fail2ban stops: `palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3`"
+                .to_owned(),
+            "stop fail2ban once palisade runs, so that both do not ban: `systemctl disable --now fail2ban`".to_owned(),
+            format!("keep {dir}/filter.d, as the jails use their filters where they are: removing the package keeps it, purging does not"),
+            "scripts that call fail2ban-client go on with a link: `ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client`".to_owned(),
         ];
     }
 }

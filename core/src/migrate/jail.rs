@@ -6,8 +6,12 @@ use std::fmt::Write;
 use super::fail2ban::Job;
 use super::values;
 use super::{Outcome, key, list, quoted};
+use crate::config::{journal_match, log_path};
 use crate::ini;
 use crate::time::Span;
+
+/// Jails of fail2ban's that are built in here too, with what they read.
+const BUILT_IN: [&str; 2] = ["sshd", "dropbear"];
 
 /// A jail, ready to be written.
 pub(super) struct Jail {
@@ -68,7 +72,7 @@ pub(super) fn not_a_value(option: &str, text: &str) -> String {
     format!("`{}` cannot be read as {option} without Python; write it yourself", crate::attack::excerpt(text.as_bytes()))
 }
 
-/// Reads an enabled jail. `None`, told, where it cannot be one of ours.
+/// Reads an enabled jail, which gets a name that is not among those `taken`. `None`, told, where it cannot be one of ours.
 pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     if section == "recidive" {
         let why = "repeat offenders are punished by `escalate` in every jail; its log is fail2ban's own, which ends with it";
@@ -225,13 +229,27 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
     let told = |job: &Job<'_>, option: &str| job.ini.options(section).any(|(name, _)| name == option);
     if backend.trim().starts_with("systemd") {
         let matches = job.get(section, "journalmatch").filter(|text| !text.trim().is_empty());
-        let journal = matches.map(|text| text.split(['\n']).flat_map(|line| line.split(" + ")).map(|m| m.trim().to_owned()).collect());
-        let journal: Vec<String> = journal.unwrap_or_default();
-        if told(job, "journalmatch") {
+        let matches = matches.unwrap_or_default();
+        let (mut journal, mut wrong) = (Vec::new(), Vec::new());
+        for group in matches.split('\n').flat_map(|line| line.split(" + ")).filter(|group| !group.trim().is_empty()) {
+            match journal_match(group) {
+                Ok(group) if journal.contains(&group) => {}
+                Ok(group) => journal.push(group),
+                Err(why) => wrong.push(why),
+            }
+        }
+        if !wrong.is_empty() {
+            job.tell(section, "journalmatch", Outcome::Left(wrong.join("; ")));
+        }
+        if told(job, "journalmatch") && !journal.is_empty() {
             job.tell(section, "journalmatch", Outcome::Became(format!("journal = {}", list(&journal))));
         }
         if told(job, "backend") {
-            let became = if journal.is_empty() { format!("the journal matches of {filter}") } else { "journal".to_owned() };
+            let became = match (journal.is_empty(), BUILT_IN.contains(&section)) {
+                (false, _) => "journal".to_owned(),
+                (true, true) => format!("the journal matches that [jail.{section}] has built in, or its files where there is no journal"),
+                (true, false) => format!("the journal matches of {filter}"),
+            };
             job.tell(section, "backend", Outcome::Became(became));
         }
         if told(job, "logpath") {
@@ -241,10 +259,16 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
     }
     let text = job.get(section, "logpath").unwrap_or_default();
     let paths = text.split('\n').map(|line| line.trim().trim_end_matches(" tail").trim_end_matches(" head").trim());
-    let (files, odd): (Vec<&str>, Vec<&str>) = paths.filter(|path| !path.is_empty()).partition(|path| path.starts_with('/'));
-    let files: Vec<String> = files.into_iter().map(str::to_owned).collect();
+    let (mut files, mut odd) = (Vec::new(), Vec::new());
+    for path in paths.filter(|path| !path.is_empty()) {
+        match log_path(path) {
+            Ok(path) if files.contains(&path) => {}
+            Ok(path) => files.push(path),
+            Err(why) => odd.push(why),
+        }
+    }
     if !odd.is_empty() {
-        job.tell(section, "logpath", Outcome::Left(format!("{} is no absolute path", odd.join(", "))));
+        job.tell(section, "logpath", Outcome::Left(odd.join("; ")));
     }
     if files.is_empty() {
         job.tell(

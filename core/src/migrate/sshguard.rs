@@ -3,9 +3,13 @@
 //! The file is a piece of shell, `NAME=value` a line (sshguard(8), `examples/sshguard.conf.sample`).
 //! Only plain assignments are read: nothing is run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::accept::accept;
 use super::{Line, Migration, Outcome, list, quoted, shown};
+use crate::attack::excerpt;
+use crate::config::log_path;
 use crate::ini::{Fault, Files};
 use crate::net::Prefix;
 
@@ -67,10 +71,12 @@ struct Job<'f> {
 /// There is none, or it cannot be read.
 pub fn sshguard(files: &dyn Files, path: &str) -> Result<Migration, Fault> {
     let fault = |what: String| Fault { file: path.to_owned(), line: 0, what };
-    let bytes = files.read(path).map_err(&fault)?.ok_or_else(|| fault("there is no such file".to_owned()))?;
+    let none = || fault("there is no such file; name sshguard.conf with --config".to_owned());
+    let bytes = files.read(path).map_err(&fault)?.ok_or_else(none)?;
     let text = String::from_utf8_lossy(&bytes);
     let mut job = Job { file: path, files, settings: settings(&text), out: Migration::default() };
     job.write();
+    accept(&mut job.out);
     Ok(job.out)
 }
 
@@ -115,7 +121,7 @@ fn unquoted(text: &str) -> String {
 
 impl Job<'_> {
     fn write(&mut self) {
-        let mut config = format!("# Made from {}. Read it before you use it.\n\n[ban]\n", self.file);
+        let mut config = format!("# Made from {}. Read it before you use it.\n\n[ban]\n", excerpt(self.file.as_bytes()));
         let last = |name: &str| self.settings.iter().rev().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
         let number = |name: &str| last(name).and_then(|value| value.parse().ok()).or_else(|| default(name)).unwrap_or_default();
         let (threshold, v6) = (number("THRESHOLD"), number("IPV6_SUBNET"));
@@ -128,25 +134,31 @@ impl Job<'_> {
         let _ = writeln!(config, "escalate = {{ factor = {factor}, max = \"1w\", forget = \"30d\" }}");
         let _ = writeln!(config, "ipv4_prefix = {}", number("IPV4_SUBNET").clamp(8, 32));
         let _ = writeln!(config, "ipv6_prefix = {}", v6.clamp(16, 128));
-        let (mut jail, mut allow) = (String::new(), Vec::new());
+        let (mut jail, mut allow) = (String::new(), Allow::default());
         for index in 0..self.settings.len() {
             self.setting(index, &mut jail, &mut allow);
         }
-        if !allow.is_empty() {
-            let _ = write!(config, "\n[allow]\nprefixes = {}\n", list(allow.iter().map(ToString::to_string)));
+        if !allow.prefixes.is_empty() || !allow.names.is_empty() {
+            let _ = write!(config, "\n[allow]\nprefixes = {}\n", list(allow.prefixes.iter().map(ToString::to_string)));
+        }
+        if !allow.names.is_empty() {
+            let _ = writeln!(config, "names = {}", list(&allow.names));
         }
         if !jail.is_empty() {
             let _ = write!(config, "\n[jail.sshguard]\nsignatures = {}\n{jail}", list(SIGNATURES));
         }
         self.out.config = config;
         self.out.next = vec![
-            "put the config into /etc/palisade/conf.d and check it: `palisade config check`".to_owned(),
+            "check the config in /etc/palisade/conf.d: `palisade config check`".to_owned(),
             "a jail for each service, with its own `ports` and times, says more than one for all: see `palisade signatures`".to_owned(),
-            "take over the blacklist: `palisade import sshguard /var/db/sshguard/blacklist.db`".to_owned(),
         ];
+        if let Some(kept) = self.settings.iter().rev().find(|setting| setting.name == "BLACKLIST_FILE") {
+            self.out.next.push(format!("take over who is banned for ever: `palisade import sshguard {}`", blacklist(&kept.value)));
+        }
+        self.out.next.push("stop sshguard once palisade runs, so that both do not ban: `systemctl disable --now sshguard`".to_owned());
     }
 
-    fn setting(&mut self, index: usize, jail: &mut String, allow: &mut Vec<Prefix>) {
+    fn setting(&mut self, index: usize, jail: &mut String, allow: &mut Allow) {
         let Some(Setting { line, name, value }) = self.settings.get(index) else { return };
         let (line, name, value) = (*line, name.clone(), value.clone());
         let became = |text: &str| Outcome::Became(text.to_owned());
@@ -173,9 +185,17 @@ impl Job<'_> {
             "IPV6_SUBNET" => became("[ban] ipv6_prefix; 64 is what one host can choose its addresses from"),
             "BACKEND" => became("[ban] backend = \"auto\", which finds and proves the best firewall here"),
             "FILES" => {
-                let files: Vec<&str> = value.split_whitespace().collect();
-                let _ = writeln!(jail, "files = {}", list(&files));
-                became("[jail.sshguard] files")
+                // A shell would take a pattern apart into files; ours is followed as it is.
+                let (files, odd): (Vec<_>, Vec<_>) = value.split_whitespace().map(log_path).partition(Result::is_ok);
+                let files: BTreeSet<String> = files.into_iter().flatten().collect();
+                if !files.is_empty() {
+                    let _ = writeln!(jail, "files = {}", list(&files));
+                }
+                match odd.into_iter().filter_map(Result::err).collect::<Vec<_>>().join("; ") {
+                    odd if odd.is_empty() && !files.is_empty() => became("[jail.sshguard] files"),
+                    odd if files.is_empty() => Outcome::Left(format!("there is no file in it that could be read; {odd}")),
+                    odd => Outcome::Left(format!("the others are now in [jail.sshguard] files; {odd}")),
+                }
             }
             "LOGREADER" if value.contains("journalctl") => {
                 let units = journal_matches(&value);
@@ -186,7 +206,7 @@ impl Job<'_> {
             "WHITELIST_FILE" => self.whitelist(&value, allow),
             "BLACKLIST_FILE" => Outcome::Left(format!(
                 "there is no blacklist beside the bans: bans grow by `escalate`; its addresses come over with `palisade import sshguard {}`",
-                value.split_once(':').map_or(value.as_str(), |(_, file)| file)
+                blacklist(&value)
             )),
             "PID_FILE" | "DETECTION_TOLERANCE" => left("not needed here"),
             "POST_PARSER" | "PARSER" => left("no program stands between; programs that know an attacker call `palisade report`"),
@@ -195,31 +215,54 @@ impl Job<'_> {
         self.out.lines.push(Line { file: self.file.to_owned(), line, setting: shown("", &name, &value), outcome });
     }
 
-    fn whitelist(&self, path: &str, allow: &mut Vec<Prefix>) -> Outcome {
+    fn whitelist(&self, path: &str, allow: &mut Allow) -> Outcome {
         match self.files.read(path) {
             Ok(Some(bytes)) => {
                 let text = String::from_utf8_lossy(&bytes);
                 let items = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|item| !item.is_empty());
-                let (mut taken, mut names) = (0, 0);
+                let (mut taken, mut odd) = (0, Vec::new());
                 for item in items {
                     match item.parse::<Prefix>() {
-                        Ok(prefix) => {
-                            allow.push(prefix);
-                            taken += 1;
+                        Ok(prefix) => drop(allow.prefixes.insert(prefix)),
+                        Err(_) if is_name(item) => drop(allow.names.insert(item.to_owned())),
+                        Err(_) => {
+                            odd.push(excerpt(item.as_bytes()));
+                            continue;
                         }
-                        Err(_) => names += 1,
                     }
+                    taken += 1;
                 }
-                if names > 0 {
-                    Outcome::Left(format!("{taken} addresses are now in [allow]; {names} lines are names: write them into [allow] names"))
-                } else {
+                if odd.is_empty() {
                     Outcome::Became(format!("[allow] ({taken} members)"))
+                } else {
+                    let odd = odd.join(", ");
+                    Outcome::Left(format!("{taken} members are now in [allow]; neither an address nor a name is {odd}"))
                 }
             }
             Ok(None) => Outcome::Left(format!("there is no {}", quoted(path))),
             Err(why) => Outcome::Left(format!("{} cannot be read: {why}", quoted(path))),
         }
     }
+}
+
+/// Who is never banned.
+#[derive(Default)]
+struct Allow {
+    prefixes: BTreeSet<Prefix>,
+    names: BTreeSet<String>,
+}
+
+/// A host's name, as `[allow] names` takes it.
+fn is_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && !label.starts_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    text.len() <= 253 && text.bytes().any(|b| b.is_ascii_alphabetic()) && text.split('.').all(label)
+}
+
+/// The file of `THRESHOLD:FILE`.
+fn blacklist(value: &str) -> &str {
+    value.split_once(':').map_or(value, |(_, file)| file)
 }
 
 /// What a journalctl command asks for, on fields that only the journal itself fills in: `-t NAME` and
@@ -232,7 +275,13 @@ fn journal_matches(command: &str) -> Vec<String> {
             ["-u" | "--unit", unit] => {
                 matches.push(format!("_SYSTEMD_UNIT={}", if unit.contains('.') { (*unit).to_owned() } else { format!("{unit}.service") }))
             }
-            ["-t" | "--identifier", name] => matches.push(format!("_COMM={name} _UID=0")),
+            ["-t" | "--identifier", name] => {
+                matches.push(format!("_COMM={name} _UID=0"));
+                // Since OpenSSH 9.8 it is another program that tells of logins, under the same name.
+                if *name == "sshd" {
+                    matches.push("_COMM=sshd-session _UID=0".to_owned());
+                }
+            }
             _ => {}
         }
     }
@@ -241,7 +290,7 @@ fn journal_matches(command: &str) -> Vec<String> {
     matches.extend(units.map(|unit| format!("_SYSTEMD_UNIT={unit}")));
     matches.extend(words.iter().filter(|word| word.starts_with('_') && word.contains('=')).map(|word| (*word).to_owned()));
     if matches.is_empty() {
-        matches.extend(["_SYSTEMD_UNIT=ssh.service".to_owned(), "_SYSTEMD_UNIT=sshd.service".to_owned()]);
+        matches.extend(["_SYSTEMD_UNIT=ssh.service _UID=0".to_owned(), "_SYSTEMD_UNIT=sshd.service _UID=0".to_owned()]);
     }
     matches.sort();
     matches.dedup();

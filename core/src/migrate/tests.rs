@@ -262,8 +262,8 @@ fn each_line_of_an_administrator_is_told_of() {
 #[test]
 fn sshguards_settings_come_over() {
     let conf = "#### comment\nBACKEND=\"/usr/libexec/sshguard/sshg-fw-nft-sets\"\nFILES=\"/var/log/auth.log /var/log/maillog\"  # logs\nTHRESHOLD=35\n\
-        BLOCK_TIME=300\nBLACKLIST_FILE=90:/var/db/sshguard/blacklist.db\nIPV6_SUBNET=64\nWHITELIST_FILE=/etc/sshguard/whitelist\nMYSTERY=1\n";
-    let files = [("/s.conf", conf), ("/etc/sshguard/whitelist", "# ours\n192.0.2.0/24\n2001:db8::1 # one\nhome.example.org\n")];
+        DETECTION_TIME=long\nBLOCK_TIME=300\nBLACKLIST_FILE=90:/var/db/sshguard/blacklist.db\nIPV6_SUBNET=64\nWHITELIST_FILE=/etc/sshguard/whitelist\nMYSTERY=1\n";
+    let files = [("/s.conf", conf), ("/etc/sshguard/whitelist", "# ours\n192.0.2.0/24\n2001:db8::1 # one\nhome.example.org\n*.example\n")];
     let files = Texts(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect());
     let migration = sshguard(&files, "/s.conf").unwrap();
     let value: toml::Value = toml::from_str(&migration.config).unwrap();
@@ -273,7 +273,11 @@ fn sshguards_settings_come_over() {
     assert_eq!(value["allow"]["prefixes"].as_array().unwrap().len(), 2);
     assert_eq!(value["jail"]["sshguard"]["files"].as_array().unwrap().len(), 2);
     assert!(fate(&migration, "BLACKLIST_FILE")[0].contains("palisade import sshguard /var/db/sshguard/blacklist.db"));
-    assert!(fate(&migration, "MYSTERY")[0].starts_with("- ") && fate(&migration, "WHITELIST_FILE")[0].contains("1 lines are names"));
+    assert!(fate(&migration, "MYSTERY")[0].starts_with("- "));
+    assert!(fate(&migration, "DETECTION_TIME")[0].starts_with("- "), "no number: the default is written, and told");
+    assert_eq!(value["allow"]["names"].as_array().unwrap().len(), 1);
+    assert!(fate(&migration, "WHITELIST_FILE")[0].contains("3 members") && fate(&migration, "WHITELIST_FILE")[0].contains("*.example"));
+    assert!(migration.next.iter().any(|next| next.contains("import sshguard /var/db/sshguard/blacklist.db")));
     assert!(sshguard(&files, "/none").is_err());
 }
 
@@ -302,7 +306,7 @@ fn sshguards_journal_reader_becomes_matches_nobody_can_forge() {
     let files = Texts([("/s.conf".to_owned(), conf.to_owned())].into());
     let value: toml::Value = toml::from_str(&sshguard(&files, "/s.conf").unwrap().config).unwrap();
     let journal: Vec<&str> = value["jail"]["sshguard"]["journal"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
-    assert_eq!(journal, ["_COMM=sshd _UID=0", "_SYSTEMD_UNIT=postfix.service"]);
+    assert_eq!(journal, ["_COMM=sshd _UID=0", "_COMM=sshd-session _UID=0", "_SYSTEMD_UNIT=postfix.service"]);
 }
 
 proptest! {

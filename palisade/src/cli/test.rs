@@ -10,10 +10,10 @@ mod filter;
 mod profile;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use palisade_core::attack::{Sign, excerpt};
 use palisade_core::config::Config;
@@ -22,7 +22,7 @@ use palisade_os::logs::journal::past;
 use serde_json::json;
 
 use super::ask::usage;
-use super::past::{Blocks, Kind, Opened, When, each_line, journal};
+use super::past::{Blocks, Kind, Opened, When, each_line, journal, unread};
 use super::print::{self, Painted};
 use super::replay::listen::scan_block;
 use super::{Exit, Global};
@@ -43,7 +43,7 @@ Examples:
 Plain, gzip, xz, zstd and journal files are told by their content. A line that tells of a login matches nothing: it is shown,
 with \"login\": true in JSON, and has no part in the exit code.
 
-Exit code 0: something matched. 1: nothing did.";
+Exit code 0: something matched. 1: nothing did. 6: a file could not be read to its end.";
 
 /// Hold lines against signatures.
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ impl Test {
             if opened.kind == Kind::Journal {
                 held.journal(path, jail.map(|jail| jail.journal.clone()).unwrap_or_default(), clock)?;
             } else {
-                held.lines(opened, clock)?;
+                held.lines(path, opened, clock)?;
             }
             held.show.flush()?;
         }
@@ -123,13 +123,13 @@ struct Held<'a> {
 }
 
 impl Held<'_> {
-    fn lines(&mut self, opened: Opened, clock: LogClock) -> Result<()> {
+    fn lines(&mut self, path: &Path, opened: Opened, clock: LogClock) -> Result<()> {
         let pipe = opened.is_pipe();
-        let mut blocks = Blocks::new(opened.reader(Arc::default()).context("reading the lines")?, self.line_max, pipe);
+        let mut blocks = Blocks::new(opened.reader(Arc::default()).map_err(unread(path))?, self.line_max, pipe);
         let mut state = self.scanner.state(clock);
         state.set_line_cap(self.line_max);
         let mut number = 0;
-        while let Some(block) = blocks.next().context("reading the lines")? {
+        while let Some(block) = blocks.next().map_err(unread(path))? {
             for _ in 0..block.dropped {
                 number += 1;
                 state.dropped(b"");
@@ -166,7 +166,7 @@ impl Held<'_> {
         done.map(|()| number)
     }
 
-    fn journal(&mut self, path: &std::path::Path, matches: Vec<String>, clock: LogClock) -> Result<()> {
+    fn journal(&mut self, path: &Path, matches: Vec<String>, clock: LogClock) -> Result<()> {
         let mut wants: Vec<(usize, Option<String>)> = matches.into_iter().map(|text| (0, Some(text))).collect();
         if wants.is_empty() {
             wants.push((0, None));
@@ -188,7 +188,7 @@ impl Held<'_> {
             };
             done.is_ok()
         })
-        .context("reading the journal")?;
+        .map_err(unread(path))?;
         done
     }
 }

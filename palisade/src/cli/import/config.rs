@@ -6,9 +6,10 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use palisade_core::config::Config;
+use palisade_core::config::{Config, Jail};
 use palisade_core::migrate::{self, Line, Migration, Outcome};
 use palisade_core::scan;
+use palisade_os::logs::files::means;
 use serde::Serialize;
 
 use super::super::ask::usage;
@@ -30,6 +31,8 @@ struct Doc<'a> {
     migration: &'a Migration,
     /// What our own reader says against it.
     errors: Vec<String>,
+    /// What it comes to on this host.
+    notes: Vec<String>,
 }
 
 /// Reads theirs, tells ours: to standard output, or into a new file.
@@ -40,11 +43,15 @@ pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, global: &Glob
         Whose::Sshguard => migrate::sshguard(&Disk, name),
     };
     let migration = migration.map_err(usage)?;
-    let errors = errors(&migration.config);
+    let (errors, notes) = match read(&migration.config) {
+        Ok(config) => (Vec::new(), notes(&config)),
+        Err(errors) => (errors, Vec::new()),
+    };
     if global.json {
-        print::json(&Doc { v: 1, migration: &migration, errors: errors.clone() })?;
+        print::json(&Doc { v: 1, migration: &migration, errors: errors.clone(), notes })?;
     } else {
         account(&migration, &errors);
+        notes.iter().for_each(|note| print::say(format_args!("note: {note}")));
         if write.is_none() {
             print::line(migration.config.trim_end())?;
         }
@@ -78,12 +85,50 @@ impl migrate::Judge for Ours {
 }
 
 /// What our own reader says: bounds, names of ports, clashes.
-fn errors(config: &str) -> Vec<String> {
+fn read(config: &str) -> Result<Config, Vec<String>> {
     let known: Vec<&str> = scan::shipped().iter().map(|(name, _)| *name).collect();
-    match Config::read(&[("the new config".to_owned(), config.to_owned())], &known) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors.errors.iter().map(ToString::to_string).collect(),
+    let told = Config::read(&[("the new config".to_owned(), config.to_owned())], &known);
+    told.map_err(|errors| errors.errors.iter().map(ToString::to_string).collect())
+}
+
+/// What the config comes to on this host and nobody would look for in it.
+fn notes(config: &Config) -> Vec<String> {
+    let (built_in, none) = (Config::builtin(), |jail: &Jail| !jail.files.is_empty() && !jail.files.iter().any(|file| stands(file)));
+    let written =
+        |jail: &&Jail| built_in.jail(&jail.name).is_none_or(|own| own.fail2ban != jail.fail2ban || own.signatures != jail.signatures);
+    let (mut notes, mut beside) = (Vec::new(), Vec::new());
+    for jail in config.jails().values() {
+        if !written(&jail) {
+            beside.push(jail.name.0.as_ref());
+        } else if jail.journal.is_empty() && none(jail) {
+            let remedy = match jail.fail2ban.is_some() {
+                true => "take `files` out, and it reads what its filter's journalmatch says",
+                false => "write `journal` in their place",
+            };
+            notes.push(format!(
+                "[jail.{}]: none of its files is here ({}), so it hears nothing until one is; if its service logs to the journal, {remedy}",
+                jail.name,
+                jail.files.join(", ")
+            ));
+        }
     }
+    if let Some(first) = beside.first() {
+        notes.push(format!(
+            "these jails are built in and go on beside the new ones: {}; `enabled = false` in [jail.{first}] switches that one off",
+            beside.join(", ")
+        ));
+    }
+    notes
+}
+
+/// Whether there is a file of this path or pattern. A pattern of folders is taken to have one.
+fn stands(pattern: &str) -> bool {
+    let glob = |text: &str| text.contains(['*', '?', '[']);
+    let Some(folder) = Path::new(pattern).parent().filter(|_| glob(pattern)) else { return Path::new(pattern).exists() };
+    if folder.to_str().is_none_or(glob) {
+        return true;
+    }
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| means(pattern, &entry.path()))
 }
 
 /// What became of each line, to standard error: standard output is the config.

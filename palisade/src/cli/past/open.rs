@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek};
+use std::io::{self, BufReader, Cursor, IsTerminal, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,9 @@ use liblzma::stream::{CONCATENATED, Stream};
 use palisade_core::time::Stamp;
 use palisade_os::logs::journal::past;
 
-use super::super::ask::usage;
+use super::super::Exit;
+use super::super::ask::{Refused, usage};
+use super::super::print;
 use super::zstd::Frames;
 
 /// How a log is kept.
@@ -72,6 +74,9 @@ impl Opened {
     pub(in crate::cli) fn open(path: &Path) -> Result<Self> {
         let wrong = |why: &dyn Display| usage(format_args!("cannot read {}: {why}", path.display()));
         if path.as_os_str() == "-" {
+            if io::stdin().is_terminal() {
+                print::say("reading lines from standard input; Ctrl-D ends them");
+            }
             return Self::of(Box::new(io::stdin())).map_err(|error| wrong(&error));
         }
         let file = File::open(path).map_err(|error| wrong(&error))?;
@@ -132,6 +137,15 @@ pub(in crate::cli) fn journal(
         Some(source) => io::Error::other(format!("{error}: {source}")),
         None => io::Error::other(error),
     })
+}
+
+/// What is not read to its end: whatever is broken there is neither the asker's words nor a fault of ours.
+pub(in crate::cli) fn unread(path: &Path) -> impl Fn(io::Error) -> anyhow::Error {
+    let path = path.display().to_string();
+    move |error| {
+        let message = format!("palisade: {path}: {error}; what could be read of it counts");
+        anyhow::Error::new(Refused { exit: Exit::Degraded, message })
+    }
 }
 
 /// The first bytes, as many as there are.

@@ -93,7 +93,8 @@ impl Answer {
     pub(super) fn show(&self) -> Result<()> {
         let Some(mine) = self.replays.first() else { return Ok(()) };
         self.bans(mine)?;
-        if let Some((from, until)) = mine.span() {
+        // What was all written within one moment has no course.
+        if let Some((from, until)) = mine.span().filter(|(from, until)| from < until) {
             for line in plot::draw(mine.timeline(), from, until, Paper::of_terminal(AXIS + 1, 160, 6)) {
                 print::line(line)?;
             }

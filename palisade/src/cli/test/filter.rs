@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use palisade_core::attack::{FULL_FAILURE, excerpt};
-use palisade_core::scan::fail2ban::{Failure, Filter, Session, load};
+use palisade_core::scan::fail2ban::{Failure, Filter, FilterError, Session, load};
 use palisade_core::scan::{Line, LogClock};
 use palisade_os::logs::journal::past;
 use serde::Serialize;
 
 use super::super::Exit;
 use super::super::ask::usage;
-use super::super::past::{Blocks, Kind, Opened, When, each_line, journal};
+use super::super::past::{Blocks, Kind, Opened, When, each_line, journal, unread};
 use super::super::print::{self, Buffered, Painted};
 use super::show::LineDoc;
 use crate::library::Disk;
@@ -56,7 +56,7 @@ impl Filtering {
     pub(super) fn open(&self, json: bool) -> Result<Option<Filtered>> {
         let Some(path) = &self.fail2ban_filter else { return Ok(None) };
         let options = self.options()?;
-        let (_, filter) = load(&Disk, path, &options, false).map_err(|error| usage(error.to_string()))?;
+        let (_, filter) = load(&Disk, path, &options, false).map_err(|error| no_filter(path, &error))?;
         let journal = options.get("logtype").is_some_and(|kind| kind == "journal");
         let session = filter.session();
         Ok(Some(Filtered { filter, session, journal, out: Buffered::new(), json, number: 0, matched: 0 }))
@@ -71,6 +71,17 @@ impl Filtering {
     }
 }
 
+/// Why it cannot be used. A filter is named by its `.conf`: another file is one that is not seen.
+fn no_filter(path: &str, error: &FilterError) -> anyhow::Error {
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_dir() => usage(format_args!("{path} is a folder; name a filter in it, a file called NAME.conf")),
+        Ok(_) if !path.ends_with(".conf") && !path.ends_with(".local") => {
+            usage(format_args!("{path}: a filter of fail2ban's is a file called NAME.conf"))
+        }
+        _ => usage(error),
+    }
+}
+
 impl Filtered {
     /// All lines of these files, one after the other.
     pub(super) fn run(mut self, files: &[PathBuf], when: &When, line_max: usize) -> Result<Exit> {
@@ -82,8 +93,8 @@ impl Filtered {
                 continue;
             }
             let pipe = opened.is_pipe();
-            let mut blocks = Blocks::new(opened.reader(Arc::default()).context("reading the lines")?, line_max, pipe);
-            while let Some(block) = blocks.next().context("reading the lines")? {
+            let mut blocks = Blocks::new(opened.reader(Arc::default()).map_err(unread(path))?, line_max, pipe);
+            while let Some(block) = blocks.next().map_err(unread(path))? {
                 for _ in 0..block.dropped {
                     self.line(None, &clock)?;
                 }
@@ -114,7 +125,7 @@ impl Filtered {
             };
             done.is_ok()
         })
-        .context("reading the journal")?;
+        .map_err(unread(path))?;
         done
     }
 

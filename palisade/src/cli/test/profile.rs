@@ -3,15 +3,16 @@
 //! Each time includes taking the line apart, which all of them share otherwise; so they do not add up to what all cost
 //! together, which is told too.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use palisade_core::scan::{self, JailScan, LogClock, ScanState, Scanner, Signature};
 use serde_json::json;
 
-use super::super::past::{Blocks, Kind, Opened, When};
+use super::super::past::{Blocks, Kind, Opened, When, unread};
 use super::super::replay::listen::scan_block;
 use super::super::{Exit, print};
 
@@ -56,16 +57,16 @@ pub(super) fn run(files: &[PathBuf], when: &When, all: &Scanner, line_max: usize
             )));
         }
         let clock = when.clock(&opened, None)?;
-        lines += measure(opened, &clock, &mut whole, &mut costs, line_max)?;
+        lines += measure(opened, &clock, &mut whole, &mut costs, line_max).map_err(unread(path))?;
     }
     costs.sort_by_key(|cost| std::cmp::Reverse(cost.time));
     if as_json { document(lines, &whole, &costs) } else { table(lines, &whole, &costs) }?;
     Ok(if whole.matches > 0 { Exit::Done } else { Exit::No })
 }
 
-fn measure(opened: Opened, clock: &LogClock, whole: &mut Cost, costs: &mut [Cost], line_max: usize) -> Result<u64> {
+fn measure(opened: Opened, clock: &LogClock, whole: &mut Cost, costs: &mut [Cost], line_max: usize) -> io::Result<u64> {
     let pipe = opened.is_pipe();
-    let mut blocks = Blocks::new(opened.reader(Arc::default()).context("reading the lines")?, line_max, pipe);
+    let mut blocks = Blocks::new(opened.reader(Arc::default())?, line_max, pipe);
     let mut timed: Vec<(&mut Cost, ScanState)> = std::iter::once(whole)
         .chain(costs)
         .map(|cost| {
@@ -74,7 +75,7 @@ fn measure(opened: Opened, clock: &LogClock, whole: &mut Cost, costs: &mut [Cost
         })
         .collect();
     let mut lines = 0;
-    while let Some(block) = blocks.next().context("reading the lines")? {
+    while let Some(block) = blocks.next()? {
         let mut counted = 0;
         for (cost, state) in &mut timed {
             let start = Instant::now();
