@@ -129,3 +129,31 @@ fn what_is_no_config_of_theirs_is_told() {
     let json = house.ask(["--json", "import", "fail2ban", "--config", at]);
     assert_eq!(json.code, 2);
 }
+
+/// Configs of others, such as lie around: none is part of this repository.
+#[test]
+fn every_config_that_is_named_becomes_one_that_is_good() {
+    let named = std::env::var_os("PALISADE_JAILS").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&named).filter(|folder| folder.is_dir()).collect();
+    if folders.is_empty() {
+        eprintln!("SKIPPED: PALISADE_JAILS names no folders like /etc/fail2ban (separated by `:`)");
+    }
+    let made = std::env::temp_dir().join(format!("palisade-migrated-{}.toml", std::process::id()));
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_palisade")).args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for folder in folders {
+        let (config, made) = (folder.as_os_str(), made.as_os_str());
+        let (code, told) = run(&["import".as_ref(), "fail2ban".as_ref(), "--config".as_ref(), config, "--write".as_ref(), made]);
+        // 2: a file there that fail2ban refuses too, such as one that says an option twice.
+        if code == Some(2) && told.contains("twice") {
+            eprintln!("SKIPPED: {}: {told}", folder.display());
+            continue;
+        }
+        assert!(matches!(code, Some(0 | 1)), "{}: {told}", folder.display());
+        let (code, told) = run(&["--config".as_ref(), made, "config".as_ref(), "check".as_ref()]);
+        fs::remove_file(made).unwrap();
+        assert_eq!(code, Some(0), "{}: {told}", folder.display());
+    }
+}
