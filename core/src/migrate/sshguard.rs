@@ -3,9 +3,13 @@
 //! The file is a piece of shell, `NAME=value` a line (sshguard(8), `examples/sshguard.conf.sample`).
 //! Only plain assignments are read: nothing is run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::accept::accept;
 use super::{Line, Migration, Outcome, list, quoted, shown};
+use crate::attack::excerpt;
+use crate::config::log_path;
 use crate::ini::{Fault, Files};
 use crate::net::Prefix;
 
@@ -68,6 +72,7 @@ pub fn sshguard(files: &dyn Files, path: &str) -> Result<Migration, Fault> {
     let text = String::from_utf8_lossy(&bytes);
     let mut job = Job { file: path, files, settings: settings(&text), out: Migration::default() };
     job.write();
+    accept(&mut job.out);
     Ok(job.out)
 }
 
@@ -93,7 +98,7 @@ fn unquoted(text: &str) -> String {
 
 impl Job<'_> {
     fn write(&mut self) {
-        let mut config = format!("# Made from {}. Read it before you use it.\n\n[ban]\n", self.file);
+        let mut config = format!("# Made from {}. Read it before you use it.\n\n[ban]\n", excerpt(self.file.as_bytes()));
         let number = |name: &str| {
             let set = self.settings.iter().rev().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
             let default = DEFAULTS.iter().find(|(known, _)| *known == name).map_or("0", |(_, value)| value);
@@ -136,8 +141,10 @@ impl Job<'_> {
         let (line, name, value) = (*line, name.clone(), value.clone());
         let became = |text: &str| Outcome::Became(text.to_owned());
         let left = |text: &str| Outcome::Left(text.to_owned());
+        let again = self.settings.iter().skip(index + 1).any(|later| later.name == name);
         let default = DEFAULTS.iter().find(|(known, _)| *known == name);
         let outcome = match name.as_str() {
+            _ if again => left("it is written again further down, and the last one counts"),
             _ if let Some((_, default)) = default.filter(|_| value.parse::<u64>().is_err()) => {
                 Outcome::Left(format!("it is no number; sshguard's default is written, {default}"))
             }
@@ -148,9 +155,17 @@ impl Job<'_> {
             "IPV6_SUBNET" => became("[ban] ipv6_prefix; 64 is what one host can choose its addresses from"),
             "BACKEND" => became("[ban] backend = \"auto\", which finds and proves the best firewall here"),
             "FILES" => {
-                let files: Vec<&str> = value.split_whitespace().collect();
-                let _ = writeln!(jail, "files = {}", list(&files));
-                became("[jail.sshguard] files")
+                // A shell would take a pattern apart into files; ours is followed as it is.
+                let (files, odd): (Vec<_>, Vec<_>) = value.split_whitespace().map(log_path).partition(Result::is_ok);
+                let files: BTreeSet<String> = files.into_iter().flatten().collect();
+                if !files.is_empty() {
+                    let _ = writeln!(jail, "files = {}", list(&files));
+                }
+                match odd.into_iter().filter_map(Result::err).collect::<Vec<_>>().join("; ") {
+                    odd if odd.is_empty() && !files.is_empty() => became("[jail.sshguard] files"),
+                    odd if files.is_empty() => Outcome::Left(format!("there is no file in it that could be read; {odd}")),
+                    odd => Outcome::Left(format!("the others are now in [jail.sshguard] files; {odd}")),
+                }
             }
             "LOGREADER" if value.contains("journalctl") => {
                 let units = journal_matches(&value);
@@ -178,10 +193,10 @@ impl Job<'_> {
                 let (mut taken, mut odd) = (0, Vec::new());
                 for item in items {
                     match item.parse::<Prefix>() {
-                        Ok(prefix) => allow.prefixes.push(prefix),
-                        Err(_) if is_name(item) => allow.names.push(item.to_owned()),
+                        Ok(prefix) => drop(allow.prefixes.insert(prefix)),
+                        Err(_) if is_name(item) => drop(allow.names.insert(item.to_owned())),
                         Err(_) => {
-                            odd.push(crate::attack::excerpt(item.as_bytes()));
+                            odd.push(excerpt(item.as_bytes()));
                             continue;
                         }
                     }
@@ -203,8 +218,8 @@ impl Job<'_> {
 /// Who is never banned.
 #[derive(Default)]
 struct Allow {
-    prefixes: Vec<Prefix>,
-    names: Vec<String>,
+    prefixes: BTreeSet<Prefix>,
+    names: BTreeSet<String>,
 }
 
 /// A host's name, as `[allow] names` takes it.
@@ -245,7 +260,7 @@ fn journal_matches(command: &str) -> Vec<String> {
     matches.extend(units.map(|unit| format!("_SYSTEMD_UNIT={unit}")));
     matches.extend(words.iter().filter(|word| word.starts_with('_') && word.contains('=')).map(|word| (*word).to_owned()));
     if matches.is_empty() {
-        matches.extend(["_SYSTEMD_UNIT=ssh.service".to_owned(), "_SYSTEMD_UNIT=sshd.service".to_owned()]);
+        matches.extend(["_SYSTEMD_UNIT=ssh.service _UID=0".to_owned(), "_SYSTEMD_UNIT=sshd.service _UID=0".to_owned()]);
     }
     matches.sort();
     matches.dedup();
