@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `main` | the command line; its own world, gone with it |
-//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `tables`, `walls`, `feed`, `routes`, `conntrack` | a measurement each |
+//! | `line_to_drop`, `restore`, `footprint`, `one_more`, `reading`, `long_lines`, `tables`, `walls`, `feed`, `routes`, `conntrack` | a measurement each |
 //! | `guards` | the rivals and how each is set up |
 //! | `lab`, `process`, `bans`, `logs` | namespaces, other programs, many bans, large logs |
 //! | `stats`, `report` | samples into tables, tables into the document |
@@ -17,6 +17,7 @@ mod guards;
 mod lab;
 mod line_to_drop;
 mod logs;
+mod long_lines;
 mod one_more;
 mod process;
 mod reading;
@@ -88,7 +89,7 @@ const ALL: [(&str, Measurement); 16] = [
     ("one-more", one_more::run),
     ("reading", reading::run),
     ("filter", reading::filter),
-    ("long-lines", reading::long_lines),
+    ("long-lines", long_lines::run),
     ("tables", tables::run),
     ("walls", walls::loads),
     ("packets", walls::packets),

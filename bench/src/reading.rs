@@ -4,11 +4,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use palisade_core::scan::{JailScan, Line as LogLine, LogClock, Scanner, builtin, shipped};
-use palisade_core::time::Stamp;
+use palisade_core::scan::{builtin, shipped};
 
 use crate::Bench;
 use crate::logs::{self, Kind};
@@ -147,64 +145,6 @@ pub(crate) fn filter(bench: &Bench) -> Result<Table> {
     let rows = ways.iter().map(|way| way.row("auth.log, filter.d/sshd.conf", ours)).collect();
     fs::remove_dir_all(&dir)?;
     Ok(Table { id: "filter", head: HEAD, rows, aims: vec![Line::aim("50x fail2ban-regex", &ratio(ours, theirs), ours >= 50.0 * theirs)] })
-}
-
-/// A line of a MiB.
-const LONG: usize = 1 << 20;
-/// What each of them may take.
-const WITHIN: Duration = Duration::from_millis(5);
-
-/// Lines of a MiB of what is known to hurt regexes, each held against every signature in this process.
-pub(crate) fn long_lines(bench: &Bench) -> Result<Table> {
-    let scanner = Scanner::new(&[JailScan::of("all".into(), builtin().to_vec())]);
-    let mut state = scanner.state(LogClock::utc(Stamp(0)));
-    let mut worst = 0.0_f64;
-    let mut rows = Vec::new();
-    for (name, line) in kinds() {
-        let mut samples = Samples::default();
-        // The first time regexes build what they keep.
-        for round in 0..=bench.rounds.max(3) {
-            let before = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-            scanner.scan(&mut state, LogLine::raw(&line), &mut |_| {});
-            let used = Duration::from(nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)? - before);
-            if round > 0 {
-                samples.push(used);
-            }
-        }
-        worst = worst.max(samples.median());
-        rows.push(vec![name.to_owned(), time(samples.median()), time(samples.max())]);
-    }
-    let aims = vec![Line::aim("each under 5 ms", &time(worst), worst < WITHIN.as_secs_f64())];
-    Ok(Table { id: "long-lines", head: &["a line of 1 MiB", "CPU, median", "slowest"], rows, aims })
-}
-
-fn kinds() -> Vec<(&'static str, Vec<u8>)> {
-    let fill = |head: &str, piece: &str, tail: &str| {
-        let mut line = head.as_bytes().to_vec();
-        while line.len() + piece.len() + tail.len() <= LONG {
-            line.extend(piece.as_bytes());
-        }
-        line.extend(tail.as_bytes());
-        line
-    };
-    let sshd = "Nov 22 17:00:00 host sshd[7]: Failed password for ";
-    let web = "192.0.2.7 - - [22/Nov/2026:17:00:00 +0000] \"GET /";
-    vec![
-        ("`a` and nothing else", fill("", "a", "")),
-        ("blanks", fill(sshd, " ", "x")),
-        ("`from ` over and over", fill(sshd, "from ", "")),
-        ("addresses over and over, and a match", fill(sshd, "x from 203.0.113.9 port 1 ", "")),
-        ("a user name of a MiB, and a match", fill(sshd, "x", " from 192.0.2.7 port 1 ssh2")),
-        ("digits", fill("Nov 22 17:00:00 host sshd[7]: Invalid user ", "7", "")),
-        ("dates over and over", fill("", "Nov 22 17:00:00 ", "")),
-        ("quotes in quotes", fill(web, "\\\"", "wp-login.php HTTP/1.1\" 404 1")),
-        ("backslashes", fill(web, "\\\\", ".env HTTP/1.1\" 404 1 \"-\" \"-\"")),
-        ("path parts", fill(web, "a/", "wp-login.php HTTP/1.1\" 404 1 \"-\" \"-\"")),
-        ("structured data without an end", fill("<34>1 - - a - - ", "[a b=\"", " Failed password")),
-        ("JSON, deep", fill("{\"msg\":\"Failed \",\"a\":", "{\"a\":", "")),
-        ("JSON, wide", fill("{\"msg\":\"Failed password\"", ",\"a\":1", "}")),
-        ("zero bytes", fill("", "\0", "")),
-    ]
 }
 
 /// The first lines of a file.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::accept::accept;
 use super::jail::{self, Jail};
 use super::values::{self, Action};
-use super::{Line, Migration, Outcome, list, shown};
+use super::{Judge, Line, Migration, Outcome, list, shown};
 use crate::attack::excerpt;
 use crate::config::host_name;
 use crate::ini::{DEFAULT, Fault, Files, Ini, Value};
@@ -27,12 +27,15 @@ const JAILS: usize = 2000;
 pub(super) struct Job<'f> {
     pub(super) ini: Ini,
     pub(super) files: &'f dyn Files,
+    pub(super) judge: &'f dyn Judge,
     /// Where the files are, without a slash at the end.
     pub(super) dir: &'f str,
     pub(super) out: Migration,
     /// Addresses that may not be banned.
     pub(super) prefixes: BTreeSet<Prefix>,
     pub(super) names: BTreeSet<String>,
+    /// What our jails are called already.
+    pub(super) taken: BTreeSet<String>,
     /// In which firewalls jails block there.
     pub(super) backends: BTreeSet<&'static str>,
 }
@@ -41,7 +44,7 @@ pub(super) struct Job<'f> {
 ///
 /// # Errors
 /// There are no such files, or they are no ini files.
-pub fn fail2ban(files: &dyn Files, dir: &str) -> Result<Migration, Fault> {
+pub fn fail2ban(files: &dyn Files, judge: &dyn Judge, dir: &str) -> Result<Migration, Fault> {
     let dir = dir.trim_end_matches('/');
     let mut ini = Ini::load(files, &format!("{dir}/jail"))?;
     if ini.files().is_empty() {
@@ -51,7 +54,7 @@ pub fn fail2ban(files: &dyn Files, dir: &str) -> Result<Migration, Fault> {
     ini.set_default("fail2ban_confpath", dir);
     ini.set_default("fail2ban_version", "1.0.2");
     let (prefixes, names, backends) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut job = Job { ini, files, dir, out: Migration::default(), prefixes, names, backends };
+    let mut job = Job { ini, files, judge, dir, out: Migration::default(), prefixes, names, taken: BTreeSet::new(), backends };
     for note in job.ini.notes().to_vec() {
         job.out.lines.push(Line { file: note.file, line: note.line, setting: "include".to_owned(), outcome: Outcome::Left(note.what) });
     }
@@ -93,9 +96,9 @@ impl Job<'_> {
         for option in INHERITED {
             let Some(text) = self.get(DEFAULT, option) else { continue };
             match jail::policy(option, &text) {
-                Some((key, value)) => {
-                    self.tell(DEFAULT, option, Outcome::Became(format!("[ban] {key} = {value}")));
-                    ban.push((key, value));
+                Some(policy) => {
+                    self.tell(DEFAULT, option, policy.outcome("[ban] "));
+                    ban.push((policy.key, policy.value));
                 }
                 None => self.tell(DEFAULT, option, Outcome::Left(jail::not_a_value(option, &text))),
             }
@@ -187,7 +190,9 @@ impl Job<'_> {
                 Some(text) if is_true(&text) => Outcome::Became("[allow] auto has \"self\", as the default is".to_owned()),
                 _ => Outcome::Left("this host's own addresses are never banned by a log here".to_owned()),
             },
-            "ignorecommand" if self.get(section, option).is_none_or(|text| text.trim().is_empty()) => return,
+            "ignorecommand" if self.get(section, option).is_none_or(|text| text.trim().is_empty()) => {
+                Outcome::Became("no program is asked here".to_owned())
+            }
             "ignorecommand" => Outcome::Left("no program is asked here; write who is never banned into [allow]".to_owned()),
             "usedns" => {
                 Outcome::Left("names in logs are never resolved here: they would let whoever owns a name choose who is banned".to_owned())
@@ -203,15 +208,28 @@ impl Job<'_> {
             "destemail" | "sender" | "sendername" | "mta" => {
                 Outcome::Left("no mail is sent; `palisade events --follow` is what to send from".to_owned())
             }
-            "mode" | "filter" | "enabled" | "backend" | "logpath" | "port" | "journalmatch" | "ignoreip" => return,
+            "mode" | "filter" | "enabled" | "backend" | "logpath" | "port" | "journalmatch" if section == DEFAULT => {
+                Outcome::Became("each jail has its own, or what this says".to_owned())
+            }
+            "filter" | "enabled" | "backend" | "logpath" | "port" | "journalmatch" | "ignoreip" => return,
+            "mode" => match self.get(section, option).as_deref() {
+                Some("normal") => Outcome::Became("normal, as the filter's default is".to_owned()),
+                _ => return,
+            },
+            "skip_if_nologs" | "systemd_if_nologs" => {
+                Outcome::Left("a jail here waits for files that are not there yet; one for the journal names it with `journal`".to_owned())
+            }
+            "failregex" | "ignoreregex" | "prefregex" | "maxlines" | "datepattern" if section != DEFAULT => return,
             _ if option.starts_with("bantime.") => match option {
                 "bantime.increment" | "bantime.maxtime" | "bantime.multipliers" | "bantime.factor" => return,
                 "bantime.rndtime" => Outcome::Left("ends of bans are not shaken here: they stand in the kernel to the second".to_owned()),
                 "bantime.overalljails" => Outcome::Became("offences count over all jails, always".to_owned()),
                 _ => Outcome::Left("bans grow by `escalate`: a factor, or steps".to_owned()),
             },
-            // Words that `action` is made of: what they come to is told there.
-            _ if INHERITED.contains(&option) || option.starts_with("action_") => return,
+            _ if INHERITED.contains(&option) => return,
+            _ if option.starts_with("action_") => {
+                Outcome::Became("a word that `action` is made of: what it comes to is told there".to_owned())
+            }
             _ => {
                 Outcome::Left("it is a word for other options there, or unknown; what they say with it is taken over with them".to_owned())
             }
@@ -245,13 +263,32 @@ impl Job<'_> {
 
     fn jails(&mut self) -> Vec<Jail> {
         let sections: Vec<String> = self.ini.sections().filter(|name| *name != "INCLUDES").take(JAILS).map(str::to_owned).collect();
-        let (mut jails, mut names) = (Vec::new(), BTreeSet::new());
+        let mut jails = Vec::new();
         for section in sections {
             if self.get(&section, "enabled").is_some_and(|text| is_true(&text)) {
-                jails.extend(jail::read(self, &section, &mut names));
+                let jail = jail::read(self, &section);
+                let (known, without) = (self.out.lines.len(), jail.is_none());
+                jails.extend(jail);
+                if without {
+                    self.left_with_it(&section, known);
+                }
             }
         }
         jails
+    }
+
+    /// All else that an administrator wrote of a jail which is not taken over.
+    fn left_with_it(&mut self, section: &str, known: usize) {
+        let told: BTreeSet<(String, u32)> = self.out.lines.iter().take(known).map(|line| (line.file.clone(), line.line)).collect();
+        let own: Vec<String> = self
+            .ini
+            .options(section)
+            .filter(|(_, value)| is_own(&value.file) && !told.contains(&(value.file.to_string(), value.line)))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        for option in own {
+            self.tell(section, &option, Outcome::Left("its jail is not taken over".to_owned()));
+        }
     }
 
     fn write(&mut self, ban: &[(&'static str, String)], jails: &[Jail]) {

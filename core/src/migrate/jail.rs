@@ -1,6 +1,6 @@
 //! One jail of fail2ban's becomes one of ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::fail2ban::Job;
@@ -8,6 +8,7 @@ use super::values;
 use super::{Outcome, key, list, quoted};
 use crate::config::{journal_match, log_path};
 use crate::ini;
+use crate::time::Span;
 
 /// Jails of fail2ban's that are built in here too, with what they read.
 const BUILT_IN: [&str; 2] = ["sshd", "dropbear"];
@@ -24,12 +25,44 @@ pub(super) struct Jail {
     policy: Vec<(&'static str, String)>,
 }
 
-/// One of fail2ban's numbers in our words: key and value.
-pub(super) fn policy(option: &str, text: &str) -> Option<(&'static str, String)> {
+/// The most failures that are kept for each source.
+const MOST_RETRIES: u32 = 1000;
+/// The longest window.
+const LONGEST_FIND: Span = Span::secs(365 * 86_400);
+
+/// One of fail2ban's numbers in our words.
+pub(super) struct Policy {
+    pub(super) key: &'static str,
+    pub(super) value: String,
+    /// That it is less than was asked for.
+    less: bool,
+}
+
+impl Policy {
+    pub(super) fn outcome(&self, place: &str) -> Outcome {
+        let Self { key, value, less } = self;
+        if *less {
+            return Outcome::Left(format!("{place}{key} = {value} is the most there is"));
+        }
+        Outcome::Became(format!("{place}{key} = {value}"))
+    }
+}
+
+/// One of fail2ban's numbers in our words.
+pub(super) fn policy(option: &str, text: &str) -> Option<Policy> {
     match option {
-        "bantime" => values::term(text).map(|term| ("ban_time", quoted(&term.to_string()))),
-        "findtime" => values::span(text).map(|span| ("find_time", quoted(&span.to_string()))),
-        "maxretry" => text.trim().parse::<u16>().ok().map(|count| ("max_retry", count.max(1).to_string())),
+        "bantime" => {
+            let value = quoted(&values::term(text)?.to_string());
+            Some(Policy { key: "ban_time", value, less: false })
+        }
+        "findtime" => {
+            let span = values::span(text)?;
+            Some(Policy { key: "find_time", value: quoted(&span.min(LONGEST_FIND).to_string()), less: span > LONGEST_FIND })
+        }
+        "maxretry" => {
+            let count: u32 = values::uncommented(text).parse().ok()?;
+            Some(Policy { key: "max_retry", value: count.clamp(1, MOST_RETRIES).to_string(), less: count > MOST_RETRIES })
+        }
         _ => None,
     }
 }
@@ -40,7 +73,7 @@ pub(super) fn not_a_value(option: &str, text: &str) -> String {
 }
 
 /// Reads an enabled jail, which gets a name that is not among those `taken`. `None`, told, where it cannot be one of ours.
-pub(super) fn read(job: &mut Job<'_>, section: &str, taken: &mut BTreeSet<String>) -> Option<Jail> {
+pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     if section == "recidive" {
         let why = "repeat offenders are punished by `escalate` in every jail; its log is fail2ban's own, which ends with it";
         job.tell(section, "enabled", Outcome::Left(why.to_owned()));
@@ -61,8 +94,19 @@ pub(super) fn read(job: &mut Job<'_>, section: &str, taken: &mut BTreeSet<String
     }
     let (filter, options) = filter(job, section)?;
     let (files, journal) = sources(job, section, &filter)?;
-    let ports = job.get(section, "port").and_then(|text| values::ports(&text));
-    let jail = Jail { name: name(section, taken), filter, options, files, journal, ports, policy: numbers(job, section) };
+    let by_journal = files.is_empty();
+    let refused = match job.judge.filter(&filter, &options, by_journal) {
+        Ok(false) if by_journal && journal.is_empty() => Some("its filter does not say what to read of the journal".to_owned()),
+        Ok(_) => None,
+        Err(why) => Some(why),
+    };
+    if let Some(why) = refused {
+        job.tell(section, "enabled", Outcome::Left(format!("{why}; the jail is not taken over")));
+        return None;
+    }
+    let ports = ports(job, section);
+    let name = own_name(job, section);
+    let jail = Jail { name, filter, options, files, journal, ports, policy: numbers(job, section) };
     job.tell(section, "enabled", Outcome::Became(format!("[jail.{}]", key(&jail.name))));
     let own: Vec<String> = job.ini.options(section).map(|(name, _)| name.to_owned()).collect();
     for option in own {
@@ -82,19 +126,39 @@ pub(super) fn read(job: &mut Job<'_>, section: &str, taken: &mut BTreeSet<String
     Some(jail)
 }
 
-/// `a-z0-9._-`, as our jails are called: of sections whose names become the same, the later ones are numbered.
-fn name(section: &str, taken: &mut BTreeSet<String>) -> String {
-    const LONGEST: usize = 56;
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-    let base: String = section.to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).take(LONGEST).collect();
-    let base = if base.is_empty() { "jail".to_owned() } else { base };
-    let mut name = base.clone();
-    let mut number = 2;
-    while !taken.insert(name.clone()) {
-        name = format!("{base}-{number}");
-        number += 1;
+/// The ports that our reader takes; what is none is told.
+fn ports(job: &mut Job<'_>, section: &str) -> Option<String> {
+    let items = values::ports(&job.get(section, "port")?)?;
+    let (good, bad): (Vec<String>, Vec<String>) = items.into_iter().partition(|item| job.judge.line(&format!("ports = [{item}]")).is_ok());
+    if !bad.is_empty() {
+        let what = if good.is_empty() { "all ports are closed" } else { "the others are" };
+        job.tell(section, "port", Outcome::Left(format!("{}: no port; {what}", bad.join(", "))));
     }
-    name
+    let all = format!("[{}]", good.join(", "));
+    match job.judge.line(&format!("ports = {all}")) {
+        Ok(()) if !good.is_empty() => Some(all),
+        Ok(()) => None,
+        Err(why) => {
+            job.tell(section, "port", Outcome::Left(format!("{why}; all ports are closed")));
+            None
+        }
+    }
+}
+
+/// A name that no other jail has: `[SSH]` and `[ssh]` are two there.
+fn own_name(job: &mut Job<'_>, section: &str) -> String {
+    let name = name(section);
+    let numbered = (2..).map(|number| format!("{}-{number}", name.get(..60.min(name.len())).unwrap_or(&name)));
+    let free = std::iter::once(name.clone()).chain(numbered).find(|name| !job.taken.contains(name)).unwrap_or_default();
+    job.taken.insert(free.clone());
+    free
+}
+
+/// `a-z0-9._-`, as our jails are called.
+fn name(section: &str) -> String {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+    let name: String = section.to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).take(64).collect();
+    if name.is_empty() { "jail".to_owned() } else { name }
 }
 
 /// The filter's file and its options.
@@ -108,11 +172,12 @@ fn filter(job: &mut Job<'_>, section: &str) -> Option<(String, BTreeMap<String, 
         }
     };
     let base = format!("{}/filter.d/{name}", job.dir);
-    let path = [".conf", ".local"].map(|ending| format!("{base}{ending}"));
-    let Some(path) = path.into_iter().find(|path| matches!(job.files.read(path), Ok(Some(_)))) else {
-        job.tell(section, "filter", Outcome::Left(format!("there is no {base}.conf; the jail is not taken over")));
+    // Of a filter that an administrator wrote there may be a .local only: it is named, and read, by its .conf.
+    let path = format!("{base}.conf");
+    if ![".conf", ".local"].iter().any(|ending| matches!(job.files.read(&format!("{base}{ending}")), Ok(Some(_)))) {
+        job.tell(section, "filter", Outcome::Left(format!("there is no {path}; the jail is not taken over")));
         return None;
-    };
+    }
     let mut options: BTreeMap<String, String> = options.into_iter().collect();
     // The default says it too, and needs no word.
     if options.get("mode").is_some_and(|mode| mode == "normal") {
@@ -125,7 +190,37 @@ fn filter(job: &mut Job<'_>, section: &str) -> Option<(String, BTreeMap<String, 
         let became = format!("options = {{ mode = {} }}", quoted(mode));
         job.tell(section, "mode", Outcome::Became(became));
     }
+    for option in OF_FILTERS {
+        if job.ini.options(section).any(|(name, _)| name == option)
+            && let Some(text) = of_filter(job, section, option, &base)
+        {
+            job.tell(section, option, Outcome::Became(format!("options = {{ {option} = ... }}")));
+            options.insert(option.to_owned(), text);
+        }
+    }
     Some((path, options))
+}
+
+/// What a filter says and its jail may say otherwise.
+const OF_FILTERS: [&str; 5] = ["failregex", "ignoreregex", "prefregex", "maxlines", "datepattern"];
+
+/// What a jail says of that; `%(known/failregex)s` is what the filter itself says.
+fn of_filter(job: &mut Job<'_>, section: &str, option: &str, base: &str) -> Option<String> {
+    let mut vars = BTreeMap::new();
+    if let Ok(filter) = ini::Ini::load(job.files, base) {
+        for name in OF_FILTERS {
+            if let Ok(Some(text)) = filter.get("Definition", name, &BTreeMap::new()) {
+                vars.insert(format!("known/{name}"), text.replace('%', "%%"));
+            }
+        }
+    }
+    match job.ini.get(section, option, &vars) {
+        Ok(text) => text,
+        Err(fault) => {
+            job.tell(section, option, Outcome::Left(fault.what));
+            None
+        }
+    }
 }
 
 /// Files or journal matches. `None`, told, where there is neither.
@@ -199,11 +294,11 @@ fn numbers(job: &mut Job<'_>, section: &str) -> Vec<(&'static str, String)> {
         let Some(text) = job.get(section, option) else { continue };
         let own = job.ini.options(section).any(|(name, _)| name == option);
         match policy(option, &text) {
-            Some((key, value)) => {
+            Some(policy) => {
                 if own {
-                    job.tell(section, option, Outcome::Became(format!("{key} = {value}")));
+                    job.tell(section, option, policy.outcome(""));
                 }
-                all.push((key, value));
+                all.push((policy.key, policy.value));
             }
             None if own => job.tell(section, option, Outcome::Left(not_a_value(option, &text))),
             None => {}

@@ -44,8 +44,12 @@ pub(super) const SIGNATURES: &[&str] = &[
 ];
 
 /// What sshguard does where its config says nothing (`src/blocker/sshguard_options.c`).
-const DEFAULTS: [(&str, &str); 5] =
-    [("THRESHOLD", "30"), ("BLOCK_TIME", "120"), ("DETECTION_TIME", "1800"), ("IPV4_SUBNET", "32"), ("IPV6_SUBNET", "128")];
+const DEFAULTS: [(&str, u64); 5] =
+    [("THRESHOLD", 30), ("BLOCK_TIME", 120), ("DETECTION_TIME", 1800), ("IPV4_SUBNET", 32), ("IPV6_SUBNET", 128)];
+
+/// What our own reader takes.
+const LONGEST_FIND: u64 = 365 * 86_400;
+const LONGEST_BAN: u64 = 36_500 * 86_400;
 
 /// One assignment.
 struct Setting {
@@ -77,13 +81,32 @@ pub fn sshguard(files: &dyn Files, path: &str) -> Result<Migration, Fault> {
 }
 
 fn settings(text: &str) -> Vec<Setting> {
-    let assignment = |(index, line): (usize, &str)| {
-        let (name, value) = line.trim().split_once('=')?;
+    let assignment = |(line, text): (u32, String)| {
+        let text = text.trim();
+        let (name, value) = text.strip_prefix("export ").unwrap_or(text).trim_start().split_once('=')?;
         let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        let line = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
         named.then(|| Setting { line, name: name.to_owned(), value: unquoted(value.trim()) })
     };
-    text.lines().enumerate().filter_map(assignment).collect()
+    joined(text).into_iter().filter_map(assignment).collect()
+}
+
+/// Lines with their numbers; what ends in `\` goes on in the next.
+fn joined(text: &str) -> Vec<(u32, String)> {
+    let mut all: Vec<(u32, String)> = Vec::new();
+    let mut open = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let (part, goes_on) = line.strip_suffix('\\').map_or((line, false), |part| (part, !line.trim_start().starts_with('#')));
+        match all.last_mut().filter(|_| open) {
+            Some((_, whole)) => whole.push_str(part),
+            None => all.push((number, part.to_owned())),
+        }
+        open = goes_on;
+    }
+    all
+}
+
+fn default(name: &str) -> Option<u64> {
+    DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
 /// The value without its quotes and without a comment behind it.
@@ -99,17 +122,16 @@ fn unquoted(text: &str) -> String {
 impl Job<'_> {
     fn write(&mut self) {
         let mut config = format!("# Made from {}. Read it before you use it.\n\n[ban]\n", excerpt(self.file.as_bytes()));
-        let number = |name: &str| {
-            let set = self.settings.iter().rev().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
-            let default = DEFAULTS.iter().find(|(known, _)| *known == name).map_or("0", |(_, value)| value);
-            set.unwrap_or(default).parse::<u64>().ok().or_else(|| default.parse().ok()).unwrap_or_default()
-        };
+        let last = |name: &str| self.settings.iter().rev().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
+        let number = |name: &str| last(name).and_then(|value| value.parse().ok()).or_else(|| default(name)).unwrap_or_default();
         let (threshold, v6) = (number("THRESHOLD"), number("IPV6_SUBNET"));
         let _ = writeln!(config, "max_retry = {}", threshold.div_ceil(10).clamp(1, 1000));
-        let _ = writeln!(config, "ban_time = \"{}s\"", number("BLOCK_TIME").max(1));
-        let _ = writeln!(config, "find_time = \"{}s\"", number("DETECTION_TIME").max(1));
+        let _ = writeln!(config, "ban_time = \"{}s\"", number("BLOCK_TIME").clamp(1, LONGEST_BAN));
+        let _ = writeln!(config, "find_time = \"{}s\"", number("DETECTION_TIME").clamp(1, LONGEST_FIND));
         // There bans double without an end; a week is where ours stop growing.
-        config.push_str("escalate = { factor = 2, max = \"1w\", forget = \"30d\" }\n");
+        let factor = last("BLOCK_TIME_MULTIPLIER").and_then(|value| value.parse::<f64>().ok()).filter(|factor| factor.is_finite());
+        let factor = factor.map_or(2.0, |factor| factor.clamp(1.0, 1000.0));
+        let _ = writeln!(config, "escalate = {{ factor = {factor}, max = \"1w\", forget = \"30d\" }}");
         let _ = writeln!(config, "ipv4_prefix = {}", number("IPV4_SUBNET").clamp(8, 32));
         let _ = writeln!(config, "ipv6_prefix = {}", v6.clamp(16, 128));
         let (mut jail, mut allow) = (String::new(), Allow::default());
@@ -141,13 +163,21 @@ impl Job<'_> {
         let (line, name, value) = (*line, name.clone(), value.clone());
         let became = |text: &str| Outcome::Became(text.to_owned());
         let left = |text: &str| Outcome::Left(text.to_owned());
-        let again = self.settings.iter().skip(index + 1).any(|later| later.name == name);
-        let default = DEFAULTS.iter().find(|(known, _)| *known == name);
         let outcome = match name.as_str() {
-            _ if again => left("it is written again further down, and the last one counts"),
-            _ if let Some((_, default)) = default.filter(|_| value.parse::<u64>().is_err()) => {
-                Outcome::Left(format!("it is no number; sshguard's default is written, {default}"))
+            _ if self.settings.iter().skip(index + 1).any(|later| later.name == name) => left("a later line says it again"),
+            _ if default(&name).is_some_and(|_| value.parse::<u64>().is_err()) => Outcome::Left(format!(
+                "it is no plain number: {} is in its place, as sshguard's default is",
+                default(&name).unwrap_or_default()
+            )),
+            "BLOCK_TIME_MULTIPLIER" if value.parse::<f64>().is_err() => {
+                left("it is no plain number: 2 is in its place, as sshguard's default is")
             }
+            "BLOCK_TIME_MULTIPLIER" => became("[ban] escalate.factor, 1 to 1000"),
+            "MASK_SUBNET_BY" => left("attacks of one network are counted together by `spread` here; see palisade.toml(5)"),
+            "SSHGUARD_USER" => left("the daemon gives up by itself what rights it does not need"),
+            "STATS_DIR" => left("numbers are told by `palisade status --json`"),
+            "BLACKLIST_THRESHOLD" => left("sshguard does not know it either: the threshold stands in BLACKLIST_FILE"),
+            "DETECTION_TIME" if value.parse().is_ok_and(|seconds: u64| seconds > LONGEST_FIND) => left("[ban] find_time is a year at most"),
             "THRESHOLD" => became("[ban] max_retry: an attack of weight 10 is one failure"),
             "BLOCK_TIME" => became("[ban] ban_time, doubled for each further ban"),
             "DETECTION_TIME" => became("[ban] find_time: an exact window, not from the first attack on"),

@@ -40,8 +40,21 @@ fn texts(local: &str) -> Texts {
     Texts(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
 }
 
+/// A reader that refuses `nonsense`, and filters of whose names it has.
+struct Reader;
+
+impl Judge for Reader {
+    fn line(&self, line: &str) -> Result<(), String> {
+        if line.contains("nonsense") { Err("no port".to_owned()) } else { Ok(()) }
+    }
+
+    fn filter(&self, path: &str, _: &BTreeMap<String, String>, _: bool) -> Result<bool, String> {
+        if path.contains("broken") { Err("its regex is none".to_owned()) } else { Ok(!path.contains("silent")) }
+    }
+}
+
 fn migrated(local: &str) -> Migration {
-    fail2ban(&texts(local), "/f/").unwrap()
+    fail2ban(&texts(local), &Reader, "/f/").unwrap()
 }
 
 /// What became of a setting: the account's words.
@@ -140,10 +153,10 @@ fn growing_bans_become_a_factor_or_a_ladder() {
 
 #[test]
 fn a_folder_without_jails_and_a_broken_file_are_errors() {
-    assert!(fail2ban(&Texts(BTreeMap::new()), "/f").unwrap_err().what.contains("--config"));
+    assert!(fail2ban(&Texts(BTreeMap::new()), &Reader, "/f").unwrap_err().what.contains("--config"));
     let mut broken = texts("");
     broken.0.insert("/f/jail.local".to_owned(), "no section here\n".to_owned());
-    let fault = fail2ban(&broken, "/f").unwrap_err();
+    let fault = fail2ban(&broken, &Reader, "/f").unwrap_err();
     assert_eq!((fault.file.as_str(), fault.line), ("/f/jail.local", 1));
 }
 
@@ -178,7 +191,8 @@ fn ports_and_actions_in_our_words() {
         ("22, 6000:6007", Some("[22, \"6000-6007\"]")),
         ("", None),
     ] {
-        assert_eq!(values::ports(text).as_deref(), ports, "{text}");
+        let found = values::ports(text).map(|items| format!("[{}]", items.join(", ")));
+        assert_eq!(found.as_deref(), ports, "{text}");
     }
     assert_eq!(values::action("nftables-multiport"), Action::Blocks("nftables", false));
     assert_eq!(values::action("iptables-ipset-proto6-allports"), Action::Blocks("ipset", true));
@@ -187,6 +201,62 @@ fn ports_and_actions_in_our_words() {
     assert_eq!(values::action("my-own"), Action::Unknown);
     let names = values::action_names("nftables[port=\"a, b\", name='x]']\n  mail-whois[dest=x]\nplain");
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["mail-whois", "nftables", "plain"]);
+}
+
+#[test]
+fn what_our_reader_would_refuse_is_left_out_and_told() {
+    let mut files = texts(
+        "[DEFAULT]\nbantime = 2628000 # 1 month\n[sshd]\nenabled = true\nport = ssh,nonsense\nmaxretry = 25000\nfindtime = 3y\n\
+         [SSHD]\nenabled = true\nlogpath = /x\nfilter = sshd\nport = nonsense\n\
+         [broken]\nenabled = true\nlogpath = /x\nmaxretry = 3\n[silent]\nenabled = true\nbackend = systemd\n\
+         [local]\nenabled = true\nlogpath = /x\n",
+    );
+    for name in ["broken.conf", "silent.conf", "local.local"] {
+        files.0.insert(format!("/f/filter.d/{name}"), "[Definition]\nfailregex = x <HOST>\n".to_owned());
+    }
+    let migration = fail2ban(&files, &Reader, "/f").unwrap();
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    let jails: Vec<&str> = value["jail"].as_table().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(jails, ["local", "sshd", "sshd-2"]);
+    assert_eq!(value["ban"]["ban_time"].as_str(), Some("4w2d10h"));
+    assert_eq!(value["jail"]["sshd"]["ports"].as_array().unwrap().len(), 1);
+    assert_eq!((value["jail"]["sshd"]["max_retry"].as_integer(), value["jail"]["sshd"]["find_time"].as_str()), (Some(1000), Some("52w1d")));
+    assert!(value["jail"]["sshd-2"].get("ports").is_none());
+    assert_eq!(value["jail"]["local"]["fail2ban"].as_str(), Some("/f/filter.d/local.conf"));
+    for (setting, wanted) in [
+        ("[sshd] port", "nonsense"),
+        ("[sshd] maxretry", "max_retry = 1000 is the most"),
+        ("[SSHD] port", "all ports are closed"),
+        ("[broken] enabled", "its regex is none"),
+        ("[broken] maxretry", "its jail is not taken over"),
+        ("[silent] enabled", "does not say what to read of the journal"),
+    ] {
+        assert!(
+            fate(&migration, setting).iter().any(|told| told.starts_with("- ") && told.contains(wanted)),
+            "{setting}: {:?}",
+            fate(&migration, setting)
+        );
+    }
+}
+
+#[test]
+fn a_jail_says_what_its_filter_says_and_more() {
+    let migration = migrated("[sshd]\nenabled = true\nfailregex = %(known/failregex)s\n    y <HOST>\ndatepattern = ^%%Y\n");
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    assert_eq!(value["jail"]["sshd"]["options"]["failregex"].as_str(), Some("x <HOST>\ny <HOST>"));
+    assert_eq!(value["jail"]["sshd"]["options"]["datepattern"].as_str(), Some("^%Y"));
+    assert!(fate(&migration, "[sshd] failregex")[0].starts_with("+ options"));
+}
+
+#[test]
+fn each_line_of_an_administrator_is_told_of() {
+    let local = "[DEFAULT]\nbackend = auto\nmode = normal\nport = 0:65535\nenabled = false\naction_x = y\nignorecommand =\n\
+        [sshd]\nenabled = true\nmode = normal\nskip_if_nologs = true\nprotocol = tcp\n[recidive]\nenabled = true\nbantime = 1w\n";
+    let migration = migrated(local);
+    for (number, line) in local.lines().enumerate().filter(|(_, line)| !line.starts_with('[')) {
+        let of_line = |told: &&Line| told.file == "/f/jail.local" && told.line as usize == number + 1;
+        assert!(migration.lines.iter().any(|told| of_line(&told)), "{line}: {:?}", migration.lines);
+    }
 }
 
 #[test]
@@ -212,6 +282,25 @@ fn sshguards_settings_come_over() {
 }
 
 #[test]
+fn sshguards_shell_is_read_as_far_as_it_is_plain() {
+    let conf = "FILES=\"/var/log/auth.log \\\n /var/log/maillog\"\nexport THRESHOLD=20\nTHRESHOLD=50\nBLOCK_TIME=$((60*60))\n\
+        DETECTION_TIME=99999999999\nBLOCK_TIME_MULTIPLIER=1.5\n# x=\\\nIPV4_SUBNET=24\nLOGREADER=\"journalctl -t sshd\"\nLOGREADER=\"journalctl -u exim4\"\n";
+    let files = Texts([("/s.conf".to_owned(), conf.to_owned())].into());
+    let migration = sshguard(&files, "/s.conf").unwrap();
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    let (ban, jail) = (&value["ban"], &value["jail"]["sshguard"]);
+    assert_eq!(
+        (ban["max_retry"].as_integer(), ban["ban_time"].as_str(), ban["find_time"].as_str()),
+        (Some(5), Some("120s"), Some("31536000s"))
+    );
+    assert_eq!((ban["escalate"]["factor"].as_float(), ban["ipv4_prefix"].as_integer()), (Some(1.5), Some(24)));
+    assert_eq!((jail["files"].as_array().unwrap().len(), jail["journal"].as_array().unwrap().len()), (2, 1));
+    for (setting, wanted) in [("BLOCK_TIME =", "no plain number"), ("DETECTION_TIME", "a year"), ("THRESHOLD = 20", "a later line")] {
+        assert!(fate(&migration, setting).iter().any(|told| told.starts_with("- ") && told.contains(wanted)), "{setting}");
+    }
+}
+
+#[test]
 fn sshguards_journal_reader_becomes_matches_nobody_can_forge() {
     let conf = "LOGREADER=\"LANG=C journalctl -afb -p info -n1 -t sshd -u postfix -o cat\"\n";
     let files = Texts([("/s.conf".to_owned(), conf.to_owned())].into());
@@ -223,7 +312,7 @@ fn sshguards_journal_reader_becomes_matches_nobody_can_forge() {
 proptest! {
     #[test]
     fn any_text_comes_out_as_toml_or_an_error(local in "(\\[[a-z DEFAULT]{0,9}\\]\n|[a-z.]{1,12} ?= ?[ -~]{0,40}\n|[ -~]{0,30}\n){0,30}") {
-        if let Ok(migration) = fail2ban(&texts(&local), "/f") {
+        if let Ok(migration) = fail2ban(&texts(&local), &Reader, "/f") {
             prop_assert!(toml::from_str::<toml::Value>(&migration.config).is_ok(), "{}", migration.config);
         }
     }

@@ -18,7 +18,7 @@ const UNITS: [(&[&str], u64); 7] = [
 
 /// `10m`, `1d 2h`, `3600`, `60*60`, `-1`: a sum of products. `None` for anything else that Python would evaluate.
 pub(super) fn term(text: &str) -> Option<Term> {
-    let text = text.trim().to_lowercase();
+    let text = uncommented(text).to_lowercase();
     if let Some(rest) = text.strip_prefix('-') {
         return rest.trim().parse::<f64>().is_ok().then_some(Term::Forever);
     }
@@ -27,6 +27,11 @@ pub(super) fn term(text: &str) -> Option<Term> {
         total = total.saturating_add(product(sum)?);
     }
     (!text.is_empty()).then_some(Term::For(Span::millis(total)))
+}
+
+/// Without a comment: fail2ban has Python evaluate numbers, and to Python `#` begins one.
+pub(super) fn uncommented(text: &str) -> &str {
+    text.split('#').next().unwrap_or_default().trim()
 }
 
 /// The same where "for ever" makes no sense.
@@ -66,8 +71,8 @@ fn units(text: &str) -> Option<u64> {
     Some(total)
 }
 
-/// `ssh`, `http,https`, `0:65535`, `6000:6007` as the value of `ports`; `None`: all of them.
-pub(super) fn ports(text: &str) -> Option<String> {
+/// `ssh`, `http,https`, `0:65535`, `6000:6007` as items of `ports`; `None`: all of them.
+pub(super) fn ports(text: &str) -> Option<Vec<String>> {
     let mut items: Vec<String> = Vec::new();
     for item in text.split([',', ' ', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
         if matches!(item, "0:65535" | "1:65535" | "0-65535" | "any" | "all" | "anyport") {
@@ -84,7 +89,7 @@ pub(super) fn ports(text: &str) -> Option<String> {
             items.push(item);
         }
     }
-    (!items.is_empty()).then(|| format!("[{}]", items.join(", ")))
+    (!items.is_empty()).then_some(items)
 }
 
 /// What an action of fail2ban's is for us.

@@ -251,7 +251,7 @@ impl Scanner {
         let mut view = View::opened(opened, scratch);
         // What is around a line, or painted within it, may hide what it holds: now it can be seen.
         if let Some(view) = view.as_mut().filter(|_| wrapped) {
-            for text in [view.text(), view.frame().message] {
+            for text in view.texts() {
                 self.prefilter.find(text, within);
                 self.prefilter.mark(within, marks);
             }

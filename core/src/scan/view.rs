@@ -4,6 +4,7 @@
 use super::formats::access::{self, Request};
 use super::formats::record::Record;
 use super::formats::syslog::{self, Frame};
+use super::pattern::Memory;
 use super::scanner::Line;
 use super::signature::{Found, Kind, Rule, Signature};
 use super::times::LogClock;
@@ -14,7 +15,7 @@ use crate::time::Stamp;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     record: Record,
-    buffer: Vec<u8>,
+    memory: Memory,
 }
 
 /// What was found within a line that something was wrapped around.
@@ -41,7 +42,8 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// The same, using memory of the line before.
-    fn with(line: Line<'a>, scratch: Scratch) -> Self {
+    fn with(line: Line<'a>, mut scratch: Scratch) -> Self {
+        scratch.memory.forget();
         Self { line, time: None, frame: None, request: None, fields: None, scratch }
     }
 
@@ -64,6 +66,14 @@ impl<'a> View<'a> {
     /// What the program wrote.
     pub(super) fn text(&self) -> &'a [u8] {
         self.line.text
+    }
+
+    /// The texts in which all can be seen that rules look for: the message stands apart where a syslog
+    /// daemon's object was read.
+    pub(super) fn texts(&mut self) -> impl Iterator<Item = &'a [u8]> {
+        let (whole, message) = (self.line.text, self.frame().message);
+        let within = whole.as_ptr_range().contains(&message.as_ptr());
+        std::iter::once(whole).chain((!within).then_some(message))
     }
 
     pub(super) fn frame(&mut self) -> Frame<'a> {
@@ -116,17 +126,18 @@ impl<'a> View<'a> {
 
     pub(super) fn look<'s>(&mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
         match signature.kind() {
-            Kind::Plain => signature.in_message(self.line.text.trim_ascii_end()),
+            Kind::Plain => signature.in_message(self.line.text.trim_ascii_end(), &mut self.scratch.memory),
             Kind::Syslog => {
                 let frame = self.frame();
-                signature.listens_to(frame.program).then(|| signature.in_message(frame.message)).flatten()
+                let memory = &mut self.scratch.memory;
+                signature.listens_to(frame.program).then(|| signature.in_message(frame.message, memory)).flatten()
             }
-            Kind::AccessLog => self.request().and_then(|request| signature.in_request(&request)),
+            Kind::AccessLog => self.request().and_then(|request| signature.in_request(&request, &mut self.scratch.memory)),
             Kind::Fields => {
                 let text = self.fields()?;
                 let program = self.frame().program;
-                let Scratch { record, buffer } = &mut self.scratch;
-                signature.listens_to(program).then(|| signature.in_record(record, text, buffer)).flatten()
+                let Scratch { record, memory } = &mut self.scratch;
+                signature.listens_to(program).then(|| signature.in_record(record, text, memory)).flatten()
             }
         }
     }
@@ -134,17 +145,18 @@ impl<'a> View<'a> {
     /// What one rule of a signature says of it.
     pub(super) fn look_by<'s>(&mut self, signature: &'s Signature, rule: &'s Rule) -> Option<Found<'s, 'a>> {
         match signature.kind() {
-            Kind::Plain => rule.in_message(self.line.text.trim_ascii_end()),
+            Kind::Plain => rule.in_message(self.line.text.trim_ascii_end(), &mut self.scratch.memory),
             Kind::Syslog => {
                 let frame = self.frame();
-                signature.listens_to(frame.program).then(|| rule.in_message(frame.message)).flatten()
+                let memory = &mut self.scratch.memory;
+                signature.listens_to(frame.program).then(|| rule.in_message(frame.message, memory)).flatten()
             }
-            Kind::AccessLog => rule.in_request(&self.request()?),
+            Kind::AccessLog => rule.in_request(&self.request()?, &mut self.scratch.memory),
             Kind::Fields => {
                 let text = self.fields()?;
                 let program = self.frame().program;
-                let Scratch { record, buffer } = &mut self.scratch;
-                signature.listens_to(program).then(|| rule.in_record(record, text, buffer)).flatten()
+                let Scratch { record, memory } = &mut self.scratch;
+                signature.listens_to(program).then(|| rule.in_record(record, text, memory)).flatten()
             }
         }
     }

@@ -21,6 +21,7 @@
 use std::str;
 
 use super::super::times;
+use super::quote;
 use crate::net::Addr;
 use crate::time::Stamp;
 
@@ -89,19 +90,11 @@ fn is_time(text: &[u8], shape: &[u8]) -> bool {
 
 /// The next quote that no backslash escapes.
 fn next_quote(line: &[u8], from: usize) -> Option<usize> {
-    let mut escaped = false;
-    for (at, b) in line.iter().enumerate().skip(from) {
-        match b {
-            b'"' if !escaped => return Some(at),
-            b'\\' => escaped = !escaped,
-            _ => escaped = false,
-        }
-    }
-    None
+    quote::end(line, from).map(|(at, _)| at)
 }
 
 fn word(text: &[u8]) -> (&[u8], &[u8]) {
-    match text.iter().position(|b| *b == b' ') {
+    match memchr::memchr(b' ', text) {
         Some(end) => (&text[..end], &text[end + 1..]),
         None => (text, &[]),
     }
@@ -142,7 +135,7 @@ fn address(text: &[u8]) -> Option<Addr> {
 /// end (HTTP/0.9, or no HTTP at all) there is no method.
 fn request(text: &[u8]) -> (&[u8], &[u8]) {
     let (method, rest) = word(text);
-    match rest.iter().rposition(|b| *b == b' ') {
+    match memchr::memrchr(b' ', rest) {
         Some(blank) if rest[blank + 1..].starts_with(b"HTTP/") => (method, &rest[..blank]),
         _ => (&[], text),
     }

@@ -4,6 +4,7 @@
 //! line must not be read as a whole one. Elements of lists are walked over and not kept. Control
 //! bytes within strings, which the RFC forbids, are let through: some loggers write them.
 
+use super::quote;
 use super::record::{Fields, Parent, Span};
 
 /// Deepest nesting: loggers nest three or four objects; the walk is recursive, so this bounds its stack.
@@ -86,7 +87,7 @@ impl Walk<'_, '_> {
         match self.peek()? {
             b'{' => {
                 let inner = match key {
-                    Some(key) => self.fields.branch(parent, key)?,
+                    Some(key) => self.fields.branch(self.text, parent, key)?,
                     None => Parent::NONE,
                 };
                 self.object(inner, key.is_some(), depth + 1)
@@ -106,23 +107,14 @@ impl Walk<'_, '_> {
     }
 
     fn keep(&mut self, parent: Parent, key: Option<Span>, value: Span) -> Option<()> {
-        key.map_or(Some(()), |key| self.fields.leaf(parent, key, value))
+        key.map_or(Some(()), |key| self.fields.leaf(self.text, parent, key, value))
     }
 
     /// What stands between quotes, escapes and all.
     fn string(&mut self) -> Option<Span> {
         self.peek().filter(|b| *b == b'"')?;
         let from = self.at + 1;
-        let mut escaped = false;
-        let mut at = from;
-        loop {
-            at += memchr::memchr2(b'"', b'\\', self.text.get(at..)?)?;
-            if self.text.get(at) == Some(&b'"') {
-                break;
-            }
-            escaped = true;
-            at += 2;
-        }
+        let (at, escaped) = quote::end(self.text, from)?;
         self.at = at + 1;
         Span::new(from, at, escaped)
     }
@@ -130,13 +122,16 @@ impl Walk<'_, '_> {
     /// A number, `true`, `false` or `null`.
     fn bare(&mut self) -> Option<Span> {
         let from = self.at;
-        while self.peek().is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
-            self.at += 1;
+        let rest = self.text.get(from..)?;
+        let numeric = |b: &u8| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+        let mut end = rest.iter().position(|b| !numeric(b)).unwrap_or(rest.len());
+        let mut good = matches!(rest.first()?, b'-' | b'0'..=b'9');
+        if rest.get(end).is_some_and(u8::is_ascii_alphabetic) {
+            end = rest.iter().position(|b| !b.is_ascii_alphanumeric()).unwrap_or(rest.len());
+            good = matches!(rest.get(..end)?, b"true" | b"false" | b"null");
         }
-        let word = self.text.get(from..self.at)?;
-        let number =
-            matches!(word.first()?, b'-' | b'0'..=b'9') && word.iter().all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
-        (number || matches!(word, b"true" | b"false" | b"null")).then(|| Span::new(from, self.at, false)).flatten()
+        self.at += end;
+        good.then(|| Span::new(from, self.at, false)).flatten()
     }
 }
 

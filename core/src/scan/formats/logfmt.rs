@@ -4,6 +4,7 @@
 //! A line with anything that is not `key=value` is not of this format: a logger that does not quote
 //! writes such lines as soon as a value has a blank, and then nobody knows where the value ends.
 
+use super::quote;
 use super::record::{Fields, Parent, Span};
 
 /// Keeps all fields of the line; `None` where it is not of the format.
@@ -19,7 +20,7 @@ pub(super) fn read(text: &[u8], fields: &mut Fields) -> Option<()> {
             return None;
         }
         let (value, end) = value(text, equals + 1)?;
-        fields.leaf(Parent::NONE, Span::new(at, equals, false)?, value)?;
+        fields.leaf(text, Parent::NONE, Span::new(at, equals, false)?, value)?;
         at = end;
     }
 }
@@ -36,15 +37,7 @@ fn value(text: &[u8], from: usize) -> Option<(Span, usize)> {
         // A quote within a bare word: whoever wrote it does not quote.
         return (!word.contains(&b'"')).then(|| Some((Span::new(from, end, false)?, end))).flatten();
     }
-    let (mut at, mut escaped) = (from + 1, false);
-    loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text.get(at) == Some(&b'"') {
-            break;
-        }
-        escaped = true;
-        at += 2;
-    }
+    let (at, escaped) = quote::end(text, from + 1)?;
     matches!(text.get(at + 1), None | Some(b' ')).then(|| Some((Span::new(from + 1, at, escaped)?, at + 1))).flatten()
 }
 

@@ -12,6 +12,7 @@ pub mod container;
 mod date;
 mod json;
 mod logfmt;
+mod quote;
 pub mod record;
 pub mod syslog;
 mod unescape;

@@ -46,28 +46,65 @@ struct Field {
     key: Span,
     /// `None` for an object.
     value: Option<Span>,
+    /// The field before it whose name ends alike; [`NO_FIELD`] if there is none.
+    alike: u32,
 }
 
+/// No field has this number.
+const NO_FIELD: u32 = u32::MAX;
+
 /// What a walk has found.
-#[derive(Debug, Default)]
-pub(super) struct Fields(Vec<Field>);
+#[derive(Debug)]
+pub(super) struct Fields {
+    all: Vec<Field>,
+    /// For each [`ending`] the last field whose name has it: a rule's name is not held against each
+    /// of a hundred thousand fields.
+    last: [u32; 256],
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { all: Vec::new(), last: [NO_FIELD; 256] }
+    }
+}
+
+/// A number for a name by its last four bytes, or all it has.
+fn ending(name: &[u8]) -> usize {
+    let last = name
+        .last_chunk::<4>()
+        .map_or_else(|| name.iter().fold(1, |all, byte| all << 8 | u32::from(*byte)), |last| u32::from_le_bytes(*last));
+    (last.wrapping_mul(0x9e37_79b1) >> 24) as usize
+}
 
 impl Fields {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
-    pub(super) fn leaf(&mut self, parent: Parent, key: Span, value: Span) -> Option<()> {
-        self.push(Field { parent, key, value: Some(value) }).map(drop)
+    fn clear(&mut self) {
+        self.all.clear();
+        self.all.shrink_to(KEPT);
+        self.last.fill(NO_FIELD);
     }
 
-    pub(super) fn branch(&mut self, parent: Parent, key: Span) -> Option<Parent> {
-        self.push(Field { parent, key, value: None })
+    /// Those whose name ends as this one does, which the last bytes of a path may be.
+    fn ending(&self, name: &[u8]) -> impl Iterator<Item = &Field> {
+        let field = |number: u32| self.all.get(number as usize);
+        std::iter::successors(field(self.last[ending(name)]), move |before| field(before.alike))
     }
 
-    fn push(&mut self, field: Field) -> Option<Parent> {
-        let at = u32::try_from(self.0.len()).ok().filter(|at| *at != u32::MAX)?;
-        self.0.push(field);
+    pub(super) fn leaf(&mut self, text: &[u8], parent: Parent, key: Span, value: Span) -> Option<()> {
+        self.push(text, parent, key, Some(value)).map(drop)
+    }
+
+    pub(super) fn branch(&mut self, text: &[u8], parent: Parent, key: Span) -> Option<Parent> {
+        self.push(text, parent, key, None)
+    }
+
+    fn push(&mut self, text: &[u8], parent: Parent, key: Span, value: Option<Span>) -> Option<Parent> {
+        let at = u32::try_from(self.all.len()).ok().filter(|at| *at != NO_FIELD)?;
+        let last = &mut self.last[ending(key.of(text))];
+        self.all.push(Field { parent, key, value, alike: std::mem::replace(last, at) });
         Some(Parent(at))
     }
 }
@@ -95,7 +132,7 @@ impl<'t> Value<'t> {
     }
 
     /// As it stands in the line.
-    pub(super) const fn raw(self) -> &'t [u8] {
+    pub(in super::super) const fn raw(self) -> &'t [u8] {
         self.raw
     }
 
@@ -108,17 +145,21 @@ impl<'t> Value<'t> {
         }
     }
 
-    /// Without escapes; `buffer` is used only where there were some.
-    pub fn text<'b>(self, buffer: &'b mut Vec<u8>) -> &'b [u8]
+    /// Without escapes; the memory is used only where there were some.
+    pub fn text<'b>(self, memory: &'b mut Unescaped) -> &'b [u8]
     where
         't: 'b,
     {
         if !self.escaped {
             return self.raw;
         }
-        buffer.clear();
-        unescape(self.raw, buffer);
-        buffer
+        let of = (self.raw.as_ptr().addr(), self.raw.len());
+        if memory.of != Some(of) {
+            memory.text.clear();
+            unescape(self.raw, &mut memory.text);
+            memory.of = Some(of);
+        }
+        &memory.text
     }
 
     /// Without escapes.
@@ -129,6 +170,22 @@ impl<'t> Value<'t> {
         let mut text = Vec::new();
         unescape(self.raw, &mut text);
         Cow::Owned(text)
+    }
+}
+
+/// The last text that was looked at without its escapes: rule after rule asks for the same.
+#[derive(Debug, Default)]
+pub struct Unescaped {
+    /// Where in memory it stands, which holds for one line only.
+    of: Option<(usize, usize)>,
+    text: Vec<u8>,
+}
+
+impl Unescaped {
+    /// To be told when another line is looked at.
+    pub fn forget(&mut self) {
+        self.of = None;
+        self.text.clear();
     }
 }
 
@@ -146,12 +203,11 @@ pub enum Got<'t> {
 impl Record {
     /// Finds the fields of a line; false where it has none.
     pub fn read(&mut self, text: &[u8]) -> bool {
-        self.fields.0.clear();
-        self.fields.0.shrink_to(KEPT);
+        self.fields.clear();
         let json = text.trim_ascii_start().starts_with(b"{");
         let read = if json { json::read(text, &mut self.fields) } else { logfmt::read(text.trim_ascii_end(), &mut self.fields) };
         if read.is_none() {
-            self.fields.0.clear();
+            self.fields.clear();
         }
         read.is_some()
     }
@@ -159,8 +215,11 @@ impl Record {
     /// The field of this dotted name, of the text that was read.
     pub fn get<'t>(&self, text: &'t [u8], path: &str) -> Got<'t> {
         let mut got = Got::Nothing;
-        for field in &self.fields.0 {
-            let Some(span) = field.value.filter(|_| self.is_at(field, text, path.as_bytes())) else { continue };
+        let path = path.as_bytes();
+        // Its last part may be of any length.
+        let ends = (1..=4).filter_map(|length| path.get(path.len().checked_sub(length)?..));
+        for field in ends.flat_map(|end| self.fields.ending(end)) {
+            let Some(span) = field.value.filter(|_| self.is_at(field, text, path)) else { continue };
             let value = Value { raw: span.of(text), escaped: span.escaped };
             got = match got {
                 Got::Nothing => Got::One(value),
@@ -177,7 +236,7 @@ impl Record {
         let Some(mut rest) = path.strip_suffix(field.key.of(text)) else { return false };
         let mut parent = field.parent;
         while parent != Parent::NONE {
-            let Some(outer) = self.fields.0.get(parent.0 as usize) else { return false };
+            let Some(outer) = self.fields.all.get(parent.0 as usize) else { return false };
             let Some(left) = rest.strip_suffix(b".").and_then(|rest| rest.strip_suffix(outer.key.of(text))) else { return false };
             (rest, parent) = (left, outer.parent);
         }

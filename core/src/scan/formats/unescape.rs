@@ -10,17 +10,31 @@
 //!
 //! What is none of these stays as it stands: a reader that guesses can be led.
 
+/// So many bytes behind an escape are taken one by one: where escapes stand close together, to search
+/// for each costs more.
+const NEAR: usize = 8;
+
 /// Appends `text` without its escapes.
 pub(super) fn unescape(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len());
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         out.extend_from_slice(&rest[..at]);
-        let escape = &rest[at..];
-        let used = one(escape, out).unwrap_or_else(|| {
-            out.push(b'\\');
-            1
-        });
-        rest = escape.get(used..).unwrap_or_default();
+        let mut near = &rest[at..];
+        let mut plain = 0;
+        while let Some(byte) = near.first().filter(|_| plain < NEAR) {
+            if *byte != b'\\' {
+                out.push(*byte);
+                (near, plain) = (&near[1..], plain + 1);
+                continue;
+            }
+            let used = one(near, out).unwrap_or_else(|| {
+                out.push(b'\\');
+                1
+            });
+            (near, plain) = (near.get(used..).unwrap_or_default(), 0);
+        }
+        rest = near;
     }
     out.extend_from_slice(rest);
 }

@@ -16,11 +16,15 @@
 //!   that is the attacker's (`ssh -l 'x from 203.0.113.9'`). Greedy takes the last, the daemon's own;
 //! * anything that compiles to more than [`SIZE`] bytes.
 //!
-//! The regex engine is linear in the line by construction; bytes, not Unicode, so it is small too.
+//! The regex engine is linear in the line by construction; bytes, not Unicode, so it is small too. Where
+//! the groups of a match are is found in two passes ([`groups`]), and what many patterns say of one long
+//! text in one ([`together`]).
 
 mod bytes;
 mod free;
+mod groups;
 mod shift;
+mod together;
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -29,7 +33,11 @@ use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
+use super::formats::record::Unescaped;
 use super::needles::Needles;
+
+pub(super) use groups::Groups;
+pub(super) use together::Together;
 
 /// Longest pattern text: ten times the longest shipped one.
 const TEXT: usize = 4096;
@@ -124,6 +132,9 @@ pub enum PatternError {
 pub(super) struct Pattern {
     /// Made when it is first asked, where it is known to be good: of most signatures no line is ever seen.
     regex: OnceLock<Regex>,
+    /// What finds groups fast, if it can; made when it is first asked.
+    finder: OnceLock<Option<Box<groups::Finder>>>,
+    has_groups: bool,
     /// The regex's own text, to build it and a set of.
     pub(super) expanded: String,
     /// The pattern as written.
@@ -203,6 +214,33 @@ impl Pattern {
         self.regex.get_or_init(|| build(&self.expanded).expect("made at once, unless the tests have made this very text"))
     }
 
+    /// Where the groups of a match are; `None` where the text does not match.
+    pub(super) fn groups(&self, text: &[u8], memory: &mut Memory) -> Option<Groups> {
+        // A long text is not run through once more only to see that it matches: its beginning says most.
+        let long = text.len() >= together::LONG_TEXT;
+        if !long && !self.regex().is_match(text) {
+            return None;
+        }
+        let finder = self.finder.get_or_init(|| groups::Finder::new(&self.expanded).map(Box::new));
+        let Some(finder) = finder else { return self.captured(text) };
+        if long && !finder.begins(text) {
+            return None;
+        }
+        finder.find(text, &mut memory.trail).unwrap_or_else(|groups::Undecided| self.captured(text))
+    }
+
+    /// The same by the regex crate: for the patterns and texts that the fast way cannot do.
+    fn captured(&self, text: &[u8]) -> Option<Groups> {
+        let groups = self.regex().captures(text)?;
+        let span = |name| groups.name(name).map(|group| (group.start(), group.end()));
+        Some(Groups { addr: span("addr"), user: span("user"), time: span("time") })
+    }
+
+    /// Whether a match says more than that it matches.
+    pub(super) const fn has_groups(&self) -> bool {
+        self.has_groups
+    }
+
     fn anchored(text: &str, open_end: bool, proven: bool) -> Result<Self, PatternError> {
         if text.len() > TEXT {
             return Err(PatternError::Long(text.len()));
@@ -224,7 +262,36 @@ impl Pattern {
             Some(HirKind::Literal(literal)) => literal.0.to_vec(),
             _ => Vec::new(),
         };
-        Ok(Self { regex, expanded, text: text.to_owned(), lead, needles: Needles::of(&hir), proof: None })
+        let named = |name: &&str| expanded.contains(&format!("P<{name}>")) || expanded.contains(&format!("(?<{name}>"));
+        let has_groups = ["addr", "user", "time"].iter().any(named);
+        Ok(Self {
+            regex,
+            has_groups,
+            finder: OnceLock::new(),
+            expanded,
+            text: text.to_owned(),
+            lead,
+            needles: Needles::of(&hir),
+            proof: None,
+        })
+    }
+}
+
+/// Memory that looking at one text after another uses again.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What many patterns say of a long text.
+    pub(super) together: Together,
+    /// The text of a field.
+    pub(super) unescaped: Unescaped,
+    trail: groups::Trail,
+}
+
+impl Memory {
+    /// To be told when another line is looked at.
+    pub(super) fn forget(&mut self) {
+        self.together.forget();
+        self.unescaped.forget();
     }
 }
 

@@ -240,6 +240,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_long_line_is_looked_through_in_parts() {
+        let needle = Text { number: 7, bytes: b"needle".to_vec(), folded: false };
+        let searches = table(vec![needle.clone()]).unwrap();
+        let [Search::Table(table)] = &searches[..] else { panic!("it is a table") };
+        for newline in [None, Some(5_003), Some(14_990)] {
+            for near in [0usize, 5_000, 10_000, 15_000, 19_990] {
+                for begin in (near..near + 10).chain(near.saturating_sub(10)..near) {
+                    let mut text = vec![b'x'; 20_000];
+                    let end = text.len().min(begin + 6);
+                    text[begin..end].copy_from_slice(&b"needle"[..end - begin]);
+                    if let Some(at) = newline {
+                        text[at] = b'\n';
+                    }
+                    let mut found = Vec::new();
+                    table.find(&text, &mut found);
+                    found.dedup();
+                    let whole = text[begin..].starts_with(b"needle");
+                    assert_eq!(found, if whole { vec![Found { at: begin + 5, needle: 7 }] } else { vec![] }, "{newline:?} {begin}");
+                }
+            }
+        }
+    }
+
     /// Needles and a text that may hold them: of few letters, so that there is much to find.
     fn hay() -> impl Strategy<Value = (Vec<(Vec<u8>, bool)>, Vec<u8>)> {
         let needle = (proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'B'), Just(b'b'), Just(b'@')], 1..20), any::<bool>());

@@ -1,7 +1,7 @@
 //! An Aho-Corasick automaton as a table with one step a byte, whatever the needles.
 //!
-//! A step waits for the one before it; so a text is cut into [`LANES`] parts, each ending with a line,
-//! and one step of each is made in turn: the waits overlap.
+//! A step waits for the one before it; so a text is cut into [`LANES`] parts, each ending with a line
+//! where lines are short, and one step of each is made in turn: the waits overlap.
 
 use std::array;
 use std::collections::hash_map::Entry;
@@ -83,7 +83,7 @@ impl Table {
 
     /// All needles in a text.
     pub(super) fn find(&self, text: &[u8], found: &mut Vec<Found>) {
-        let mut lanes = Self::lanes(text);
+        let mut lanes = self.lanes(text);
         if text.len() >= SHORT {
             self.abreast(text, &mut lanes, found);
         }
@@ -96,19 +96,21 @@ impl Table {
         self.next.get(at).copied().unwrap_or(0)
     }
 
-    /// Cuts a text behind newlines into parts of about one length. Parts may be empty.
-    fn lanes(text: &[u8]) -> [Lane; LANES] {
-        let mut from = 0;
+    /// Cuts a text into parts of about one length, behind newlines where there are some. Parts may be
+    /// empty. Where a line is cut, the part behind begins as much earlier as a needle may be long.
+    fn lanes(&self, text: &[u8]) -> [Lane; LANES] {
+        if text.len() < SHORT {
+            return array::from_fn(|n| Lane { at: 0, end: if n == 0 { text.len() } else { 0 }, state: 0 });
+        }
+        let back = self.needles.iter().map(|needle| needle.bytes.len()).max().unwrap_or(0);
+        let (mut from, mut within) = (0, false);
         array::from_fn(|n| {
-            let goal = text.len() / LANES * (n + 1);
-            let end = match text.get(goal.max(from)..) {
-                Some(rest) if n + 1 < LANES && text.len() >= SHORT => {
-                    memchr::memchr(b'\n', rest).map_or(text.len(), |at| goal.max(from) + at + 1)
-                }
-                _ => text.len(),
-            };
-            let lane = Lane { at: from, end, state: 0 };
-            from = end;
+            let goal = (text.len() / LANES * (n + 1)).max(from);
+            let near = text.get(goal..).unwrap_or_default();
+            let newline = memchr::memchr(b'\n', near.get(..SHORT).unwrap_or(near));
+            let end = if n + 1 == LANES { text.len() } else { newline.map_or(goal, |at| goal + at + 1) };
+            let lane = Lane { at: if within { from.saturating_sub(back) } else { from }, end, state: 0 };
+            (from, within) = (end, newline.is_none());
             lane
         })
     }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::str;
 
-use super::super::formats::record::{Got, Record, Value};
+use super::super::formats::record::{Got, Record, Unescaped, Value};
 use super::super::needles::Needles;
-use super::super::pattern::{Owned, Pattern, PatternError};
+use super::super::pattern::{Memory, Owned, Pattern, PatternError};
 use super::raw::{Names, RawFields};
 use crate::net::Addr;
 
@@ -31,12 +31,17 @@ enum Condition {
 }
 
 impl Condition {
-    fn holds(&self, record: &Record, text: &[u8], name: &str, buffer: &mut Vec<u8>) -> bool {
+    fn has_groups(&self) -> bool {
+        matches!(self, Self::Text(pattern) | Self::Names(pattern) if pattern.has_groups())
+    }
+
+    fn holds(&self, record: &Record, text: &[u8], name: &str, memory: &mut Memory) -> bool {
         let Some(value) = one(record, text, name) else { return false };
-        let text = value.text(buffer);
+        let Memory { unescaped, together, .. } = memory;
+        let text = value.text(unescaped);
         match self {
             Self::OneOf(all) => all.iter().any(|one| one.as_bytes() == text),
-            Self::Text(pattern) | Self::Names(pattern) => pattern.regex().is_match(text),
+            Self::Text(pattern) | Self::Names(pattern) => together.matches(pattern, text, value.raw()),
         }
     }
 }
@@ -97,6 +102,11 @@ impl FieldTest {
         for (name, value) in conditions {
             test.condition(name, value, open_end, owned)?;
         }
+        // What costs least first: values, then texts, then what must be taken apart.
+        test.conditions.sort_by_key(|(_, condition)| match condition {
+            Condition::OneOf(_) => 0,
+            condition => 1 + u8::from(condition.has_groups()),
+        });
         if test.conditions.is_empty() {
             return Err(Refused::Rule("a rule of fields needs `where = { ... }`: without it each line would match".into()));
         }
@@ -133,28 +143,42 @@ impl FieldTest {
     }
 
     /// What the record says, if all conditions hold and it names an address.
-    pub(super) fn look<'t>(&self, record: &Record, text: &'t [u8], buffer: &mut Vec<u8>) -> Option<InRecord<'t>> {
-        if !self.conditions.iter().all(|(name, condition)| condition.holds(record, text, name, buffer)) {
+    pub(super) fn look<'t>(&self, record: &Record, text: &'t [u8], memory: &mut Memory) -> Option<InRecord<'t>> {
+        // Those with groups are looked at once, below.
+        if !self.conditions.iter().all(|(name, condition)| condition.has_groups() || condition.holds(record, text, name, memory)) {
             return None;
         }
+        // Looking for groups uses the memory too.
+        let mut unescaped = std::mem::take(&mut memory.unescaped);
+        let found = self.says(record, text, memory, &mut unescaped);
+        memory.unescaped = unescaped;
+        found
+    }
+
+    fn says<'t>(&self, record: &Record, text: &'t [u8], memory: &mut Memory, unescaped: &mut Unescaped) -> Option<InRecord<'t>> {
         let (mut addr, mut user) = (None, None);
         for (name, condition) in &self.conditions {
             let (Condition::Text(pattern) | Condition::Names(pattern)) = condition else { continue };
-            let groups = pattern.regex().captures(one(record, text, name)?.text(buffer))?;
-            if let Some(group) = groups.name("addr").filter(|_| matches!(condition, Condition::Names(_))) {
-                addr = str::from_utf8(group.as_bytes()).ok()?.parse().ok();
+            if !condition.has_groups() {
+                continue;
             }
-            user = groups.name("user").map(|group| Cow::Owned(group.as_bytes().to_vec())).or(user);
+            let value = one(record, text, name)?.text(unescaped);
+            let groups = pattern.groups(value, memory)?;
+            let part = |(from, to)| value.get(from..to);
+            if let Some(group) = groups.addr.and_then(part).filter(|_| matches!(condition, Condition::Names(_))) {
+                addr = str::from_utf8(group).ok()?.parse().ok();
+            }
+            user = groups.user.and_then(part).map(|group| Cow::Owned(group.to_vec())).or(user);
         }
-        let addr = addr.or_else(|| self.addr.iter().find_map(|name| address(one(record, text, name)?.text(buffer))))?;
+        let addr = addr.or_else(|| self.addr.iter().find_map(|name| address(one(record, text, name)?.text(unescaped))))?;
         let first = |names: &[String]| names.iter().find_map(|name| one(record, text, name)).map(Value::into_text);
         Some(InRecord { addr, user: user.or_else(|| first(&self.user)), time: first(&self.time) })
     }
 
     /// How many of the conditions hold.
     pub(in super::super) fn holding(&self, record: &Record, text: &[u8]) -> usize {
-        let mut buffer = Vec::new();
-        self.conditions.iter().filter(|(name, condition)| condition.holds(record, text, name, &mut buffer)).count()
+        let mut memory = Memory::default();
+        self.conditions.iter().filter(|(name, condition)| condition.holds(record, text, name, &mut memory)).count()
     }
 
     /// How many conditions there are.

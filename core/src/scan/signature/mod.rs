@@ -72,7 +72,7 @@ use serde::Deserialize;
 
 use super::formats::access::Request;
 use super::formats::record::Record;
-use super::pattern::{self, PatternError};
+use super::pattern::{self, Memory, PatternError};
 use super::scanner::Line;
 use super::unwrap::Unwrapper;
 use super::view::{Scratch, View};
@@ -241,23 +241,23 @@ impl Signature {
     }
 
     /// The heaviest rule that matches this message.
-    pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
+    pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
         // One pass of one automaton; it stops at the first byte that none of the patterns allows.
         let set = self.set.get_or_init(|| set_of(&self.rules).expect("made at once, unless the tests have made this very one"));
         if !set.is_match(message) {
             return None;
         }
-        set.matches(message).into_iter().find_map(|index| self.rules.get(index)?.in_message(message))
+        self.rules.iter().find_map(|rule| rule.in_message(message, memory))
     }
 
     /// The heaviest rule that matches this request.
-    pub(super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>) -> Option<Found<'s, 'l>> {
-        self.rules.iter().find_map(|rule| rule.in_request(request))
+    pub(super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>, memory: &mut Memory) -> Option<Found<'s, 'l>> {
+        self.rules.iter().find_map(|rule| rule.in_request(request, memory))
     }
 
-    /// The heaviest rule that matches these fields of `text`; `buffer` is memory to use.
-    pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], buffer: &mut Vec<u8>) -> Option<Found<'s, 'l>> {
-        self.rules.iter().find_map(|rule| rule.in_record(record, text, buffer))
+    /// The heaviest rule that matches these fields of `text`.
+    pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
+        self.rules.iter().find_map(|rule| rule.in_record(record, text, memory))
     }
 
     /// Looks at one line all by itself.

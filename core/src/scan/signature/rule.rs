@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::formats::access::Request;
 use super::super::formats::record::Record;
 use super::super::needles::Needles;
-use super::super::pattern::{Owned, Pattern};
+use super::super::pattern::{Memory, Owned, Pattern};
 use super::fields::{FieldTest, Refused, address};
 use super::raw::{Outcome, RawFields, RawRule};
 use super::{Found, Hit, Kind, SignatureError};
@@ -50,10 +50,11 @@ impl RequestTest {
         [(self.path.as_ref(), Some(request.path)), (self.agent.as_ref(), request.agent), (self.referer.as_ref(), request.referer)]
     }
 
-    fn holds(&self, request: &Request<'_>) -> bool {
+    fn holds(&self, request: &Request<'_>, memory: &mut Memory) -> bool {
+        let mut matches = |pattern: &Pattern, text: &[u8]| memory.together.matches(pattern, text, text);
         (self.status.is_empty() || self.status.contains(&request.status))
             && (self.methods.is_empty() || self.methods.iter().any(|m| m.as_bytes() == request.method))
-            && self.texts(request).iter().all(|(test, text)| test.is_none_or(|p| text.is_some_and(|text| p.regex().is_match(text))))
+            && self.texts(request).iter().all(|(test, text)| test.is_none_or(|test| text.is_some_and(|text| matches(test, text))))
     }
 
     fn needles(&self) -> Needles {
@@ -252,29 +253,27 @@ impl Rule {
     }
 
     /// What it says of a message.
-    pub(in super::super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
+    pub(in super::super) fn in_message<'s, 'l>(&'s self, message: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
         let Test::Message(pattern) = &self.test else { return None };
-        // To ask for groups costs memory, even where there are none.
-        if !pattern.regex().is_match(message) {
-            return None;
-        }
-        let groups = pattern.regex().captures(message)?;
+        let groups = pattern.groups(message, memory)?;
+        let text = |group: Option<(usize, usize)>| group.and_then(|(from, to)| message.get(from..to));
         // Greedy, it may have taken a port that stands behind it: `192.0.2.7:50022`.
-        let addr = address(groups.name("addr")?.as_bytes())?;
-        let text = |name| groups.name(name).map(|group| Cow::Borrowed(group.as_bytes()));
-        Some(Found { rule: self, addr, user: text("user"), time: text("time") })
+        let addr = address(text(groups.addr)?)?;
+        let [user, time] = [groups.user, groups.time].map(|group| text(group).map(Cow::Borrowed));
+        Some(Found { rule: self, addr, user, time })
     }
 
     /// What it says of a request.
-    pub(in super::super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>) -> Option<Found<'s, 'l>> {
+    pub(in super::super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>, memory: &mut Memory) -> Option<Found<'s, 'l>> {
         let Test::Access(test) = &self.test else { return None };
-        test.holds(request).then(|| Found { rule: self, addr: request.addr, user: request.user.map(Cow::Borrowed), time: None })
+        let found = || Found { rule: self, addr: request.addr, user: request.user.map(Cow::Borrowed), time: None };
+        test.holds(request, memory).then(found)
     }
 
-    /// What it says of the fields of `text`; `buffer` is memory to use.
-    pub(in super::super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], buffer: &mut Vec<u8>) -> Option<Found<'s, 'l>> {
+    /// What it says of the fields of `text`.
+    pub(in super::super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
         let Test::Fields(test) = &self.test else { return None };
-        let found = test.look(record, text, buffer)?;
+        let found = test.look(record, text, memory)?;
         Some(Found { rule: self, addr: found.addr, user: found.user, time: found.time })
     }
 }
