@@ -3,6 +3,9 @@
 /// The nftables table (family `inet`) that holds everything of ours.
 pub const NFT_TABLE: &str = "palisade";
 
+/// The nftables table (family `inet`) in which is tried what the kernel can do: it stands for a moment only.
+pub const NFT_PROBE_TABLE: &str = "palisade_probe";
+
 /// Priority of our base chains. Before raw (-300) and connection tracking (-200), so that a banned
 /// source never makes a conntrack entry; after defragmentation (-400), so that ports can be seen
 /// (linux/netfilter_ipv4.h, `enum nf_ip_hook_priorities`).

@@ -337,6 +337,9 @@ fn lines_are_tested_over_many_files_with_logins_and_costs() {
     fs::write(desk.path("torn.gz"), b"\x1f\x8bno gzip").unwrap();
     let torn = desk.run("test --signature sshd one torn.gz");
     assert!(torn.code == 6 && torn.out.contains("203.0.113.1") && torn.err.contains("torn.gz: "), "{}{}", torn.out, torn.err);
+    let why = desk.run("--json test --signature sshd --explain one");
+    let why: Value = serde_json::from_str(why.out.lines().nth(2).unwrap()).unwrap();
+    assert!(why["match"] == false && why["why"]["sshd"].is_string(), "{why}");
     let filter = desk.run("test --fail2ban-filter one one");
     assert!(filter.code == 2 && filter.err.contains("a file called NAME.conf"), "{}", filter.err);
     let coloured = desk.run("--color always test --signature sshd one");

@@ -79,7 +79,7 @@ impl Nftables {
     /// [`BlockError::Unusable`] without the right (CAP_NET_ADMIN) or without nf_tables in the kernel.
     pub fn open() -> Result<Self, BlockError> {
         let mut port = Port::open(NFT_TABLE).map_err(probe::unusable)?;
-        let probe::Found { manner, sized } = probe::look(&mut port).map_err(probe::unusable)?;
+        let probe::Found { manner, sized } = probe::look().map_err(probe::unusable)?;
         let ears = Ears::open(&mut port).map_err(probe::unusable)?;
         Ok(Self { port, ears, known: None, manner, sized, counted: COUNTED })
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use palisade_core::config::BackendSection;
-use palisade_core::ours::{NFT_ROUTE_TABLE, NFT_TABLE};
+use palisade_core::ours::{NFT_PROBE_TABLE, NFT_ROUTE_TABLE, NFT_TABLE};
 use palisade_core::time::Span;
 
 use crate::netlink::nft::survey::{self, family_name};
@@ -94,7 +94,8 @@ impl Copy {
 
     fn nft(&mut self, section: &BackendSection) {
         let tables = survey::tables().unwrap_or_default();
-        let foreign: Vec<_> = tables.into_iter().filter(|(_, name)| ![NFT_TABLE, NFT_ROUTE_TABLE].contains(&name.as_str())).collect();
+        let foreign: Vec<_> =
+            tables.into_iter().filter(|(_, name)| ![NFT_TABLE, NFT_ROUTE_TABLE, NFT_PROBE_TABLE].contains(&name.as_str())).collect();
         let of_xtables = |family: &str, name: &str| matches!(family, "ip" | "ip6") && XTABLES.contains(&name);
         let saved = self.parts.iter().any(|part| part.what.contains("-nft-save"));
         let Ok(tool) = Tool::find("nft", &section.path) else {

@@ -1,8 +1,10 @@
 //! One line's answer: for people, or an object of JSON.
 //!
 //! In JSON each line has an object, with nulls where nothing matched. A line that tells of a login has `"match":false`, as a
-//! match is an attack, and `"login":true` with who got in. `file` is there where several were named.
+//! match is an attack, and `"login":true` with who got in. `file` is there where several were named; with `--explain`, a line
+//! that means nothing has the `program` that wrote it and `why`: a reason for each signature.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -64,6 +66,15 @@ impl<'a> LineDoc<'a> {
     }
 }
 
+/// Why a line means nothing, in JSON.
+#[derive(Serialize)]
+struct WhyDoc<'a> {
+    #[serde(flatten)]
+    line: LineDoc<'a>,
+    program: Option<&'a str>,
+    why: BTreeMap<&'a str, String>,
+}
+
 /// Where the answers go, and what is counted of them.
 pub(super) struct Show {
     out: Buffered,
@@ -117,7 +128,10 @@ impl Show {
         self.matched += u64::from(matches!(told, Told::Attack(_)));
         self.logins += u64::from(matches!(told, Told::Login(_)));
         if self.json {
-            return self.document(number, &told);
+            return match line.filter(|_| self.explain && matches!(told, Told::Nothing)) {
+                Some(line) => self.why(number, &scanner.explain(line)),
+                None => self.document(number, &told),
+            };
         }
         let Some(line) = line else {
             let place = self.place(number);
@@ -186,19 +200,36 @@ impl Show {
         let place = self.place(number);
         let program = explanation.program.as_deref().unwrap_or("none recognised");
         self.out.line(format_args!("{place} no match; program: {program}; message: {}", explanation.message))?;
-        for trial in &explanation.trials {
-            let why = match &trial.reason {
-                Reason::Match { .. } | Reason::Nothing => continue,
-                Reason::Program { listens_to } => format!("listens to {}", listens_to.join(", ")),
-                Reason::NoAccessLog => "not of the common or combined log format".to_owned(),
-                Reason::NoFields => "neither a JSON object nor key=value words".to_owned(),
-                Reason::NoAddress { rule, text } => format!("{rule}: `{text}` is no address"),
-                Reason::Nearest { rule, wants } => format!("nearest is {rule}: {wants}"),
-            };
-            self.out.line(format_args!("   {}: {why}", trial.signature))?;
+        for (signature, why) in reasons(explanation) {
+            self.out.line(format_args!("   {signature}: {why}"))?;
         }
         Ok(())
     }
+
+    fn why(&mut self, number: u64, explanation: &Explanation) -> Result<()> {
+        let line = LineDoc::nothing(number, self.file.as_deref());
+        self.out.json(&WhyDoc { line, program: explanation.program.as_deref(), why: reasons(explanation).collect() })
+    }
+}
+
+/// Of more signatures than these nobody wants to hear that a line has nothing to do with them.
+const FEW: usize = 8;
+
+/// Each signature that has something to say, and why it does not match.
+fn reasons(explanation: &Explanation) -> impl Iterator<Item = (&str, String)> {
+    explanation.trials.iter().filter_map(|trial| {
+        let why = match &trial.reason {
+            Reason::Match { .. } => return None,
+            Reason::Nothing if explanation.trials.len() > FEW => return None,
+            Reason::Nothing => "like none of the lines it knows".to_owned(),
+            Reason::Program { listens_to } => format!("listens to {}", listens_to.join(", ")),
+            Reason::NoAccessLog => "not of the common or combined log format".to_owned(),
+            Reason::NoFields => "neither a JSON object nor key=value words".to_owned(),
+            Reason::NoAddress { rule, text } => format!("{rule}: `{text}` is no address"),
+            Reason::Nearest { rule, wants } => format!("nearest is {rule}: {wants}"),
+        };
+        Some((&*trial.signature, why))
+    })
 }
 
 fn user(user: Option<&str>) -> String {

@@ -34,6 +34,25 @@ fn a_flush_of_everything_is_seen_and_healed() {
     });
 }
 
+/// As the command line looks beside a daemon: who asks what the kernel can do must find out, and be no drift.
+#[test]
+fn another_that_looks_what_the_kernel_can_do_disturbs_nothing() {
+    alone(|| {
+        let mut wall = Nftables::open().unwrap();
+        replaced(&mut wall, &Frame::default(), &mut many(10));
+        let _other = Nftables::open().unwrap();
+        assert_eq!(wall.drift().unwrap(), Drift::None);
+        std::thread::scope(|scope| {
+            let looks = [(); 2].map(|()| scope.spawn(|| (0..20).for_each(|_| drop(Nftables::open().unwrap()))));
+            while !looks.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                replaced(&mut wall, &Frame::default(), &mut many(10));
+            }
+        });
+        let tables = sh("nft list tables");
+        assert!(!tables.contains("probe"), "nothing of it stays: {tables}");
+    });
+}
+
 /// From the moment the wall could know that everything was flushed until every ban stands again,
 /// as the daemon does it. Says how long that takes; on an idle machine under 100 ms.
 #[test]
