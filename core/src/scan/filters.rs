@@ -8,9 +8,10 @@ use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
+use super::block::{Place, line_end, newlines, part};
 use super::fail2ban::{Failure, Filter, Session};
 use super::needles::Needles;
-use super::scanner::{JailScan, Line, Place, ScanState, Scanner, line_end, newlines, part};
+use super::scanner::{JailScan, Line, ScanState, Scanner};
 use super::times::LogClock;
 use crate::attack::{Attack, FULL_FAILURE, JailName, Sign, excerpt};
 
@@ -67,19 +68,18 @@ impl Scanner {
 }
 
 impl Filters {
-    /// Adds a slot for each filter, if they all can have one.
-    pub(super) fn of(jails: &[JailScan], needles: &mut Vec<(Needles, bool)>) -> Self {
+    /// What each filter needs, if they all can say it, for slots from `first` on.
+    pub(super) fn of(jails: &[JailScan], first: usize) -> (Self, Vec<Needles>) {
         let filters = || jails.iter().flat_map(|jail| &jail.filters);
         if filters().next().is_none() {
-            return Self::None;
+            return (Self::None, Vec::new());
         }
         if filters().any(|filter| filter.needles().is_empty()) {
-            return Self::All;
+            return (Self::All, Vec::new());
         }
-        let first = u32::try_from(needles.len()).unwrap_or(u32::MAX);
         let texts = |filter: &Arc<Filter>| filter.needles().iter().map(|text| text.as_bytes().to_vec()).collect();
-        needles.extend(filters().map(|filter| (Needles { texts: texts(filter), folded: true }, false)));
-        Self::Slots(first)
+        let needles = filters().map(|filter| Needles { texts: texts(filter), folded: true, also: None }).collect();
+        (Self::Slots(u32::try_from(first).unwrap_or(u32::MAX)), needles)
     }
 
     /// The slots of the filters; none where each filter must see the line: expressions see more of a journal record

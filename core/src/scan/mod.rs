@@ -15,6 +15,7 @@
 //!
 //! Everything is linear in the line's length and total on any bytes.
 
+mod block;
 mod explain;
 pub mod fail2ban;
 mod filters;
@@ -29,10 +30,11 @@ pub mod times;
 mod unwrap;
 mod view;
 
+pub use block::Place;
 pub use explain::{Explanation, Reason, Trial};
 pub use needles::Needles;
 pub use pattern::PatternError;
-pub use scanner::{JailScan, Line, Place, ScanState, Scanner};
+pub use scanner::{JailScan, Line, ScanState, Scanner};
 pub use shipped::{builtin, load, places, shipped};
 pub use signature::{Found, Hit, Kind, Places, Rule, Signature, SignatureError};
 pub use times::{LogClock, counts_at};

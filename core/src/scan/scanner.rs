@@ -1,6 +1,5 @@
 //! The lines of one source against the signatures of the jails that read it.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::fail2ban::{self, Filter, Shortfall};
@@ -118,7 +117,7 @@ impl JailScan {
 pub struct Scanner {
     pub(super) jails: Vec<JailScan>,
     /// A slot for each rule, one for what may hide needles, and those of the filters.
-    prefilter: Prefilter,
+    pub(super) prefilter: Prefilter,
     /// All rules, in the order of the jails, their signatures and the weight of rules.
     rules: Vec<Entry>,
     pub(super) filters: Filters,
@@ -132,19 +131,6 @@ struct Entry {
     rule: usize,
 }
 
-/// Blocks are looked through in parts of so many bytes: what was found in one should still be in the
-/// core's second cache when its lines are scanned.
-const PART: usize = 128 * 1024;
-
-/// Where in a block a line is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// How many lines of the block are before it.
-    pub line: u64,
-    /// Its bytes, without the line end.
-    pub bytes: Range<usize>,
-}
-
 /// What scanning remembers from one line to the next: each thread that reads a source has its own.
 #[derive(Debug)]
 pub struct ScanState {
@@ -152,9 +138,9 @@ pub struct ScanState {
     /// One for each filter, in the order of the jails.
     pub(super) sessions: Vec<fail2ban::Session>,
     /// Which slots of the prefilter the line at hand can be of, in their order.
-    marks: Vec<u32>,
+    pub(super) marks: Vec<u32>,
     /// The needles in the text at hand, and those within one of its lines; kept for their memory only.
-    found: Vec<prefilter::Found>,
+    pub(super) found: Vec<prefilter::Found>,
     within: Vec<prefilter::Found>,
     /// What was told of each by [`Scanner::shortfalls`].
     told: Vec<Shortfall>,
@@ -185,16 +171,19 @@ impl Scanner {
     /// A scanner for a source that these jails read.
     pub fn new(jails: &[JailScan]) -> Self {
         let mut rules = Vec::new();
-        let mut needles: Vec<(Needles, bool)> = Vec::new();
+        let mut slots = Vec::new();
         for (at, jail) in jails.iter().enumerate() {
             for (index, signature) in jail.signatures.iter().enumerate() {
                 rules.extend((0..signature.rules().len()).map(|rule| Entry { jail: at, signature: index, rule }));
-                needles.extend(signature.rules().iter().map(|rule| (rule.needles(), signature.kind() == Kind::AccessLog)));
+                let request = signature.kind() == Kind::AccessLog;
+                slots.extend(signature.rules().iter().map(|rule| Slot { needles: rule.needles(), request }));
             }
         }
-        needles.push((Needles::exactly(unwrap::MARKS), false));
-        let filters = Filters::of(jails, &mut needles);
-        let prefilter = Prefilter::new(needles.iter().map(|(needles, request)| Slot { needles, request: *request }));
+        let marks = Needles::exactly(unwrap::MARKS);
+        slots.push(Slot { needles: &marks, request: false });
+        let (filters, texts) = Filters::of(jails, slots.len());
+        slots.extend(texts.iter().map(|needles| Slot { needles, request: false }));
+        let prefilter = Prefilter::new(slots.into_iter());
         Self { jails: jails.to_vec(), prefilter, rules, filters }
     }
 
@@ -236,12 +225,12 @@ impl Scanner {
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
         state.marks.clear();
         self.prefilter.find(line.text, &mut state.within);
-        self.prefilter.mark(&state.within, &mut state.marks);
+        self.prefilter.mark(line.text, &state.within, &mut state.marks);
         self.scan_marked(state, line, sink);
     }
 
     /// Scans a line that can be of these rules and filters.
-    fn scan_marked(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
+    pub(super) fn scan_marked(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
         if state.marks.is_empty() && self.filters != Filters::All {
             return self.pass(state, line, sink);
         }
@@ -257,7 +246,7 @@ impl Scanner {
         if let Some(view) = view.as_mut().filter(|_| wrapped) {
             for text in view.texts() {
                 self.prefilter.find(text, within);
-                self.prefilter.mark(within, marks);
+                self.prefilter.mark(text, within, marks);
             }
         }
         let mut sessions = sessions.iter_mut();
@@ -298,91 +287,6 @@ impl Scanner {
             *scratch = view.scratch();
         }
     }
-
-    /// Scans lines that each end with a newline (the last one need not), as [`Self::scan`] would one
-    /// by one, and tells how many they are. Lines that nothing can match are only counted. `file` is
-    /// what [`Line::of_file`] would be told.
-    pub fn scan_block(&self, state: &mut ScanState, (file, block): (&[u8], &[u8]), sink: &mut dyn FnMut(Place, Sign)) -> u64 {
-        let mut place = Place { line: 0, bytes: 0..0 };
-        let mut from = 0;
-        if self.filters == Filters::All || !self.prefilter.skips() {
-            while from < block.len() {
-                from = self.scan_at(state, (file, block), &mut place, from, sink);
-            }
-            return place.line;
-        }
-        let mut found = std::mem::take(&mut state.found);
-        let mut part_from = 0;
-        while part_from < block.len() {
-            let part_end = cut(block, part_from);
-            self.prefilter.find(part(block, part_from, part_end), &mut found);
-            let mut found = &found[..];
-            while let Some(first) = found.first() {
-                let at = part_from + first.at;
-                let start = memchr::memrchr(b'\n', part(block, from, at)).map_or(from, |newline| from + newline + 1);
-                let end = line_end(block, at);
-                let many = found.iter().take_while(|found| part_from + found.at < end).count();
-                let (own, others) = found.split_at(many);
-                state.marks.clear();
-                self.prefilter.mark(own, &mut state.marks);
-                self.pass_over(state, (file, block), &mut place, from..start, sink);
-                let line = place.set(block, start..end).of_file(file);
-                self.scan_marked(state, line, &mut |sign| sink(place.clone(), sign));
-                place.line += 1;
-                from = end + 1;
-                found = others;
-            }
-            part_from = part_end;
-        }
-        state.found = found;
-        self.pass_over(state, (file, block), &mut place, from..block.len(), sink);
-        place.line
-    }
-
-    /// Scans the line that starts here. Where the next one does.
-    fn scan_at(
-        &self,
-        state: &mut ScanState,
-        (file, block): (&[u8], &[u8]),
-        place: &mut Place,
-        start: usize,
-        sink: &mut dyn FnMut(Place, Sign),
-    ) -> usize {
-        let end = line_end(block, start);
-        let line = place.set(block, start..end).of_file(file);
-        self.scan(state, line, &mut |sign| sink(place.clone(), sign));
-        place.line += 1;
-        end + 1
-    }
-}
-
-impl Place {
-    /// Makes it that of the line there, and takes the line.
-    pub(super) fn set<'a>(&mut self, block: &'a [u8], bytes: Range<usize>) -> Line<'a> {
-        let text = part(block, bytes.start, bytes.end);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        self.bytes = bytes.start..bytes.start + text.len();
-        Line::raw(text)
-    }
-}
-
-/// Where the part that begins here ends: behind a newline.
-fn cut(block: &[u8], from: usize) -> usize {
-    let goal = from.saturating_add(PART).min(block.len());
-    memchr::memchr(b'\n', part(block, goal, block.len())).map_or(block.len(), |at| goal + at + 1)
-}
-
-/// Where the line ends that this byte is of.
-pub(super) fn line_end(block: &[u8], at: usize) -> usize {
-    memchr::memchr(b'\n', part(block, at, block.len())).map_or(block.len(), |newline| at + newline)
-}
-
-pub(super) fn part(block: &[u8], from: usize, to: usize) -> &[u8] {
-    block.get(from..to).unwrap_or_default()
-}
-
-pub(super) fn newlines(block: &[u8], from: usize, to: usize) -> u64 {
-    memchr::memchr_iter(b'\n', part(block, from, to)).count() as u64
 }
 
 fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mut View<'_>, line: Line<'_>, clock: &LogClock) -> Sign {

@@ -52,6 +52,9 @@ const TIMES: [&[u8]; 2] = [b"[00/aaa/0000:00:00:00 +0000] ", b"[0000-00-00T00:00
 /// The end of the time and the begin of the request, which stand in each line that is read.
 pub(in super::super) const MARK: &[u8] = b"] \"";
 
+/// What stands before the path: a method and a blank, or, where the request is no HTTP, nothing.
+pub(in super::super) const BEFORE_PATH: &[&[u8]] = &[b" ", MARK];
+
 /// Reads one line; `None` where it is not of the format.
 pub fn read(line: &[u8]) -> Option<Request<'_>> {
     let line = line.trim_ascii_end();

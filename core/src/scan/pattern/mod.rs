@@ -141,8 +141,6 @@ pub(super) struct Pattern {
     pub(super) text: String,
     /// The bytes each match starts with.
     pub(super) lead: Vec<u8>,
-    /// What each match holds.
-    pub(super) needles: Needles,
     /// What the lint needs; taken out once all rules of a signature are there.
     proof: Option<Box<Proof>>,
 }
@@ -204,9 +202,19 @@ impl Pattern {
         Self::anchored(text, open_end, proven)
     }
 
+    /// What each match holds.
+    pub(super) fn needles(&self) -> Needles {
+        parse(&self.expanded).map(|hir| Needles::of(&hir)).unwrap_or_default()
+    }
+
     /// What each match holds where it is a field, whose text may stand in the line with escapes.
     pub(super) fn field_needles(&self) -> Needles {
         parse(&self.expanded).map(|hir| Needles::of_field(&hir)).unwrap_or_default()
+    }
+
+    /// What each match holds where it is a part of the line before which one of these stands.
+    pub(super) fn needles_behind(&self, before: &[&[u8]]) -> Needles {
+        parse(&self.expanded).map(|hir| Needles::of_behind(&hir, before)).unwrap_or_default()
     }
 
     /// The regex itself.
@@ -264,16 +272,7 @@ impl Pattern {
         };
         let named = |name: &&str| expanded.contains(&format!("P<{name}>")) || expanded.contains(&format!("(?<{name}>"));
         let has_groups = ["addr", "user", "time"].iter().any(named);
-        Ok(Self {
-            regex,
-            has_groups,
-            finder: OnceLock::new(),
-            expanded,
-            text: text.to_owned(),
-            lead,
-            needles: Needles::of(&hir),
-            proof: None,
-        })
+        Ok(Self { regex, has_groups, finder: OnceLock::new(), expanded, text: text.to_owned(), lead, proof: None })
     }
 }
 

@@ -1,13 +1,13 @@
 //! One pass over many lines for all rules: which lines any of them could match at all.
 //!
 //! All needles of all rules ([`super::needles`]) are looked for in whole blocks of lines, so that what
-//! is innocent is neither cut into lines nor taken apart. How, says the shortest of them:
+//! is innocent is neither cut into lines nor taken apart. How, say their number and the shortest:
 //!
 //! | needles | search |
 //! |---|---|
-//! | shorter than [`PIECE`] bytes, a few | each by itself (`memmem`) |
-//! | longer, and not both short and many | a look at each second, fourth or eighth byte ([`sieve`]) |
-//! | others | an automaton, a step a byte ([`table`]) |
+//! | as many as one or a few services have | a look at each second, fourth or eighth byte ([`sieve`]) |
+//! | a few of them too short for that | each by itself (`memmem`) |
+//! | more | an automaton, a step a byte ([`table`]) |
 //!
 //! Rules of access logs are looked for only where a line can be of an access log ([`access::MARK`]).
 
@@ -24,17 +24,11 @@ use super::formats::access;
 use super::needles::Needles;
 
 /// Shorter needles have no piece that is worth looking for.
-const PIECE: usize = 5;
-/// So many of them can be looked for one by one; each takes about as long as reading the text.
+const PIECE: usize = 4;
+/// So many of them can be looked for one by one; each takes a fifth as long as all others together.
 const SINGLE: usize = 4;
-/// With more needles pieces of a short one are found too often.
+/// With more needles pieces of theirs are found in too many innocent lines.
 const CROWD: usize = 160;
-/// Needles from this length on have long pieces, which are found by chance hardly ever: where there
-/// is a crowd, they are looked for apart from the others.
-const LONG: usize = 11;
-/// Needles from this length on are looked at each fourth byte.
-const MIDDLE: usize = 7;
-
 /// What one rule needs.
 pub(super) struct Slot<'a> {
     pub(super) needles: &'a Needles,
@@ -49,6 +43,8 @@ pub(super) struct Prefilter {
     groups: Vec<Group>,
     /// The slots each needle is of.
     slots: Vec<Vec<u32>>,
+    /// For each slot the needles of which one must be there too, if it has such.
+    also: Vec<Option<Table>>,
     /// The slots that must be asked about each line.
     always: Vec<u32>,
 }
@@ -106,7 +102,12 @@ impl Prefilter {
     pub(super) fn new<'a>(all: impl Iterator<Item = Slot<'a>>) -> Self {
         let mut always = Vec::new();
         let mut by_text = BTreeMap::<(bool, &[u8], bool), Vec<u32>>::new();
+        let mut also = Vec::new();
         for (number, slot) in (0..).zip(all) {
+            also.push(slot.needles.also.as_ref().and_then(|needles| {
+                let text = |bytes: &Vec<u8>| Text { number: 0, bytes: bytes.clone(), folded: needles.folded };
+                Table::new(needles.texts.iter().map(text).collect())
+            }));
             if slot.needles.is_empty() {
                 always.push(number);
             }
@@ -119,7 +120,7 @@ impl Prefilter {
             all.map(|(number, (_, text, folded))| Text { number, bytes: text.to_vec(), folded: *folded }).collect()
         };
         let groups = [(None, texts(false)), (Some(Finder::new(access::MARK).into_owned()), texts(true))];
-        let mut prefilter = Self { groups: Vec::new(), slots: Vec::new(), always };
+        let mut prefilter = Self { groups: Vec::new(), slots: Vec::new(), also, always };
         for (gate, texts) in groups {
             match searches(texts) {
                 Ok(searches) => prefilter.groups.push(Group { gate, searches }),
@@ -156,9 +157,13 @@ impl Prefilter {
     }
 
     /// Adds to `slots` those that a text with these needles can be of, in their order.
-    pub(super) fn mark(&self, found: &[Found], slots: &mut Vec<u32>) {
+    pub(super) fn mark(&self, text: &[u8], found: &[Found], slots: &mut Vec<u32>) {
         slots.extend(&self.always);
-        slots.extend(found.iter().filter_map(|found| self.slots.get(found.needle as usize)).flatten());
+        let holds = |slot: &u32| self.also.get(*slot as usize).and_then(Option::as_ref).is_none_or(|also| also.any(text));
+        let all = found.iter().filter_map(|found| self.slots.get(found.needle as usize)).flatten();
+        // One that was there before need not be asked again; of several in a row the first answers.
+        let mut last = None;
+        slots.extend(all.copied().filter(|slot| last.replace(*slot) != Some(*slot) && holds(slot)));
         slots.sort_unstable();
         slots.dedup();
     }
@@ -167,20 +172,11 @@ impl Prefilter {
 /// How to look for these; those for which there is no way.
 fn searches(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
     let (short, texts): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| text.bytes.len() < PIECE);
-    if short.len() > SINGLE || short.iter().any(|text| text.folded) {
+    if texts.len() > CROWD || short.len() > SINGLE || short.iter().any(|text| text.folded) {
         return table([short, texts].concat());
     }
-    let shortest = |texts: &[Text]| texts.iter().map(|text| text.bytes.len()).min();
     let mut searches: Vec<Search> = short.iter().map(|text| Search::One(Finder::new(&text.bytes).into_owned(), text.number)).collect();
-    let crowd = texts.len() > CROWD;
-    let (long, rest): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| !crowd || text.bytes.len() >= LONG);
-    for texts in [long, rest] {
-        match shortest(&texts) {
-            None => {}
-            Some(least) if crowd && least < MIDDLE && texts.len() > CROWD => searches.extend(table(texts)?),
-            Some(least) => searches.push(Search::Sieve(Sieve::new(texts, least))),
-        }
-    }
+    searches.extend(texts.iter().map(|text| text.bytes.len()).min().map(|least| Search::Sieve(Sieve::new(texts, least))));
     Ok(searches)
 }
 
@@ -204,12 +200,12 @@ mod tests {
     fn marks(prefilter: &Prefilter, text: &[u8]) -> Vec<u32> {
         let (mut found, mut slots) = (Vec::new(), Vec::new());
         prefilter.find(text, &mut found);
-        prefilter.mark(&found, &mut slots);
+        prefilter.mark(text, &found, &mut slots);
         slots
     }
 
     fn texts(texts: &[&[u8]], folded: bool) -> Needles {
-        Needles { texts: texts.iter().map(|text| text.to_vec()).collect(), folded }
+        Needles { texts: texts.iter().map(|text| text.to_vec()).collect(), folded, also: None }
     }
 
     #[test]
@@ -306,7 +302,7 @@ mod tests {
             }
             for searches in ways {
                 let shown = format!("{searches:?}");
-                let prefilter = Prefilter { groups: vec![Group { gate: None, searches }], slots: Vec::new(), always: Vec::new() };
+                let prefilter = Prefilter { groups: vec![Group { gate: None, searches }], slots: Vec::new(), also: Vec::new(), always: Vec::new() };
                 let mut found = Vec::new();
                 prefilter.find(&text, &mut found);
                 let mut found: Vec<(u32, usize)> = found.iter().filter_map(|found| {

@@ -3,7 +3,8 @@
 //! Of each needle a few pieces of as many bytes in a row are kept, one beginning at each of [`Sieve`]'s
 //! `stride` neighbouring bytes: wherever the needle stands in a text, one of them begins at a multiple
 //! of the stride. So only there is anything looked at: whether the bytes are a piece, first by a hash
-//! in a table of bits, then in earnest. No look waits for another, as the steps of an automaton do.
+//! in a table and for a whole chunk of the text at once, then in earnest. No look waits for another,
+//! as the steps of an automaton do.
 //!
 //! Pieces are compared as if each byte had the bit that sets small letters apart: with and without it
 //! is the same piece. That can only find too much, and what is found is compared with the needle.
@@ -18,9 +19,9 @@ use super::{Found, Text};
 const CHUNK: usize = 64;
 /// A piece may reach past the last place of a chunk.
 const REACH: usize = CHUNK + 8;
-/// Words of the table of bits: half of the nearest cache. With three thousand pieces one look in a
-/// hundred is for nothing.
-const WORDS: usize = 4096;
+/// How many hashes there are, in bits: a table that fits into the nearest cache. With the pieces of a
+/// hundred needles one look in a hundred is for nothing.
+const HASH: u32 = 15;
 /// The bit that sets small letters apart, in each byte.
 const SMALL: u64 = 0x2020_2020_2020_2020;
 /// Spreads bits upwards: 2^64 by the golden ratio (Knuth, The Art of Computer Programming 6.4).
@@ -32,7 +33,8 @@ pub(super) struct Sieve {
     stride: usize,
     /// Which bytes of eight are a piece.
     mask: u64,
-    bits: Box<[u64; WORDS]>,
+    /// Whether there is a piece of this hash.
+    table: Box<[u8; 1 << HASH]>,
     pieces: HashMap<u64, Vec<(usize, usize)>, BuildHasherDefault<Spread>>,
     needles: Vec<Text>,
 }
@@ -51,7 +53,7 @@ impl Sieve {
             _ => (8, 8),
         };
         let mask = u64::MAX >> (64 - 8 * size);
-        let mut sieve = Self { stride, mask, bits: Box::new([0; WORDS]), pieces: HashMap::default(), needles };
+        let mut sieve = Self { stride, mask, table: Box::new([0; 1 << HASH]), pieces: HashMap::default(), needles };
         let span = stride + size - 1;
         for (index, text) in sieve.needles.iter().enumerate() {
             // The rarest.
@@ -60,10 +62,7 @@ impl Sieve {
                 .unwrap_or(0);
             for offset in from..from + stride {
                 let piece = (eight(&text.bytes, offset) | SMALL) & mask;
-                let (word, bit) = place(piece);
-                if let Some(word) = sieve.bits.get_mut(word) {
-                    *word |= 1 << bit;
-                }
+                sieve.table[hash(piece)] = 1;
                 sieve.pieces.entry(piece).or_default().push((index, offset));
             }
         }
@@ -95,24 +94,28 @@ impl Sieve {
     }
 
     /// A bit for each place at which there may be a piece.
+    #[inline]
     fn looks<const STRIDE: usize>(&self, chunk: &[u8; REACH]) -> u64 {
+        let mut any = 0;
+        for n in 0..CHUNK / STRIDE {
+            any |= self.table[hash(self.piece(chunk, n * STRIDE)) % (1 << HASH)];
+        }
+        // Mostly there is none, and where need not be asked.
+        if any == 0 {
+            return 0;
+        }
         let mut places = 0;
         for n in 0..CHUNK / STRIDE {
-            let at = n * STRIDE;
-            let eight = u64::from_le_bytes([
-                chunk[at],
-                chunk[at + 1],
-                chunk[at + 2],
-                chunk[at + 3],
-                chunk[at + 4],
-                chunk[at + 5],
-                chunk[at + 6],
-                chunk[at + 7],
-            ]);
-            let (word, bit) = place((eight | SMALL) & self.mask);
-            places |= (self.bits[word % WORDS] >> bit & 1) << n;
+            places |= u64::from(self.table[hash(self.piece(chunk, n * STRIDE)) % (1 << HASH)]) << n;
         }
         places
+    }
+
+    /// The piece that begins here.
+    #[inline]
+    fn piece(&self, chunk: &[u8; REACH], at: usize) -> u64 {
+        let eight = [chunk[at], chunk[at + 1], chunk[at + 2], chunk[at + 3], chunk[at + 4], chunk[at + 5], chunk[at + 6], chunk[at + 7]];
+        (u64::from_le_bytes(eight) | SMALL) & self.mask
     }
 
     /// Looks at these places of a chunk in earnest.
@@ -142,11 +145,10 @@ fn eight(text: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// Which bit of which word is a piece's.
+/// Where in the table a piece is.
 #[inline]
-const fn place(piece: u64) -> (usize, u64) {
-    let hash = piece.wrapping_mul(SPREAD) >> (64 - 18);
-    ((hash >> 6) as usize, hash % 64)
+const fn hash(piece: u64) -> usize {
+    (piece.wrapping_mul(SPREAD) >> (64 - HASH)) as usize
 }
 
 /// Hashes a piece; all of them come from signatures, so nobody chooses them to collide.

@@ -23,11 +23,12 @@ const SHORT: usize = 4096;
 pub(super) struct Table {
     /// The class of each byte; large letters are of the class of small ones where case does not count.
     classes: [u8; 256],
-    /// How many classes there are.
-    width: usize,
-    /// For each state and class the next state, with [`MATCH`] where a needle ends there. State 0 is
-    /// the start, and states near to it come first.
-    next: Vec<u16>,
+    /// A row has two to the power of so many places, one for each class at least.
+    shift: u32,
+    /// For each state and class the next state, with [`MATCH`] where a needle ends there. A state is
+    /// known by where its row begins: that saves a multiplication in each step. State 0 is the start,
+    /// and states near to it come first.
+    next: Vec<u32>,
     /// For each state the indexes of the needles that end there.
     ends: Vec<Vec<u32>>,
     /// Where case counts for some needles only, the table knows small letters, and what it finds is
@@ -35,15 +36,17 @@ pub(super) struct Table {
     needles: Vec<Text>,
 }
 
-/// Of a state's number: a needle ends there.
-const MATCH: u16 = 1 << 15;
+/// Of a state: a needle ends there.
+const MATCH: u32 = 1 << 31;
+/// Most states: a table of 32 MiB at worst. All shipped signatures together have a third of them.
+const STATES: usize = 1 << 15;
 
 /// A part of a text on its way through the automaton.
 #[derive(Clone, Copy)]
 struct Lane {
     at: usize,
     end: usize,
-    state: u16,
+    state: u32,
 }
 
 impl Table {
@@ -56,7 +59,8 @@ impl Table {
             NFA::builder().match_kind(MatchKind::Standard).ascii_case_insensitive(folded).prefilter(false).build(texts.clone()).ok()?;
         let (classes, bytes) = classes(folded, texts);
         let start = nfa.start_state(Anchored::No).ok()?;
-        let mut table = Self { classes, width: bytes.len(), next: Vec::new(), ends: Vec::new(), needles: Vec::new() };
+        let shift = bytes.len().next_power_of_two().ilog2();
+        let mut table = Self { classes, shift, next: Vec::new(), ends: Vec::new(), needles: Vec::new() };
         let mut numbers = HashMap::from([(start, 0)]);
         let mut states = vec![start];
         // By distance from the start.
@@ -65,18 +69,20 @@ impl Table {
             at += 1;
             let needles = if nfa.is_match(state) { nfa.match_len(state) } else { 0 };
             table.ends.push((0..needles).map(|index| nfa.match_pattern(state, index).as_u32()).collect());
+            let row = table.next.len();
             for byte in &bytes {
                 let next = nfa.next_state(Anchored::No, state, *byte);
                 let number = match numbers.entry(next) {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(new) => {
-                        let number = u16::try_from(states.len()).ok().filter(|number| *number < MATCH)?;
+                        let number = u32::try_from(states.len()).ok().filter(|_| states.len() < STATES)?;
                         states.push(next);
-                        *new.insert(number)
+                        *new.insert(number << shift)
                     }
                 };
                 table.next.push(if nfa.is_match(next) { number | MATCH } else { number });
             }
+            table.next.resize(row + (1 << shift), 0);
         }
         Some(Self { needles, ..table })
     }
@@ -90,10 +96,26 @@ impl Table {
         lanes.iter_mut().for_each(|lane| self.alone(text, lane, found));
     }
 
-    fn step(&self, state: u16, byte: u8) -> u16 {
-        let at = usize::from(state & !MATCH) * self.width + usize::from(self.classes[usize::from(byte)]);
+    /// Whether one of the needles is in a text.
+    pub(super) fn any(&self, text: &[u8]) -> bool {
+        let mut state = 0;
+        text.iter().enumerate().any(|(at, byte)| {
+            state = self.step(state, *byte);
+            state & MATCH != 0 && self.at(state, text.get(..=at).unwrap_or_default()).next().is_some()
+        })
+    }
+
+    /// The needles with which this text, at whose end this state was reached, ends.
+    fn at<'a>(&'a self, state: u32, text: &'a [u8]) -> impl Iterator<Item = &'a Text> {
+        let all = self.ends.get(((state & !MATCH) >> self.shift) as usize).into_iter().flatten();
+        all.filter_map(|needle| self.needles.get(*needle as usize)).filter(|needle| needle.ends(text))
+    }
+
+    #[inline]
+    fn step(&self, state: u32, byte: u8) -> u32 {
+        let at = (state & !MATCH) + u32::from(self.classes[usize::from(byte)]);
         // Never outside: there is a row for each state.
-        self.next.get(at).copied().unwrap_or(0)
+        self.next.get(at as usize).copied().unwrap_or(0)
     }
 
     /// Cuts a text into parts of about one length, behind newlines where there are some. Parts may be
@@ -158,9 +180,7 @@ impl Table {
             return;
         }
         let before = text.get(..lane.at).unwrap_or_default();
-        let all = self.ends.get(usize::from(lane.state & !MATCH)).into_iter().flatten();
-        let right = all.filter_map(|needle| self.needles.get(*needle as usize)).filter(|text| text.ends(before));
-        found.extend(right.map(|text| Found { at: lane.at - 1, needle: text.number }));
+        found.extend(self.at(lane.state, before).map(|text| Found { at: lane.at - 1, needle: text.number }));
     }
 }
 

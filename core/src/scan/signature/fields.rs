@@ -193,12 +193,13 @@ impl FieldTest {
             Condition::OneOf(all) => Needles::any(all),
             Condition::Text(pattern) | Condition::Names(pattern) => pattern.field_needles(),
         }));
-        if !values.is_empty() {
+        if values.is_worth_it() {
             return values;
         }
         // Of a dotted name the last part stands in the line by itself.
         let last = |name: &str| name.rsplit_once('.').map_or(name, |(_, last)| last).to_owned();
-        Needles::rarest(self.conditions.iter().map(|(name, _)| Needles::any([last(name)])))
+        let names = Needles::rarest(self.conditions.iter().map(|(name, _)| Needles::any([last(name)])));
+        if values.is_empty() || names.is_worth_it() { names.besides(values) } else { values }
     }
 
     /// The conditions, as a reader would say them.

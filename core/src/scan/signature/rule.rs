@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::super::formats::access::Request;
+use super::super::formats::access::{self, Request};
 use super::super::formats::record::Record;
 use super::super::needles::Needles;
 use super::super::pattern::{Memory, Owned, Pattern};
@@ -25,6 +25,8 @@ pub struct Rule {
     hits: Vec<Hit>,
     misses: Vec<String>,
     owned: BTreeMap<String, String>,
+    /// Found when they are first asked for: most signatures are never looked for.
+    needles: OnceLock<Needles>,
 }
 
 /// How a rule looks at a line.
@@ -58,11 +60,18 @@ impl RequestTest {
     }
 
     fn needles(&self) -> Needles {
-        let texts = [&self.path, &self.agent, &self.referer].map(|text| text.as_ref().map(|p| p.needles.clone()).unwrap_or_default());
-        Needles::rarest(texts.into_iter().chain([
+        let behind = |text: &Option<Pattern>, before: &[&[u8]]| text.as_ref().map(|text| text.needles_behind(before)).unwrap_or_default();
+        let texts = [behind(&self.path, access::BEFORE_PATH), behind(&self.agent, &[b"\""]), behind(&self.referer, &[b"\""])];
+        let texts = Needles::rarest(texts);
+        if texts.is_help() {
+            return texts;
+        }
+        // Nearly each line has a status that somebody asks for.
+        Needles::rarest([
+            texts,
             Needles::texts(self.status.iter().map(|status| format!("\" {status} "))),
             Needles::texts(self.methods.iter().map(|method| format!("\"{method} "))),
-        ]))
+        ])
     }
 
     /// How much of it is right: a method or a status counts one, a text two.
@@ -118,6 +127,7 @@ impl RawRule {
             hits: self.hits,
             misses: self.misses,
             owned: self.owned,
+            needles: OnceLock::new(),
         })
     }
 
@@ -215,12 +225,12 @@ impl Rule {
     }
 
     /// Texts one of which each of its lines holds.
-    pub fn needles(&self) -> Needles {
-        match &self.test {
-            Test::Message(pattern) => pattern.needles.clone(),
+    pub fn needles(&self) -> &Needles {
+        self.needles.get_or_init(|| match &self.test {
+            Test::Message(pattern) => pattern.needles(),
             Test::Access(test) => test.needles(),
             Test::Fields(test) => test.needles(),
-        }
+        })
     }
 
     /// The pattern or the fields, as written.
