@@ -108,6 +108,10 @@ pub fn excerpt(line: &[u8]) -> String {
         }
         for byte in chunk.invalid() {
             out.push_str(&format!("\\x{byte:02x}"));
+            if out.len() >= EXCERPT {
+                out.push('…');
+                return out;
+            }
         }
     }
     out
@@ -121,6 +125,8 @@ mod tests {
     fn an_excerpt_cannot_drive_a_terminal() {
         assert_eq!(excerpt(b"a\x1b[2Jb\xffc\0"), "a\\u{1b}[2Jb\\xffc\\u{0}");
         assert_eq!(excerpt("x\u{202e}y".as_bytes()), "x\\u{202e}y");
-        assert!(excerpt(&vec![b'a'; 1 << 20]).len() < EXCERPT + 8);
+        for byte in [b'a', 0x1b, 0xff] {
+            assert!(excerpt(&vec![byte; 1 << 20]).len() < EXCERPT + 16, "{byte}");
+        }
     }
 }

@@ -7,8 +7,8 @@
 //! | floor | rooms | what lives there |
 //! |---|---|---|
 //! | 0 words | [`net`], [`cover`], [`time`], [`ports`], [`attack`], [`allow`], [`ours`], [`ini`] | addresses, moments, one hostile line, who can never be banned, what carries our mark, fail2ban's files |
-//! | 1 organs | [`scan`], [`judge`], [`bans`], [`tables`], [`feeds`], [`migrate`], [`route`], [`flood`] | line to attack; attack to verdict; verdicts to what the kernel should hold; tables of others in and out; block lists that are followed; others' configs made ours; which way packets take; who fills the connection table |
-//! | 2 papers | [`config`], [`event`], [`control`] | the config made valid, what enters and leaves the brain, the CLI's requests |
+//! | 1 organs | [`scan`], [`judge`], [`bans`], [`tables`], [`feeds`], [`route`], [`flood`] | line to attack; attack to verdict; verdicts to what the kernel should hold; tables of others in and out; block lists that are followed; which way packets take; who fills the connection table |
+//! | 2 papers | [`config`], [`migrate`], [`event`], [`control`] | the config made valid, others' configs made ours, what enters and leaves the brain, the CLI's requests |
 //! | 3 brain | [`brain`], [`replay`] | event in, actions out; the same over logs of the past |
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,7 @@
 //! How much of a peer's sample logs the shipped signatures understand, and whom they blame.
 //!
-//! The samples are fail2ban's, read where they lie; none is part of this repository. Each line is
+//! The samples are fail2ban's, read where they lie; none is part of this repository. `$PALISADE_CORPORA` has some,
+//! fail2ban's package has more, and each folder of `$PALISADE_FAIL2BAN_SOURCE` is a release's source. Each line is
 //! told by a comment before it whether a failure is to be found in it, and whose. All shipped
 //! signatures look at each line at once, as a jail that names them all would.
 //!
@@ -136,7 +137,10 @@ fn rows(table: &'static str, between: char) -> impl Iterator<Item = Vec<&'static
 
 fn folders() -> Vec<PathBuf> {
     let corpora = std::env::var_os("PALISADE_CORPORA").map_or_else(|| PathBuf::from("../../../shared/corpora"), PathBuf::from);
-    let all: Vec<PathBuf> = [corpora.join("fail2ban/logs"), PathBuf::from(INSTALLED)].into_iter().filter(|f| f.is_dir()).collect();
+    let sources = std::env::var_os("PALISADE_FAIL2BAN_SOURCE").unwrap_or_default();
+    let sources = std::env::split_paths(&sources).map(|tree| tree.join("fail2ban/tests/files/logs"));
+    let all = [corpora.join("fail2ban/logs"), PathBuf::from(INSTALLED)].into_iter().chain(sources);
+    let all: Vec<PathBuf> = all.filter(|folder| folder.is_dir()).collect();
     if all.is_empty() {
         eprintln!("SKIPPED: no fail2ban/logs under $PALISADE_CORPORA or beside the workspace, and no {INSTALLED}");
     }

@@ -1,8 +1,9 @@
 //! fail2ban's own samples through its own filters: each line decided as its failJSON says.
 //!
 //! Neither is part of this repository. The samples are `$PALISADE_CORPORA/fail2ban/logs`, beside the
-//! workspace where that is not set; the filters are `$PALISADE_FAIL2BAN`, or /etc/fail2ban. What is not
-//! there is skipped, and said loudly.
+//! workspace where that is not set; the filters are `$PALISADE_FAIL2BAN`, or /etc/fail2ban. Each folder of
+//! `$PALISADE_FAIL2BAN_SOURCE` is a release's source, with filters and samples of its own. What is not there is
+//! skipped, and said loudly.
 //!
 //! | line (fail2ban's `tests/samplestestcase.py`) | meaning |
 //! |---|---|
@@ -64,10 +65,11 @@ fn folder(variable: &str, default: &str, below: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Where the filters are: fail2ban's, and those it has for its tests only.
+/// Where the filters are: fail2ban's, and those it has for its tests only, as a package or as its source has them.
 fn filter_path(filters: &Path, name: &str) -> Option<PathBuf> {
     let tests = "usr/lib/python3/dist-packages/fail2ban/tests/config";
-    let folders = [filters.to_path_buf(), filters.join("../..").join(tests), Path::new("/").join(tests)];
+    let source = filters.join("../fail2ban/tests/config");
+    let folders = [filters.to_path_buf(), source, filters.join("../..").join(tests), Path::new("/").join(tests)];
     folders.iter().map(|folder| folder.join("filter.d").join(format!("{name}.conf"))).find(|path| path.is_file())
 }
 
@@ -272,19 +274,17 @@ fn moment(text: &str, zone: &TimeZone) -> Stamp {
     Stamp(zone.to_timestamp(time).unwrap_or_else(|error| panic!("{text}: {error}")).as_millisecond())
 }
 
-#[test]
-fn every_sample_of_fail2ban_is_decided_as_it_says() {
-    let Some(logs) = folder("PALISADE_CORPORA", "../../../shared/corpora", "fail2ban/logs") else { return };
-    let Some(filters) = folder("PALISADE_FAIL2BAN", "/etc/fail2ban", "") else { return };
+/// What is wrong with some samples; nothing, it is hoped.
+fn check(logs: &Path, filters: &Path) -> String {
     let zone = TimeZone::posix(ZONE).unwrap_or_else(|error| panic!("{error}"));
     let (mut checked, mut wrong) = (0, String::new());
-    let disk = Disk { filters: filters.clone() };
+    let disk = Disk { filters: filters.to_path_buf() };
     for path in disk.list(&logs.display().to_string(), "") {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         if Path::new(&path).is_dir() {
             continue;
         }
-        let Some(filter) = filter_path(&filters, &name) else {
+        let Some(filter) = filter_path(filters, &name) else {
             eprintln!("SKIPPED: no filter for the samples of {name}");
             continue;
         };
@@ -314,7 +314,28 @@ fn every_sample_of_fail2ban_is_decided_as_it_says() {
         checked += run.checked;
         wrong.push_str(&run.wrong);
     }
-    eprintln!("{checked} samples checked");
-    assert!(wrong.is_empty(), "{wrong}");
+    eprintln!("{checked} samples checked in {}", logs.display());
     assert!(checked > 500, "there are few samples in {}: {checked}", logs.display());
+    wrong
+}
+
+#[test]
+fn every_sample_of_fail2ban_is_decided_as_it_says() {
+    let Some(logs) = folder("PALISADE_CORPORA", "../../../shared/corpora", "fail2ban/logs") else { return };
+    let Some(filters) = folder("PALISADE_FAIL2BAN", "/etc/fail2ban", "") else { return };
+    let wrong = check(&logs, &filters);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Other releases, from 1.0.2 on: 0.11 has the same samples, but did not believe the zone `PDT` in two of them.
+#[test]
+fn every_sample_of_other_releases_is_decided_as_it_says() {
+    let Some(trees) = std::env::var_os("PALISADE_FAIL2BAN_SOURCE") else {
+        eprintln!("SKIPPED: PALISADE_FAIL2BAN_SOURCE names no folders with fail2ban's source (separated by `:`)");
+        return;
+    };
+    for tree in std::env::split_paths(&trees) {
+        let wrong = check(&tree.join("fail2ban/tests/files/logs"), &tree.join("config"));
+        assert!(wrong.is_empty(), "{}: {wrong}", tree.display());
+    }
 }

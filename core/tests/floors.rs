@@ -23,7 +23,6 @@ const FLOORS: &[(&str, u8)] = &[
     ("feeds", 1),
     ("flood", 1),
     ("judge", 1),
-    ("migrate", 1),
     ("route", 1),
     ("scan", 1),
     ("tables", 1),
@@ -31,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("config", 2),
     ("control", 2),
     ("event", 2),
+    ("migrate", 2),
     // brain
     ("brain", 3),
     ("replay", 3),

@@ -3,10 +3,12 @@
 
 mod lab;
 
+use std::fs;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -21,19 +23,28 @@ const JAIL: &str = "[jail.own]\nreports = true\nports = [7000]\nmax_retry = 3\n"
 
 /// What libblocklist sends: 4 words, a socket address of 128 bytes (here none), text.
 fn tell(socket: &Path, kind: u32, connection: &TcpStream, text: &str) {
+    send(socket, &message(kind, text.as_bytes()), &[connection.as_fd()]);
+}
+
+fn message(kind: u32, text: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0u8; 144];
-    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(text);
     let length = u32::try_from(bytes.len()).unwrap();
     for (at, word) in [length, 1, kind, 0].into_iter().enumerate() {
         bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_ne_bytes());
     }
+    bytes
+}
+
+fn send(socket: &Path, bytes: &[u8], passed: &[BorrowedFd<'_>]) {
     let to = UnixDatagram::unbound().unwrap();
     to.connect(socket).unwrap();
-    let mut space = [MaybeUninit::uninit(); 64];
+    let mut space = [MaybeUninit::uninit(); 1280];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let passed = [connection.as_fd()];
-    assert!(control.push(SendAncillaryMessage::ScmRights(&passed)));
-    sendmsg(&to, &[IoSlice::new(&bytes)], &mut control, SendFlags::empty()).unwrap();
+    if !passed.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(passed)));
+    }
+    sendmsg(&to, &[IoSlice::new(bytes)], &mut control, SendFlags::empty()).unwrap();
 }
 
 #[test]
@@ -90,6 +101,55 @@ fn who_may_not_report_is_not_believed() {
     until("it is well again", || !told() && socket.exists());
     tell(&socket, 3, &served, "ssh");
     house.until_banned(ATTACKER);
+}
+
+/// Whatever a program sends that has lost its mind: nothing of it stays open in the daemon, nobody is banned for it,
+/// and an honest report counts as before.
+#[test]
+fn hostile_messages_leave_nothing_behind() {
+    let Some(lab) = Lab::new() else { return };
+    let socket = lab.path("blocklistd.sock");
+    let mut house = House::new(&lab, &format!("{JAIL}[blocklistd]\nsocket = \"{}\"\n", socket.display()));
+    let listener = listen(&lab.victim, TO);
+    house.start();
+    until("the socket is there", || socket.exists());
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600, "only root is believed, so only root may write");
+    let _client = tcp(&lab.outside, ATTACKER, TO).unwrap();
+    let (served, _) = listener.accept().unwrap();
+    let open = || fs::read_dir(format!("/proc/{}/fd", house.daemon().0.id())).unwrap().count();
+    let heard = || house.lines();
+    tell(&socket, 1, &served, "ssh");
+    until("an honest report counts", || house.score(ATTACKER) == 10);
+    let (before, null) = (open(), fs::File::open("/dev/null").unwrap());
+    let good = message(3, b"ssh");
+    let long = message(3, &vec![b'x'; 100_000]);
+    let mut sent = heard();
+    let mut hostile = |bytes: &[u8], passed: &[BorrowedFd<'_>]| {
+        send(&socket, bytes, passed);
+        sent += 1;
+    };
+    for round in 0u32..40 {
+        hostile(&good, &[]);
+        hostile(&good, &vec![served.as_fd(); 253]);
+        hostile(&good, &[served.as_fd(), null.as_fd()]);
+        hostile(&good, &[null.as_fd()]);
+        hostile(&good[..usize::try_from(round).unwrap() * 3], &[served.as_fd()]);
+        hostile(&long, &[served.as_fd()]);
+        hostile(&message(round + 5, b""), &[served.as_fd()]);
+        let garbage: Vec<u8> = (0..300u32).map(|n| (n * (round + 7) * 37).to_le_bytes()[1]).collect();
+        hostile(&garbage, &[served.as_fd()]);
+    }
+    until("all of it was heard", || heard() >= sent);
+    until("nothing of it is open", || open() <= before);
+    assert!(!house.banned(ATTACKER) && house.score(ATTACKER) == 10);
+    // A flood of honest ones is heard to its end.
+    for _ in 0..2000 {
+        tell(&socket, 2, &served, "ssh");
+    }
+    until("a flood was heard", || heard() >= sent + 2000);
+    tell(&socket, 3, &served, "ssh");
+    house.until_banned(ATTACKER);
+    until("nothing of the flood is open", || open() <= before);
 }
 
 #[test]

@@ -42,20 +42,26 @@ const ACCESS_LOGS: &[&str] =
 /// Journal matches are on fields that journald itself fills in: those begin with `_`, and no
 /// process can forge them (systemd.journal-fields(7)). A process can choose its `_COMM`, so that
 /// goes with `_UID=0`: of sshd's processes the root monitor does the logging, for its unprivileged
-/// child too. A unit is chosen by systemd and stands alone, whatever user its processes have.
+/// child too. A unit is chosen by systemd, but whoever logs in through one stays in it unless PAM
+/// moves him into a session (pam_systemd(8); Dropbear asks no PAM): there `_UID=0` belongs to it too.
 /// Socket activated sshd runs in `ssh@N.service`, a name no match can spell: `_COMM` finds it.
 pub(super) const JAILS: [BuiltIn; 5] = [
     BuiltIn {
         name: "sshd",
         signatures: &[signature::SSHD],
         files: AUTH_LOGS,
-        journal: &["_SYSTEMD_UNIT=ssh.service", "_SYSTEMD_UNIT=sshd.service", "_COMM=sshd _UID=0", "_COMM=sshd-session _UID=0"],
+        journal: &[
+            "_SYSTEMD_UNIT=ssh.service _UID=0",
+            "_SYSTEMD_UNIT=sshd.service _UID=0",
+            "_COMM=sshd _UID=0",
+            "_COMM=sshd-session _UID=0",
+        ],
     },
     BuiltIn {
         name: "dropbear",
         signatures: &[signature::DROPBEAR],
         files: AUTH_LOGS,
-        journal: &["_SYSTEMD_UNIT=dropbear.service", "_COMM=dropbear _UID=0"],
+        journal: &["_SYSTEMD_UNIT=dropbear.service _UID=0", "_COMM=dropbear _UID=0"],
     },
     BuiltIn { name: "web-auth", signatures: &[signature::ACCESS_AUTH], files: ACCESS_LOGS, journal: &[] },
     BuiltIn { name: "web-probes", signatures: &[signature::ACCESS_PROBES], files: ACCESS_LOGS, journal: &[] },

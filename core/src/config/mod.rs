@@ -283,12 +283,46 @@ pub enum Reads<'a> {
     Nothing,
 }
 
+/// A host name as `[allow] names` has it, in lower case.
+///
+/// # Errors
+/// Why it is none.
+pub fn host_name(text: &str) -> Result<String, String> {
+    words::host_name(text).map_err(|(why, _)| why)
+}
+
+/// An entry of a jail's `files`: an absolute path, with or without wildcards.
+///
+/// # Errors
+/// Why it is none.
+pub fn log_path(text: &str) -> Result<String, String> {
+    words::glob(text).map_err(|(why, _)| why)
+}
+
 /// A journal match as the config has it: `FIELD=VALUE [FIELD=VALUE...]`.
 ///
 /// # Errors
 /// Why it is none.
 pub fn journal_match(text: &str) -> Result<String, String> {
     words::journal(text).map_err(|(why, _)| why)
+}
+
+/// Whether any local user can write records that this journal match takes.
+///
+/// Of the fields that journald fills in itself (systemd.journal-fields(7)), a process chooses its own name, command line
+/// and program; only who it belongs to is not its choice: the user, and the unit that systemd runs it in. A unit of a
+/// user's own session is his.
+pub fn forgeable(text: &str) -> bool {
+    let terms = || text.split_ascii_whitespace().filter_map(|term| term.split_once('='));
+    let whose = |(field, value): (&str, &str)| match field {
+        "_UID" | "_GID" | "_SELINUX_CONTEXT" | "_AUDIT_LOGINUID" => true,
+        "_SYSTEMD_UNIT" => !value.starts_with("user@") && !value.starts_with("session-"),
+        "_SYSTEMD_SLICE" => !value.starts_with("user"),
+        "_TRANSPORT" => matches!(value, "audit" | "kernel" | "driver"),
+        _ => false,
+    };
+    // Of a field with several values one is enough for the journal: so each has to say whose it is.
+    !terms().any(|(field, _)| terms().filter(|(other, _)| *other == field).all(whose))
 }
 
 impl Jail {

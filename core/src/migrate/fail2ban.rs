@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use super::accept::accept;
 use super::jail::{self, Jail};
 use super::values::{self, Action};
 use super::{Line, Migration, Outcome, list, shown};
+use crate::attack::excerpt;
+use crate::config::host_name;
 use crate::ini::{DEFAULT, Fault, Files, Ini, Value};
 use crate::net::Prefix;
 use crate::time::{Span, Term};
@@ -56,6 +59,7 @@ pub fn fail2ban(files: &dyn Files, dir: &str) -> Result<Migration, Fault> {
     let jails = job.jails();
     job.write(&ban, &jails);
     job.next();
+    accept(&mut job.out);
     Ok(job.out)
 }
 
@@ -121,8 +125,8 @@ impl Job<'_> {
             if let Ok(prefix) = item.parse::<Prefix>() {
                 self.prefixes.insert(prefix);
                 taken += 1;
-            } else if !item.contains([':', '/']) && item.contains('.') {
-                self.names.insert(item.to_owned());
+            } else if let Some(name) = host_name(item).ok().filter(|name| name.contains('.')) {
+                self.names.insert(name);
                 taken += 1;
             } else if item != "localhost" {
                 left.push(item.to_owned());
@@ -241,17 +245,18 @@ impl Job<'_> {
 
     fn jails(&mut self) -> Vec<Jail> {
         let sections: Vec<String> = self.ini.sections().filter(|name| *name != "INCLUDES").take(JAILS).map(str::to_owned).collect();
-        let mut jails = Vec::new();
+        let (mut jails, mut names) = (Vec::new(), BTreeSet::new());
         for section in sections {
             if self.get(&section, "enabled").is_some_and(|text| is_true(&text)) {
-                jails.extend(jail::read(self, &section));
+                jails.extend(jail::read(self, &section, &mut names));
             }
         }
         jails
     }
 
     fn write(&mut self, ban: &[(&'static str, String)], jails: &[Jail]) {
-        let mut out = format!("# Made from {}/jail.conf and what overrides it. Read it before you use it.\n", self.dir);
+        let dir = excerpt(self.dir.as_bytes());
+        let mut out = format!("# Made from {dir}/jail.conf and what overrides it. Read it before you use it.\n");
         // One firewall there may be meant; several, or fail2ban's default, say nothing about this host.
         let only = self.backends.iter().next().filter(|_| self.backends.len() == 1);
         out.push_str("\n[ban]\n");

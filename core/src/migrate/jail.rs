@@ -1,11 +1,12 @@
 //! One jail of fail2ban's becomes one of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::fail2ban::Job;
 use super::values;
 use super::{Outcome, key, list, quoted};
+use crate::config::{journal_match, log_path};
 use crate::ini;
 
 /// A jail, ready to be written.
@@ -35,8 +36,8 @@ pub(super) fn not_a_value(option: &str, text: &str) -> String {
     format!("`{}` cannot be read as {option} without Python; write it yourself", crate::attack::excerpt(text.as_bytes()))
 }
 
-/// Reads an enabled jail. `None`, told, where it cannot be one of ours.
-pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
+/// Reads an enabled jail, which gets a name that is not among those `taken`. `None`, told, where it cannot be one of ours.
+pub(super) fn read(job: &mut Job<'_>, section: &str, taken: &mut BTreeSet<String>) -> Option<Jail> {
     if section == "recidive" {
         let why = "repeat offenders are punished by `escalate` in every jail; its log is fail2ban's own, which ends with it";
         job.tell(section, "enabled", Outcome::Left(why.to_owned()));
@@ -58,7 +59,7 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     let (filter, options) = filter(job, section)?;
     let (files, journal) = sources(job, section, &filter)?;
     let ports = job.get(section, "port").and_then(|text| values::ports(&text));
-    let jail = Jail { name: name(section), filter, options, files, journal, ports, policy: numbers(job, section) };
+    let jail = Jail { name: name(section, taken), filter, options, files, journal, ports, policy: numbers(job, section) };
     job.tell(section, "enabled", Outcome::Became(format!("[jail.{}]", key(&jail.name))));
     let own: Vec<String> = job.ini.options(section).map(|(name, _)| name.to_owned()).collect();
     for option in own {
@@ -78,11 +79,19 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     Some(jail)
 }
 
-/// `a-z0-9._-`, as our jails are called.
-fn name(section: &str) -> String {
+/// `a-z0-9._-`, as our jails are called: of sections whose names become the same, the later ones are numbered.
+fn name(section: &str, taken: &mut BTreeSet<String>) -> String {
+    const LONGEST: usize = 56;
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-    let name: String = section.to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).take(64).collect();
-    if name.is_empty() { "jail".to_owned() } else { name }
+    let base: String = section.to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).take(LONGEST).collect();
+    let base = if base.is_empty() { "jail".to_owned() } else { base };
+    let mut name = base.clone();
+    let mut number = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{base}-{number}");
+        number += 1;
+    }
+    name
 }
 
 /// The filter's file and its options.
@@ -122,9 +131,19 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
     let told = |job: &Job<'_>, option: &str| job.ini.options(section).any(|(name, _)| name == option);
     if backend.trim().starts_with("systemd") {
         let matches = job.get(section, "journalmatch").filter(|text| !text.trim().is_empty());
-        let journal = matches.map(|text| text.split(['\n']).flat_map(|line| line.split(" + ")).map(|m| m.trim().to_owned()).collect());
-        let journal: Vec<String> = journal.unwrap_or_default();
-        if told(job, "journalmatch") {
+        let matches = matches.unwrap_or_default();
+        let (mut journal, mut wrong) = (Vec::new(), Vec::new());
+        for group in matches.split('\n').flat_map(|line| line.split(" + ")).filter(|group| !group.trim().is_empty()) {
+            match journal_match(group) {
+                Ok(group) if journal.contains(&group) => {}
+                Ok(group) => journal.push(group),
+                Err(why) => wrong.push(why),
+            }
+        }
+        if !wrong.is_empty() {
+            job.tell(section, "journalmatch", Outcome::Left(wrong.join("; ")));
+        }
+        if told(job, "journalmatch") && !journal.is_empty() {
             job.tell(section, "journalmatch", Outcome::Became(format!("journal = {}", list(&journal))));
         }
         if told(job, "backend") {
@@ -138,10 +157,16 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
     }
     let text = job.get(section, "logpath").unwrap_or_default();
     let paths = text.split('\n').map(|line| line.trim().trim_end_matches(" tail").trim_end_matches(" head").trim());
-    let (files, odd): (Vec<&str>, Vec<&str>) = paths.filter(|path| !path.is_empty()).partition(|path| path.starts_with('/'));
-    let files: Vec<String> = files.into_iter().map(str::to_owned).collect();
+    let (mut files, mut odd) = (Vec::new(), Vec::new());
+    for path in paths.filter(|path| !path.is_empty()) {
+        match log_path(path) {
+            Ok(path) if files.contains(&path) => {}
+            Ok(path) => files.push(path),
+            Err(why) => odd.push(why),
+        }
+    }
     if !odd.is_empty() {
-        job.tell(section, "logpath", Outcome::Left(format!("{} is no absolute path", odd.join(", "))));
+        job.tell(section, "logpath", Outcome::Left(odd.join("; ")));
     }
     if files.is_empty() {
         job.tell(

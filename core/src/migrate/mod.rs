@@ -6,11 +6,12 @@
 //! | `jail` | one jail of it |
 //! | `values` | fail2ban's times, ports and actions |
 //! | `sshguard` | `sshguard.conf` |
+//! | `accept` | what our own reader would not take is taken out again |
 //!
 //! What comes out is a config as text, for somebody to read, and the account of what became of every
-//! line: nothing is left out silently. Whoever calls has the config read by its own reader, which
-//! knows every bound.
+//! line: nothing is left out silently. Our own reader, which knows every bound, takes what comes out.
 
+mod accept;
 mod fail2ban;
 mod jail;
 mod sshguard;
@@ -67,9 +68,23 @@ impl Migration {
     }
 }
 
-/// A text as TOML's basic string.
+/// A text as TOML's string, on one line whatever is in it.
 fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    if !text.chars().any(char::is_control) {
+        return toml::Value::String(text.to_owned()).to_string();
+    }
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Texts as TOML's list.

@@ -3,9 +3,13 @@
 //! The file is a piece of shell, `NAME=value` a line (sshguard(8), `examples/sshguard.conf.sample`).
 //! Only plain assignments are read: nothing is run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::accept::accept;
 use super::{Line, Migration, Outcome, list, quoted, shown};
+use crate::attack::excerpt;
+use crate::config::log_path;
 use crate::ini::{Fault, Files};
 use crate::net::Prefix;
 
@@ -67,6 +71,7 @@ pub fn sshguard(files: &dyn Files, path: &str) -> Result<Migration, Fault> {
     let text = String::from_utf8_lossy(&bytes);
     let mut job = Job { file: path, files, settings: settings(&text), out: Migration::default() };
     job.write();
+    accept(&mut job.out);
     Ok(job.out)
 }
 
@@ -92,7 +97,7 @@ fn unquoted(text: &str) -> String {
 
 impl Job<'_> {
     fn write(&mut self) {
-        let mut config = format!("# Made from {}. Read it before you use it.\n\n[ban]\n", self.file);
+        let mut config = format!("# Made from {}. Read it before you use it.\n\n[ban]\n", excerpt(self.file.as_bytes()));
         let number = |name: &str| {
             let set = self.settings.iter().rev().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
             let default = DEFAULTS.iter().find(|(known, _)| *known == name).map_or("0", |(_, value)| value);
@@ -106,7 +111,7 @@ impl Job<'_> {
         config.push_str("escalate = { factor = 2, max = \"1w\", forget = \"30d\" }\n");
         let _ = writeln!(config, "ipv4_prefix = {}", number("IPV4_SUBNET").clamp(8, 32));
         let _ = writeln!(config, "ipv6_prefix = {}", v6.clamp(16, 128));
-        let (mut jail, mut allow) = (String::new(), Vec::new());
+        let (mut jail, mut allow) = (String::new(), BTreeSet::new());
         for index in 0..self.settings.len() {
             self.setting(index, &mut jail, &mut allow);
         }
@@ -124,12 +129,14 @@ impl Job<'_> {
         ];
     }
 
-    fn setting(&mut self, index: usize, jail: &mut String, allow: &mut Vec<Prefix>) {
+    fn setting(&mut self, index: usize, jail: &mut String, allow: &mut BTreeSet<Prefix>) {
         let Some(Setting { line, name, value }) = self.settings.get(index) else { return };
         let (line, name, value) = (*line, name.clone(), value.clone());
         let became = |text: &str| Outcome::Became(text.to_owned());
         let left = |text: &str| Outcome::Left(text.to_owned());
+        let again = self.settings.iter().skip(index + 1).any(|later| later.name == name);
         let outcome = match name.as_str() {
+            _ if again => left("it is written again further down, and the last one counts"),
             "THRESHOLD" => became("[ban] max_retry: an attack of weight 10 is one failure"),
             "BLOCK_TIME" => became("[ban] ban_time, doubled for each further ban"),
             "DETECTION_TIME" => became("[ban] find_time: an exact window, not from the first attack on"),
@@ -137,9 +144,17 @@ impl Job<'_> {
             "IPV6_SUBNET" => became("[ban] ipv6_prefix; 64 is what one host can choose its addresses from"),
             "BACKEND" => became("[ban] backend = \"auto\", which finds and proves the best firewall here"),
             "FILES" => {
-                let files: Vec<&str> = value.split_whitespace().collect();
-                let _ = writeln!(jail, "files = {}", list(&files));
-                became("[jail.sshguard] files")
+                // A shell would take a pattern apart into files; ours is followed as it is.
+                let (files, odd): (Vec<_>, Vec<_>) = value.split_whitespace().map(log_path).partition(Result::is_ok);
+                let files: BTreeSet<String> = files.into_iter().flatten().collect();
+                if !files.is_empty() {
+                    let _ = writeln!(jail, "files = {}", list(&files));
+                }
+                match odd.into_iter().filter_map(Result::err).collect::<Vec<_>>().join("; ") {
+                    odd if odd.is_empty() && !files.is_empty() => became("[jail.sshguard] files"),
+                    odd if files.is_empty() => Outcome::Left(format!("there is no file in it that could be read; {odd}")),
+                    odd => Outcome::Left(format!("the others are now in [jail.sshguard] files; {odd}")),
+                }
             }
             "LOGREADER" if value.contains("journalctl") => {
                 let units = journal_matches(&value);
@@ -159,7 +174,7 @@ impl Job<'_> {
         self.out.lines.push(Line { file: self.file.to_owned(), line, setting: shown("", &name, &value), outcome });
     }
 
-    fn whitelist(&self, path: &str, allow: &mut Vec<Prefix>) -> Outcome {
+    fn whitelist(&self, path: &str, allow: &mut BTreeSet<Prefix>) -> Outcome {
         match self.files.read(path) {
             Ok(Some(bytes)) => {
                 let text = String::from_utf8_lossy(&bytes);
@@ -168,7 +183,7 @@ impl Job<'_> {
                 for item in items {
                     match item.parse::<Prefix>() {
                         Ok(prefix) => {
-                            allow.push(prefix);
+                            allow.insert(prefix);
                             taken += 1;
                         }
                         Err(_) => names += 1,
@@ -205,7 +220,7 @@ fn journal_matches(command: &str) -> Vec<String> {
     matches.extend(units.map(|unit| format!("_SYSTEMD_UNIT={unit}")));
     matches.extend(words.iter().filter(|word| word.starts_with('_') && word.contains('=')).map(|word| (*word).to_owned()));
     if matches.is_empty() {
-        matches.extend(["_SYSTEMD_UNIT=ssh.service".to_owned(), "_SYSTEMD_UNIT=sshd.service".to_owned()]);
+        matches.extend(["_SYSTEMD_UNIT=ssh.service _UID=0".to_owned(), "_SYSTEMD_UNIT=sshd.service _UID=0".to_owned()]);
     }
     matches.sort();
     matches.dedup();

@@ -105,7 +105,7 @@ impl Scanner {
 fn reason(signature: &Signature, line: Line<'_>, view: &mut View<'_>) -> Reason {
     let message = if signature.kind() == Kind::Plain { view.text().trim_ascii_end() } else { view.frame().message };
     if let Some(found) = view.look(signature) {
-        let (rule, score) = (found.rule.full_name().to_string(), found.rule.score());
+        let (rule, score) = (found.rule.full_name().to_string(), view.weight(signature, &found));
         let login = found.rule.is_login();
         return Reason::Match { rule, score, login, addr: found.addr, spans: spans(found.rule, line.text(), message) };
     }

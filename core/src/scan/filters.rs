@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::fail2ban::{Failure, Filter, Session};
 use super::needles::Needles;
-use super::scanner::{JailScan, Line, Place, ScanState, Scanner, newlines, part, take_line};
+use super::scanner::{JailScan, Line, Place, ScanState, Scanner, newlines, part};
 use super::times::LogClock;
 use crate::attack::{Attack, FULL_FAILURE, JailName, Sign, excerpt};
 
@@ -20,7 +20,7 @@ pub(super) enum Filters {
     /// There are none.
     None,
     /// Each those that hold a needle of its own, by slots from this one on; of the others it notes the date.
-    Slots(usize),
+    Slots(u32),
     /// All.
     All,
 }
@@ -41,10 +41,11 @@ impl Scanner {
             return;
         }
         while from < end {
-            from = take_line(block, from, place);
-            let text = part(block, place.bytes.start, place.bytes.end);
-            self.pass(state, Line::raw(text).of_file(file), &mut |sign| sink(place.clone(), sign));
+            let stop = memchr::memchr(b'\n', part(block, from, end)).map_or(end, |at| from + at);
+            let line = place.set(block, from..stop).of_file(file);
+            self.pass(state, line, &mut |sign| sink(place.clone(), sign));
             place.line += 1;
+            from = stop + 1;
         }
     }
 
@@ -67,7 +68,7 @@ impl Scanner {
 
 impl Filters {
     /// Adds a slot for each filter, if they all can have one.
-    pub(super) fn of(jails: &[JailScan], needles: &mut Vec<Vec<Needles>>) -> Self {
+    pub(super) fn of(jails: &[JailScan], needles: &mut Vec<(Needles, bool)>) -> Self {
         let filters = || jails.iter().flat_map(|jail| &jail.filters);
         if filters().next().is_none() {
             return Self::None;
@@ -75,17 +76,17 @@ impl Filters {
         if filters().any(|filter| filter.needles().is_empty()) {
             return Self::All;
         }
-        let first = needles.len();
+        let first = u32::try_from(needles.len()).unwrap_or(u32::MAX);
         let texts = |filter: &Arc<Filter>| filter.needles().iter().map(|text| text.as_bytes().to_vec()).collect();
-        needles.extend(filters().map(|filter| vec![Needles { texts: texts(filter), folded: true }]));
+        needles.extend(filters().map(|filter| (Needles { texts: texts(filter), folded: true }, false)));
         Self::Slots(first)
     }
 
     /// The slots of the filters; none where each filter must see the line: expressions see more of a journal record
     /// than its message, and what is dated otherwise.
-    pub(super) fn slots(self, line: Line<'_>) -> Range<usize> {
+    pub(super) fn slots(self, line: Line<'_>) -> Range<u32> {
         match self {
-            Self::Slots(first) if line.record().is_none() && line.at().is_none() => first..usize::MAX,
+            Self::Slots(first) if line.record().is_none() && line.at().is_none() => first..u32::MAX,
             _ => 0..0,
         }
     }

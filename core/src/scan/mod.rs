@@ -2,14 +2,14 @@
 //!
 //! A line is bytes from an enemy. What happens to it, in order:
 //!
-//! 0. One automaton runs over whole blocks of lines and stops where a signature could match at all
-//!    (`prefilter`); the rest of the lines is only counted.
+//! 0. A search for what the rules' lines must hold runs over whole blocks of lines (`prefilter`); a
+//!    line that holds none of it is only counted. The others are known by the rules they can be of.
 //! 1. `unwrap` takes off what a container's engine put around it, and colours.
 //! 2. [`formats`] takes the line apart by hand-written byte parsers: the syslog prefix, which says
 //!    the program that wrote it, the fields of an access log, of JSON, of `key=value` words. A
 //!    journal record comes already split ([`Line::journal`]).
-//! 3. Only signatures of that program, or of that format, look at the message: all rules of a
-//!    signature in one pass of one automaton.
+//! 3. Of those rules, the ones whose signature listens to that program, or reads that format, look at
+//!    the message, the heaviest of each signature first.
 //! 4. The rule that matched names the address. Its pattern is anchored at both ends and was
 //!    refused at load if a field the attacker fills could move the address (`pattern`).
 //!

@@ -230,7 +230,7 @@ const fn plain(byte: u8) -> bool {
 
 /// How rare a text is in ordinary logs, roughly: what its bytes weigh, those of common words and
 /// numbers next to nothing.
-fn weight(text: &[u8]) -> u32 {
+pub(super) fn weight(text: &[u8]) -> u32 {
     if text.len() < SHORT {
         return 0;
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::fail2ban::{self, Filter, Shortfall};
 use super::filters::{Filters, failure, failure_attack};
 use super::needles::Needles;
-use super::prefilter::{Prefilter, Seen};
-use super::signature::{Found, Rule, Signature};
+use super::prefilter::{self, Prefilter, Slot};
+use super::signature::{Found, Kind, Signature};
 use super::times::LogClock;
-use super::unwrap::{self, Unwrapper};
+use super::unwrap::{self, Opened, Unwrapper};
 use super::view::{Scratch, View};
 use crate::attack::{Attack, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
@@ -117,12 +117,24 @@ impl JailScan {
 #[derive(Clone, Debug)]
 pub struct Scanner {
     pub(super) jails: Vec<JailScan>,
-    /// A slot for each signature of each jail, in their order.
+    /// A slot for each rule, one for what may hide needles, and those of filters.
     prefilter: Prefilter,
-    /// The slot of what may hide needles.
-    wrapped: usize,
+    /// All rules, in the order of the jails, their signatures and the weight of rules.
+    rules: Vec<Entry>,
     pub(super) filters: Filters,
 }
+
+/// Where a rule is: which jail's, which signature of that, which rule of that.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    jail: usize,
+    signature: usize,
+    rule: usize,
+}
+
+/// Blocks are looked through in parts of so many bytes: what was found in one should still be in the
+/// core's second cache when its lines are scanned.
+const PART: usize = 128 * 1024;
 
 /// Where in a block a line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,10 +151,11 @@ pub struct ScanState {
     pub(super) clock: LogClock,
     /// One for each filter, in the order of the jails.
     pub(super) sessions: Vec<fail2ban::Session>,
-    /// Which signatures the line at hand can be of.
-    seen: Seen,
-    /// Where in the block at hand needles are; kept for its memory only.
-    hits: Vec<usize>,
+    /// Which rules the line at hand can be of, in their order.
+    marks: Vec<u32>,
+    /// The needles in the text at hand, and those within one of its lines; kept for their memory only.
+    found: Vec<prefilter::Found>,
+    within: Vec<prefilter::Found>,
     /// What was told of each by [`Scanner::shortfalls`].
     told: Vec<Shortfall>,
     /// Memory that taking lines apart uses again.
@@ -171,13 +184,18 @@ impl ScanState {
 impl Scanner {
     /// A scanner for a source that these jails read.
     pub fn new(jails: &[JailScan]) -> Self {
-        let signatures = jails.iter().flat_map(|jail| &jail.signatures);
-        let mut needles: Vec<Vec<Needles>> = signatures.map(|s| s.rules().iter().map(Rule::needles).collect()).collect();
-        let wrapped = needles.len();
-        needles.push(vec![Needles::exactly(unwrap::MARKS)]);
+        let mut rules = Vec::new();
+        let mut needles: Vec<(Needles, bool)> = Vec::new();
+        for (at, jail) in jails.iter().enumerate() {
+            for (index, signature) in jail.signatures.iter().enumerate() {
+                rules.extend((0..signature.rules().len()).map(|rule| Entry { jail: at, signature: index, rule }));
+                needles.extend(signature.rules().iter().map(|rule| (rule.needles(), signature.kind() == Kind::AccessLog)));
+            }
+        }
+        needles.push((Needles::exactly(unwrap::MARKS), false));
         let filters = Filters::of(jails, &mut needles);
-        let prefilter = Prefilter::new(needles.iter().map(|rules| rules.iter().collect()));
-        Self { jails: jails.to_vec(), prefilter, wrapped, filters }
+        let prefilter = Prefilter::new(needles.iter().map(|(needles, request)| Slot { needles, request: *request }));
+        Self { jails: jails.to_vec(), prefilter, rules, filters }
     }
 
     /// The jails and their signatures.
@@ -195,8 +213,9 @@ impl Scanner {
             told,
             scratch: Scratch::default(),
             unwrapper: Unwrapper::default(),
-            seen: self.prefilter.seen(),
-            hits: Vec::new(),
+            marks: Vec::new(),
+            found: Vec::new(),
+            within: Vec::new(),
         }
     }
 
@@ -215,32 +234,52 @@ impl Scanner {
     /// Tells `sink` what one line means, at most one sign a jail: the heaviest attack, else a login.
     /// A line that matches nothing costs no allocation.
     pub fn scan(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
-        if !self.prefilter.mark(line.text, &mut state.seen) && self.filters != Filters::All {
+        state.marks.clear();
+        self.prefilter.find(line.text, &mut state.within);
+        self.prefilter.mark(&state.within, &mut state.marks);
+        self.scan_marked(state, line, sink);
+    }
+
+    /// Scans a line that can be of these rules.
+    fn scan_marked(&self, state: &mut ScanState, line: Line<'_>, sink: &mut dyn FnMut(Sign)) {
+        if state.marks.is_empty() && self.filters != Filters::All {
             return self.pass(state, line, sink);
         }
-        let ScanState { clock, sessions, scratch, unwrapper, seen, .. } = state;
+        let ScanState { clock, sessions, scratch, unwrapper, marks, within, .. } = state;
+        let is_rule = |mark: &u32| self.rules.get(*mark as usize);
+        let wrapped = marks.iter().any(|mark| *mark as usize == self.rules.len());
+        let opened = if wrapped { unwrapper.open(line) } else { Opened::AsIs(line) };
         // Filters look at lines as they are.
-        let mut view = if seen.any_up_to(self.wrapped) { View::opened(unwrapper.open(line), scratch) } else { None };
+        let rules = marks.first().is_some_and(|first| *first as usize <= self.rules.len());
+        let mut view = if rules { View::opened(opened, scratch) } else { None };
         // What is around a line, or painted within it, may hide what it holds: now it can be seen.
-        if let Some(view) = view.as_mut().filter(|_| seen.has(self.wrapped)) {
-            self.prefilter.mark(view.text(), seen);
-            self.prefilter.mark_more(view.frame().message, seen);
+        if let Some(view) = view.as_mut().filter(|_| wrapped) {
+            for text in [view.text(), view.frame().message] {
+                self.prefilter.find(text, within);
+                self.prefilter.mark(within, marks);
+            }
         }
         let mut sessions = sessions.iter_mut();
-        let mut slots = 0..;
         let mut own = self.filters.slots(line);
-        for JailScan { jail, signatures, filters } in &self.jails {
+        let mut marked = marks.iter().filter_map(is_rule).peekable();
+        for (at, JailScan { jail, signatures, filters }) in self.jails.iter().enumerate() {
             let mut best: Option<(&Signature, Found<'_, '_>)> = None;
-            for (signature, slot) in signatures.iter().zip(&mut slots) {
-                if !seen.has(slot) {
+            let mut matched = None;
+            while let Some(entry) = marked.next_if(|entry| entry.jail == at) {
+                // The heaviest rule that matches stands for its signature.
+                if matched == Some(entry.signature) {
                     continue;
                 }
-                let Some(found) = view.as_mut().and_then(|view| view.look(signature)) else { continue };
+                let Some(signature) = signatures.get(entry.signature) else { continue };
+                let rule = signature.rules().get(entry.rule);
+                let Some(found) = view.as_mut().zip(rule).and_then(|(view, rule)| view.look_by(signature, rule)) else { continue };
+                matched = Some(entry.signature);
                 if best.as_ref().is_none_or(|(_, b)| found.rule.score() > b.rule.score()) {
                     best = Some((signature, found));
                 }
             }
-            let failure = failure(filters, &mut sessions, line, clock, &mut || own.next().is_none_or(|slot| seen.has(slot)));
+            let failure =
+                failure(filters, &mut sessions, line, clock, &mut || own.next().is_none_or(|slot| marks.binary_search(&slot).is_ok()));
             match (best, failure) {
                 (Some((signature, found)), None) => {
                     if let Some(view) = &mut view {
@@ -272,14 +311,30 @@ impl Scanner {
             }
             return place.line;
         }
-        let mut hits = std::mem::take(&mut state.hits);
-        self.prefilter.hits(block, &mut hits);
-        for hit in &hits {
-            let start = memchr::memrchr(b'\n', part(block, from, *hit)).map_or(from, |at| from + at + 1);
-            self.pass_over(state, (file, block), &mut place, from..start, sink);
-            from = self.scan_at(state, (file, block), &mut place, start, sink);
+        let mut found = std::mem::take(&mut state.found);
+        let mut part_from = 0;
+        while part_from < block.len() {
+            let part_end = cut(block, part_from);
+            self.prefilter.find(part(block, part_from, part_end), &mut found);
+            let mut found = &found[..];
+            while let Some(first) = found.first() {
+                let at = part_from + first.at;
+                let start = memchr::memrchr(b'\n', part(block, from, at)).map_or(from, |newline| from + newline + 1);
+                let end = memchr::memchr(b'\n', part(block, at, block.len())).map_or(block.len(), |newline| at + newline);
+                let many = found.iter().take_while(|found| part_from + found.at < end).count();
+                let (own, others) = found.split_at(many);
+                self.pass_over(state, (file, block), &mut place, from..start, sink);
+                state.marks.clear();
+                self.prefilter.mark(own, &mut state.marks);
+                let line = place.set(block, start..end).of_file(file);
+                self.scan_marked(state, line, &mut |sign| sink(place.clone(), sign));
+                place.line += 1;
+                from = end + 1;
+                found = others;
+            }
+            part_from = part_end;
         }
-        state.hits = hits;
+        state.found = found;
         self.pass_over(state, (file, block), &mut place, from..block.len(), sink);
         place.line
     }
@@ -293,20 +348,28 @@ impl Scanner {
         start: usize,
         sink: &mut dyn FnMut(Place, Sign),
     ) -> usize {
-        let next = take_line(block, start, place);
-        let text = part(block, place.bytes.start, place.bytes.end);
-        self.scan(state, Line::raw(text).of_file(file), &mut |sign| sink(place.clone(), sign));
+        let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
+        let line = place.set(block, start..end).of_file(file);
+        self.scan(state, line, &mut |sign| sink(place.clone(), sign));
         place.line += 1;
-        next
+        end + 1
     }
 }
 
-/// Notes where the line is that starts here, without its line end. Where the next one starts.
-pub(super) fn take_line(block: &[u8], start: usize, place: &mut Place) -> usize {
-    let end = memchr::memchr(b'\n', part(block, start, block.len())).map_or(block.len(), |at| start + at);
-    let text = part(block, start, end);
-    place.bytes = start..start + text.strip_suffix(b"\r").unwrap_or(text).len();
-    end + 1
+impl Place {
+    /// Makes it that of the line there, and takes the line.
+    pub(super) fn set<'a>(&mut self, block: &'a [u8], bytes: Range<usize>) -> Line<'a> {
+        let text = part(block, bytes.start, bytes.end);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        self.bytes = bytes.start..bytes.start + text.len();
+        Line::raw(text)
+    }
+}
+
+/// Where the part that begins here ends: behind a newline.
+fn cut(block: &[u8], from: usize) -> usize {
+    let goal = from.saturating_add(PART).min(block.len());
+    memchr::memchr(b'\n', part(block, goal, block.len())).map_or(block.len(), |at| goal + at + 1)
 }
 
 pub(super) fn part(block: &[u8], from: usize, to: usize) -> &[u8] {
@@ -324,5 +387,6 @@ fn sign(jail: &JailName, signature: &Signature, found: &Found<'_, '_>, view: &mu
     if found.rule.is_login() {
         return Sign::Login(Login { addr, jail, signature: rule, service, at, user, line });
     }
-    Sign::Attack(Attack { addr, jail, signature: rule, service, score: found.rule.score(), at, user, line })
+    let score = view.weight(signature, found);
+    Sign::Attack(Attack { addr, jail, signature: rule, service, score, at, user, line })
 }

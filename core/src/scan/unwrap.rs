@@ -183,7 +183,7 @@ impl Cut {
     fn of(self, parts: &[u8]) -> super::formats::syslog::Frame<'_> {
         let (program, rest) = parts.split_at_checked(self.program).unwrap_or_default();
         let (message, time) = rest.split_at_checked(self.message).unwrap_or_default();
-        super::formats::syslog::Frame { time: (!time.is_empty()).then_some(time), program: Some(program), message: message.trim_ascii() }
+        super::formats::syslog::Frame::once((!time.is_empty()).then_some(time), Some(program), message.trim_ascii())
     }
 }
 

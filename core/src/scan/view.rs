@@ -5,7 +5,7 @@ use super::formats::access::{self, Request};
 use super::formats::record::Record;
 use super::formats::syslog::{self, Frame};
 use super::scanner::Line;
-use super::signature::{Found, Kind, Signature};
+use super::signature::{Found, Kind, Rule, Signature};
 use super::times::LogClock;
 use super::unwrap::Opened;
 use crate::time::Stamp;
@@ -49,7 +49,9 @@ impl<'a> View<'a> {
     pub(super) fn opened(opened: Opened<'a>, scratch: &mut Scratch) -> Option<Self> {
         match opened {
             Opened::AsIs(line) => Some(Self::with(line, std::mem::take(scratch))),
-            Opened::Inner(Inner { line, time, daemon }) => Some(Self { time, frame: daemon, ..Self::with(line, std::mem::take(scratch)) }),
+            Opened::Inner(Inner { line, time, daemon }) => {
+                Some(Self { time, frame: daemon.map(Frame::unrolled), ..Self::with(line, std::mem::take(scratch)) })
+            }
             Opened::Pending => None,
         }
     }
@@ -67,8 +69,8 @@ impl<'a> View<'a> {
     pub(super) fn frame(&mut self) -> Frame<'a> {
         let line = self.line;
         *self.frame.get_or_insert_with(|| match line.split {
-            Some(program) => Frame { time: None, program, message: line.text.trim_ascii() },
-            None => syslog::frame(line.text),
+            Some(program) => Frame::once(None, program, line.text.trim_ascii()),
+            None => syslog::frame(line.text).unrolled(),
         })
     }
 
@@ -127,6 +129,30 @@ impl<'a> View<'a> {
                 signature.listens_to(program).then(|| signature.in_record(record, text, buffer)).flatten()
             }
         }
+    }
+
+    /// What one rule of a signature says of it.
+    pub(super) fn look_by<'s>(&mut self, signature: &'s Signature, rule: &'s Rule) -> Option<Found<'s, 'a>> {
+        match signature.kind() {
+            Kind::Plain => rule.in_message(self.line.text.trim_ascii_end()),
+            Kind::Syslog => {
+                let frame = self.frame();
+                signature.listens_to(frame.program).then(|| rule.in_message(frame.message)).flatten()
+            }
+            Kind::AccessLog => rule.in_request(&self.request()?),
+            Kind::Fields => {
+                let text = self.fields()?;
+                let program = self.frame().program;
+                let Scratch { record, buffer } = &mut self.scratch;
+                signature.listens_to(program).then(|| rule.in_record(record, text, buffer)).flatten()
+            }
+        }
+    }
+
+    /// How heavy what was found is: as often as it was said. What has no syslog daemon was said once.
+    pub(super) fn weight(&mut self, signature: &Signature, found: &Found<'_, '_>) -> u16 {
+        let times = if signature.kind() == Kind::Plain { 1 } else { self.frame().times };
+        found.rule.score().saturating_mul(times)
     }
 
     /// When it happened: the journal's time, what the rule found, or what stands before the message.

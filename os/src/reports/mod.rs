@@ -18,16 +18,18 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, getpeername, getsockname, recvmsg};
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, getpeername, getsockname, recvmsg};
 
 pub use wire::Kind;
 
 /// The longest message that is taken: libblocklist sends at most 144 bytes and 128 of text.
 const MESSAGE: usize = 512;
 
-/// Room for one message's descriptors and credentials. More than one descriptor is no report; the
-/// kernel closes what does not fit, and the rest is closed here.
-const CONTROL: usize = 256;
+/// Room for the most descriptors that one message can pass (Linux: 253, `SCM_MAX_FD`) and credentials: more than one
+/// is no report, but what the kernel closed for want of room it would close in this thread, as its sender has it
+/// linger (socket(7), `SO_LINGER`).
+const CONTROL: usize = 1280;
 
 /// What was reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,11 +70,12 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Opens the socket in the place of one that nobody listens on any more.
+    /// Opens the socket in the place of one that nobody listens on any more. Who may write to it: root and its owner,
+    /// or, with `anybody`, every user of the system (on Linux alone, where the kernel tells who it was).
     ///
     /// # Errors
     /// Somebody listens there, something else than a socket stands there, or the system said no.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, anybody: bool) -> io::Result<Self> {
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket stands there"));
@@ -88,8 +91,8 @@ impl Reports {
         socket.set_nonblocking(true)?;
         #[cfg(target_os = "linux")]
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-        // Whoever may write here is asked of the kernel for each message; without that, only the owner may.
-        let mode = if cfg!(target_os = "linux") { 0o666 } else { 0o600 };
+        // A user who is not believed anyway has no business here: he could only keep others from being heard.
+        let mode = if anybody && cfg!(target_os = "linux") { 0o666 } else { 0o600 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         Ok(Self { socket, path: path.to_owned() })
     }
@@ -104,7 +107,7 @@ impl Reports {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let got = match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
-            Ok(got) => got.bytes,
+            Ok(got) => got,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
@@ -119,7 +122,14 @@ impl Reports {
                 _ => {}
             }
         }
-        Ok(Some(understood(bytes.get(..got).unwrap_or_default(), &passed, uid)))
+        // A connection that is to linger would be closed as slowly as its sender likes.
+        for fd in &passed {
+            let _ = set_socket_linger(fd, None);
+        }
+        if got.flags.contains(ReturnFlags::TRUNC) || got.flags.contains(ReturnFlags::CTRUNC) {
+            return Ok(Some(Received::Garbage { why: "it is too long", uid }));
+        }
+        Ok(Some(understood(bytes.get(..got.bytes).unwrap_or_default(), &passed, uid)))
     }
 }
 
@@ -160,7 +170,7 @@ mod tests {
     fn send(path: &Path, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
         let socket = UnixDatagram::unbound().unwrap();
         socket.connect(path).unwrap();
-        let mut space = [MaybeUninit::uninit(); 256];
+        let mut space = [MaybeUninit::uninit(); CONTROL];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
             assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
@@ -172,7 +182,7 @@ mod tests {
     fn the_address_is_that_of_the_passed_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let reports = Reports::open(&path).unwrap();
+        let reports = Reports::open(&path, false).unwrap();
         assert!(reports.next().unwrap().is_none());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -190,34 +200,82 @@ mod tests {
     fn what_is_no_report_is_told_and_leaks_no_descriptor() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let reports = Reports::open(&path).unwrap();
+        let reports = Reports::open(&path, false).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let open = || fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count());
-        let garbage = || assert!(matches!(reports.next().unwrap(), Some(Received::Garbage { .. })));
-        send(&path, &wire::message(1, None, b""), &[]);
-        garbage();
-        send(&path, b"short", &[listener.as_fd()]);
-        garbage();
-        let before = open();
-        for _ in 0..100 {
-            send(&path, &wire::message(1, None, b""), &[listener.as_fd(), listener.as_fd(), listener.as_fd()]);
-            garbage();
+        let file = fs::File::open("/dev/null").unwrap();
+        // Descriptors of what is passed: other tests of this process open others.
+        let inode = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&listener))).unwrap();
+        let open = || {
+            let links = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+            links.filter(|link| *link == inode).count()
+        };
+        let message = wire::message(1, None, b"");
+        let many = |count: usize| vec![listener.as_fd(); count];
+        let long = [message.clone(), vec![b'x'; 100_000]].concat();
+        let cases: [(&[u8], Vec<BorrowedFd<'_>>); 9] = [
+            (&message, Vec::new()),
+            (&message, many(2)),
+            (&message, many(100)),
+            (&message, many(253)),
+            (b"short", many(1)),
+            (b"", many(1)),
+            (&long, many(1)),
+            (&long, many(253)),
+            (&message, vec![file.as_fd(), listener.as_fd()]),
+        ];
+        for (bytes, fds) in &cases {
+            send(&path, bytes, fds);
+            assert!(matches!(reports.next().unwrap(), Some(Received::Garbage { .. })), "{} bytes, {} descriptors", bytes.len(), fds.len());
+            assert_eq!(open(), 1, "{} bytes, {} descriptors", bytes.len(), fds.len());
         }
-        // Other tests of this process open files too, but not a hundred at once.
-        assert!(open() < before + 100);
+        // What is no socket has no peer.
+        send(&path, &message, &[file.as_fd()]);
+        assert!(matches!(reports.next().unwrap(), Some(Received::Report(Report { peer: None, local: None, .. }))));
+    }
+
+    /// Whoever passes the last descriptor of a connection that is to linger does not hold up those after him.
+    #[test]
+    fn a_passed_connection_that_is_to_linger_is_closed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let reports = Reports::open(&path, false).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (served, _) = listener.accept().unwrap();
+        // More than the other end takes, for it never reads: closing waits for it an hour.
+        client.set_nonblocking(true).unwrap();
+        while io::Write::write(&mut client, &[0; 65536]).is_ok() {}
+        set_socket_linger(&client, Some(std::time::Duration::from_secs(3600))).unwrap();
+        send(&path, &wire::message(1, None, b""), &[client.as_fd()]);
+        drop(client);
+        let (done, waiting) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(matches!(reports.next(), Ok(Some(Received::Report(_))))));
+        // Not how fast, but that at all: it would be an hour.
+        assert_eq!(waiting.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
+        drop(served);
+    }
+
+    #[test]
+    fn only_where_others_are_believed_may_others_write() {
+        let dir = tempfile::tempdir().unwrap();
+        for (anybody, mode) in [(false, 0o600), (true, if cfg!(target_os = "linux") { 0o666 } else { 0o600 })] {
+            let path = dir.path().join("s");
+            let _reports = Reports::open(&path, anybody).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
     }
 
     #[test]
     fn a_socket_in_use_or_a_file_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let first = Reports::open(&path).unwrap();
-        assert_eq!(Reports::open(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let first = Reports::open(&path, false).unwrap();
+        assert_eq!(Reports::open(&path, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(!path.exists());
         drop(UnixDatagram::bind(&path).unwrap());
-        drop(Reports::open(&path).unwrap());
+        drop(Reports::open(&path, false).unwrap());
         fs::write(&path, "a file").unwrap();
-        assert_eq!(Reports::open(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(Reports::open(&path, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 }

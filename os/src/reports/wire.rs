@@ -44,6 +44,9 @@ const TEXT: usize = 144;
 pub(super) fn read(bytes: &[u8]) -> Result<Message<'_>, &'static str> {
     let text = bytes.get(TEXT..).ok_or("it is too short")?;
     let word = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    if usize::try_from(word(0)) != Ok(bytes.len()) {
+        return Err("its length is not the one it says");
+    }
     if word(4) != VERSION {
         return Err("it is of another version of the protocol");
     }
@@ -108,7 +111,7 @@ mod tests {
     fn what_is_not_of_the_protocol_is_refused() {
         let good = message(1, None, b"");
         assert!(read(&good[..TEXT - 1]).is_err() && read(b"").is_err());
-        for (at, value) in [(4, 2u32), (8, 0), (8, 5), (12, 17)] {
+        for (at, value) in [(0, 143u32), (0, 145), (4, 2), (8, 0), (8, 5), (12, 17)] {
             let mut bad = good.clone();
             bad[at..at + 4].copy_from_slice(&value.to_ne_bytes());
             assert!(read(&bad).is_err(), "{at}");

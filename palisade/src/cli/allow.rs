@@ -26,6 +26,9 @@ pub struct AllowArgs {
 #[derive(Debug, Subcommand)]
 enum AllowVerb {
     /// Protect addresses; lifts bans that are about them
+    #[command(
+        after_help = "Examples:\n  palisade allow add 198.51.100.0/24 --comment office\n  palisade allow add 192.0.2.9 --for 30d --comment \"auditor\""
+    )]
     Add {
         /// Addresses or prefixes
         #[arg(required = true, value_name = "ADDR|CIDR")]
@@ -39,12 +42,14 @@ enum AllowVerb {
     },
     /// Protect them no longer
     #[command(visible_alias = "delete")]
+    #[command(after_help = "Example:\n  palisade allow del 198.51.100.0/24")]
     Del {
         /// Addresses or prefixes, as `allow list` shows them
         #[arg(required = true, value_name = "ADDR|CIDR")]
         prefixes: Vec<Prefix>,
     },
     /// Every member, and why it is one
+    #[command(after_help = "Examples:\n  palisade allow list\n  palisade --json allow list | jq -r '.members[].prefix'")]
     List,
 }
 

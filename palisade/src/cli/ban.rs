@@ -238,7 +238,7 @@ fn show_unbans(removed: &[Ban], missing: &[Prefix], still: &[Ban]) -> Result<()>
 
 /// End connections without banning.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  palisade kill 203.0.113.0/24\n\nWhoever is not banned may connect again at once.")]
+#[command(after_help = "Examples:\n  palisade kill 203.0.113.0/24\n  palisade conntrack kill 192.0.2.77      the same, by another name\n\nWhoever is not banned may connect again at once.")]
 pub struct KillArgs {
     /// Addresses or prefixes
     #[arg(required = true, value_name = "ADDR|CIDR")]

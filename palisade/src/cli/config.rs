@@ -24,12 +24,18 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum ConfigVerb {
     /// Parse and validate; says nothing but errors with --quiet
+    #[command(
+        after_help = "Examples:\n  palisade config check\n  palisade --config ./new.toml config check && systemctl reload palisade\n\nExit code 4: invalid, with file:line:column for each error."
+    )]
     Check {
         /// Only errors
         #[arg(long, short)]
         quiet: bool,
     },
     /// The effective config, defaults included, as a config file
+    #[command(
+        after_help = "Examples:\n  palisade config show\n  palisade config show > /etc/palisade/palisade.toml    to begin with all of it"
+    )]
     Show,
 }
 

@@ -66,3 +66,30 @@ fn pages(command: clap::Command, name: &str, dir: &Path) -> Result<()> {
     clap_mangen::Man::new(command.display_name(name)).title(name).render(&mut page)?;
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The verbs that do something, by the words that one types.
+    fn leaves(command: &clap::Command, words: &str, found: &mut Vec<(String, String)>) {
+        let below: Vec<&clap::Command> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();
+        if below.is_empty() {
+            found.push((words.to_owned(), command.get_after_help().map(ToString::to_string).unwrap_or_default()));
+        }
+        below.iter().for_each(|sub| leaves(sub, &format!("{words} {}", sub.get_name()), found));
+    }
+
+    #[test]
+    fn each_verb_shows_how_it_is_typed() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "palisade", &mut found);
+        assert!(found.len() > 40, "{found:?}");
+        for (words, help) in found {
+            // `palisade --json list` is an example of `palisade list` too.
+            let verb = words.trim_start_matches("palisade");
+            let typed = help.lines().any(|line| line.starts_with("  ") && line.contains("palisade") && line.contains(verb));
+            assert!(help.contains("Example") && typed, "`{words} --help` has no example of it: {help}");
+        }
+    }
+}

@@ -2,30 +2,25 @@
 
 #[cfg(target_os = "linux")]
 mod flows;
-
-use std::fs;
-use std::path::Path;
+mod reading;
 
 use anyhow::Result;
 use clap::Args;
-use palisade_core::attack::JailName;
 use palisade_core::bans::backend::Backend;
 use palisade_core::bans::proof::Proof;
 use palisade_core::brain::Mode;
-use palisade_core::config::{Config, Jail};
+use palisade_core::config::Config;
 use palisade_core::control::{Reply, Request, State};
 use palisade_core::net::Prefix;
-use palisade_core::scan::fail2ban::{Shortfall, Summary};
 use palisade_os::block::detect::Look;
 use palisade_os::block::{self, Read};
 use palisade_os::errors::chain;
-use palisade_os::{clock, logs, privileges};
+use palisade_os::{clock, privileges};
 use serde::Serialize;
 
 use super::ask::{answered, asker, nobody_listens};
 use super::print::{self, Painted};
 use super::{Exit, Global};
-use crate::library::{Library, Listening, Source};
 use crate::serve::client::Client;
 use crate::serve::open;
 use crate::serve::proof::{self, Proven};
@@ -34,7 +29,9 @@ use crate::store::Store;
 
 /// Check everything.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0: all well. 1: something should be mended (the fix is printed). 4: the config is invalid.")]
+#[command(
+    after_help = "Examples:\n  palisade doctor\n  palisade --json doctor | jq '.findings[] | select(.grade != \"ok\")'\n\nExit code 0: all well. 1: something should be mended (the fix is printed). 4: the config is invalid."
+)]
 pub struct Doctor {}
 
 /// What one check found.
@@ -75,7 +72,7 @@ impl Doctor {
         let mut findings = vec![ok("config", "valid")];
         findings.push(rights());
         findings.extend(enforcement(&places, &config));
-        findings.extend(config.jails().values().filter(|jail| jail.enabled).flat_map(|jail| reading(jail, &library)));
+        findings.extend(config.jails().values().filter(|jail| jail.enabled).flat_map(|jail| reading::jail(jail, &library)));
         #[cfg(target_os = "linux")]
         findings.extend(flows::flows(&places, &config));
         findings.extend(clock_of(&places));
@@ -131,7 +128,7 @@ fn enforcement(places: &Places, config: &Config) -> Vec<Finding> {
                     findings.extend(by_hand(backend, config));
                 }
                 findings.extend(Backend::of_word(&status.backend).and_then(|backend| linear(backend, status.bans)));
-                findings.extend(status.shortfalls.iter().flat_map(|(jail, shortfall)| undone(jail, *shortfall)));
+                findings.extend(status.shortfalls.iter().flat_map(|(jail, shortfall)| reading::undone(jail, *shortfall)));
                 findings.extend(status.problems.into_iter().map(|p| as_told("problem", format!("{}: {}", p.about, p.what))));
                 findings
             }
@@ -237,86 +234,6 @@ fn proof_of(places: &Places, backend: Backend) -> Vec<Finding> {
 /// Bad, and the words for it already say what to do.
 fn as_told(about: &'static str, what: impl Into<String>) -> Finding {
     Finding { grade: Grade::Bad, about, what: what.into(), fix: None }
-}
-
-/// Whether a jail hears anything, and what its filter is like.
-fn reading(jail: &Jail, library: &Library) -> Vec<Finding> {
-    let name = &jail.name;
-    let missing: Vec<&str> = jail.signatures.iter().map(String::as_str).filter(|s| library.signature(s).is_none()).collect();
-    if !missing.is_empty() {
-        return vec![bad("jail", format!("{name} names signatures that do not exist: {}", missing.join(", ")), "palisade signatures")];
-    }
-    let Listening { scan, source } = match library.listening(jail, logs::journal::available()) {
-        Ok(listening) => listening,
-        Err(fault) => {
-            return vec![bad("jail", format!("{name} does not run: {fault}"), "mend that file or the jail, then reload palisade")];
-        }
-    };
-    let mut findings = vec![match source {
-        Source::Journal(_) => ok("jail", format!("{name} reads the journal")),
-        Source::Nothing => note(
-            "jail",
-            format!("{name} has nothing to read on this host"),
-            format!("set files or journal in [jail.{name}], or enabled = false"),
-        ),
-        Source::Files(patterns) => files(jail, &patterns),
-    }];
-    findings.extend(scan.filters.iter().map(|filter| {
-        let Summary { linear, stepped } = filter.summary();
-        ok("filter", format!("{name} runs {}: {linear} expressions in linear time, {stepped} under a step limit", filter.full_name()))
-    }));
-    findings
-}
-
-/// What a jail's filter left undone since the daemon started.
-fn undone(jail: &JailName, shortfall: Shortfall) -> Vec<Finding> {
-    let Shortfall { undecided, nameless } = shortfall;
-    let mut findings = Vec::new();
-    if undecided > 0 {
-        let what = format!("{jail}: its filter left {undecided} lines undecided, as they were too long or hit the step limit");
-        findings.push(note("filter", what, format!("give [jail.{jail}] a signature besides the filter (`palisade signatures`)")));
-    }
-    if nameless > 0 {
-        let what = format!("{jail}: {nameless} matches named a host instead of an address, and banned nobody");
-        findings.push(note("filter", what, "have the service log addresses (sshd: `UseDNS no`; Apache: `HostnameLookups Off`)"));
-    }
-    findings
-}
-
-fn files(jail: &Jail, patterns: &[String]) -> Finding {
-    let name = &jail.name;
-    let plain = patterns.iter().filter(|p| !p.contains(['*', '?', '[']));
-    for path in plain {
-        match fs::File::open(path) {
-            Ok(_) if by_syslog(path) => {
-                return note(
-                    "jail",
-                    format!("{name} reads {path}; any local user may write such lines by way of syslog"),
-                    "let it read the journal, whose records say who wrote them (systemd-journald), or trust the local users",
-                );
-            }
-            Ok(_) => return ok("jail", format!("{name} reads {path}")),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                return bad("jail", format!("{name} may not read {path}"), format!("setfacl -m u:palisade:r {path}"));
-            }
-            Err(_) => {}
-        }
-    }
-    let folder = |p: &String| Path::new(p).parent().is_some_and(Path::is_dir);
-    if patterns.iter().any(|p| p.contains(['*', '?', '[']) && folder(p)) {
-        return ok("jail", format!("{name} follows {}", patterns.join(", ")));
-    }
-    note(
-        "jail",
-        format!("{name}: none of its files is there yet ({})", patterns.join(", ")),
-        "nothing, if this host has no such service; a file that appears is read from its start",
-    )
-}
-
-/// Whether a file is one of those that syslog daemons write: right in /var/log. A service's own logs
-/// are in folders of their own.
-fn by_syslog(path: &str) -> bool {
-    Path::new(path).parent() == Some(Path::new("/var/log"))
 }
 
 fn clock_of(places: &Places) -> Option<Finding> {

@@ -9,10 +9,12 @@
 //! | `unban IP...`, `unban --all` | how many changed |
 //! | `get JAIL banip [SEP\|--with-time]`, `get JAIL banned [IP...]` | addresses |
 //! | `get JAIL bantime\|findtime\|maxretry\|logpath\|journalmatch\|ignoreip` | the config's |
-//! | `reload [...]`, `version` | `OK`, our version |
+//! | `set JAIL attempt IP [FAILURE...]` | `1`: the address failed once, or once for each text |
+//! | `reload [...]`, `-t`, `version` | `OK`, `OK: configuration test is successful`, our version |
 //!
-//! The shapes are those of fail2ban 1.0.2, `client/beautifier.py`. What is not among these is refused
-//! with what to do instead, on standard error with exit code 255 as there.
+//! The shapes are those of fail2ban 1.0.2, `client/beautifier.py`. What is not among these is refused in
+//! fail2ban's words on standard output, where scripts look for them, with exit code 255; what to do
+//! instead is on standard error.
 
 mod answers;
 
@@ -20,9 +22,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::Args;
-use palisade_core::attack::JailName;
+use palisade_core::attack::{FULL_FAILURE, JailName};
 use palisade_core::bans::ban::{Ban, Origin};
 use palisade_core::config::{Config, Jail};
+use palisade_core::control::report::{ReportOutcome, Reported, ReportedAs};
 use palisade_core::control::{BanOutcome, Reply, Request, Status, Whom};
 use palisade_core::net::{Addr, Prefix};
 use palisade_os::clock;
@@ -33,7 +36,7 @@ use super::{Exit, Global, print, reload};
 /// The commands of fail2ban's client, for scripts that use them.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade fail2ban-client status sshd\n  palisade fail2ban-client set sshd banip 203.0.113.7\n  ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client    scripts go on as they are\n\nCommands: ping, status [JAIL], banned [IP...], set JAIL banip|unbanip IP..., unban IP...|--all,\nget JAIL banip|banned|bantime|findtime|maxretry|logpath|journalmatch|ignoreip, reload, version."
+    after_help = "Examples:\n  palisade fail2ban-client status sshd\n  palisade fail2ban-client set sshd banip 203.0.113.7\n  ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client    scripts go on as they are\n\nCommands: ping, status [JAIL], banned [IP...], set JAIL banip|unbanip IP..., unban IP...|--all,\nset JAIL attempt IP, get JAIL banip|banned|bantime|findtime|maxretry|logpath|journalmatch|ignoreip, reload, -t, version."
 )]
 pub struct Fail2banClient {
     /// A command of fail2ban-client; its options -c, -s, -p and so on are taken and ignored
@@ -44,8 +47,11 @@ pub struct Fail2banClient {
 /// fail2ban's client ends so where the server says no.
 const NO: u8 = 255;
 
-/// A command that is not understood, in fail2ban's words and then in ours.
-struct No(String);
+/// What is not done: in fail2ban's words, and then in ours. Either may be empty.
+struct No {
+    theirs: String,
+    ours: String,
+}
 
 type Answer = Result<Result<String, No>>;
 
@@ -56,8 +62,13 @@ impl Fail2banClient {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match (Shim { global }).answer(&words)? {
             Ok(text) => print::line(text)?,
-            Err(No(why)) => {
-                print::say(why);
+            Err(No { theirs, ours }) => {
+                if !theirs.is_empty() {
+                    print::line(theirs)?;
+                }
+                if !ours.is_empty() {
+                    print::say(ours);
+                }
                 // Nothing of ours ends so, hence no `Exit`.
                 std::process::exit(NO.into());
             }
@@ -75,8 +86,9 @@ fn commands(words: &[String]) -> Vec<String> {
             "-c" | "-s" | "-p" | "--pname" | "--loglevel" | "--logtarget" | "--syslogsocket" | "--conf" | "--socket" | "--pidfile" => {
                 rest.next();
             }
-            "-V" | "--version" => found.push("version".to_owned()),
-            "-v" | "-q" | "-x" | "-b" | "-f" | "-i" if found.is_empty() => {}
+            "-V" => found.push("version".to_owned()),
+            "--test" => found.push("-t".to_owned()),
+            "-v" | "-vv" | "-vvv" | "-vvvv" | "-q" | "-x" | "-b" | "-f" | "-i" if found.is_empty() => {}
             _ => found.push(word.clone()),
         }
     }
@@ -92,17 +104,24 @@ impl Shim<'_> {
         match words {
             ["ping"] => {
                 let served = served(&self.global.places(), &Request::Status)?.is_some();
-                Ok(if served { Ok("Server replied: pong".to_owned()) } else { no("Failed to access socket: is palisade running?") })
+                let down = || Err(No { theirs: String::new(), ours: "Failed to access socket: is palisade running?".to_owned() });
+                Ok(if served { Ok("Server replied: pong".to_owned()) } else { down() })
             }
             ["version"] => Ok(Ok(env!("CARGO_PKG_VERSION").to_owned())),
+            // For people, as there; scripts ask with -V.
+            ["--version"] => Ok(Ok(format!("Palisade v{}", env!("CARGO_PKG_VERSION")))),
+            ["-t"] => self.config().map(|_| Ok("OK: configuration test is successful".to_owned())),
             ["status"] => self.jails(),
-            ["status", jail] | ["status", jail, "basic"] => self.with(jail, |jail, config| self.status(jail, config, true)),
             ["status", jail, "short"] => self.with(jail, |jail, config| self.status(jail, config, false)),
+            // There, too, a flavour that is not known is the basic one.
+            ["status", jail] | ["status", jail, _] => self.with(jail, |jail, config| self.status(jail, config, true)),
             ["banned"] => self.banned_by_jail(),
             ["banned", ips @ ..] => self.banned_where(ips),
             ["set", jail, "banip", ips @ ..] => self.with(jail, |jail, _| self.ban(jail, ips)),
             ["set", jail, "unbanip", "--report-absent", ips @ ..] => self.with(jail, |jail, _| self.unban(Some(&jail.name), ips, true)),
             ["set", jail, "unbanip", ips @ ..] => self.with(jail, |jail, _| self.unban(Some(&jail.name), ips, false)),
+            ["set", jail, "attempt", ip, failures @ ..] => self.with(jail, |jail, _| self.attempt(jail, ip, failures)),
+            ["unban"] => Ok(Err(not_known(words))),
             ["unban", "--all"] => self.unban_all(),
             ["unban", ips @ ..] => self.unban(None, ips, false),
             ["get", jail, "banned", ips @ ..] => self.with(jail, |jail, _| self.get_banned(jail, ips)),
@@ -218,6 +237,24 @@ impl Shim<'_> {
         Ok(Ok(new.to_string()))
     }
 
+    /// Failures that a program tells of: one, or as many as it has words for.
+    fn attempt(&self, jail: &Jail, ip: &str, failures: &[&str]) -> Answer {
+        let Some(addr) = address(ip) else { return Ok(no(format!("'{ip}' is no address"))) };
+        let times = u16::try_from(failures.len().max(1)).unwrap_or(u16::MAX);
+        let reason = if failures.is_empty() { "fail2ban-client attempt".to_owned() } else { failures.join("; ") };
+        let what = ReportedAs::Failure(FULL_FAILURE.saturating_mul(times));
+        let report = Reported { addrs: vec![addr], jail: jail.name.clone(), what, user: None, reason };
+        let results = match ask(self.global, Request::Report(report))? {
+            Reply::Reported { results } => results,
+            other => return Err(unexpected(&other)),
+        };
+        let refused = results.iter().find_map(|result| match &result.what {
+            ReportOutcome::Refused { protected_by } => Some(no(format!("{ip} is not counted: protected by {protected_by}"))),
+            _ => None,
+        });
+        Ok(refused.unwrap_or_else(|| Ok("1".to_owned())))
+    }
+
     /// Unbans what of a jail, or of any, shuts out one of the addresses.
     fn unban(&self, jail: Option<&JailName>, ips: &[&str], report_absent: bool) -> Answer {
         let bans = match jail {
@@ -266,11 +303,14 @@ impl Shim<'_> {
         }
         let stands = |ip: &&str| address(ip).is_some_and(|addr| bans.iter().any(|ban| ban.key.prefix.contains(addr)));
         let flags: Vec<&str> = ips.iter().map(|ip| if stands(ip) { "1" } else { "0" }).collect();
-        Ok(Ok(format!("[{}]", flags.join(", "))))
+        // One is answered alone, several as a list.
+        Ok(Ok(if let [flag] = flags.as_slice() { (*flag).to_owned() } else { format!("[{}]", flags.join(", ")) }))
     }
 
     fn get_banip(&self, jail: &Jail, how: &[&str]) -> Answer {
-        let bans = self.bans_of(&jail.name)?;
+        let mut bans = self.bans_of(&jail.name)?;
+        // Ordered by end of ban, as there.
+        bans.sort_by_key(|ban| ban.until);
         Ok(match how {
             ["--with-time"] => Ok(answers::with_time(&bans, &crate::zone::system())),
             [] => Ok(answers::joined(&bans, " ")),
@@ -284,19 +324,23 @@ fn address(text: &str) -> Option<Addr> {
     text.parse().ok()
 }
 
-fn no(why: impl Into<String>) -> Result<String, No> {
-    Err(No(why.into()))
+fn no(theirs: impl Into<String>) -> Result<String, No> {
+    Err(No { theirs: theirs.into(), ours: String::new() })
 }
 
 fn not_known(words: &[&str]) -> No {
-    let instead = match words {
-        ["set", _, "addignoreip" | "delignoreip", ..] => {
-            "; `palisade allow add` and `palisade allow del` protect addresses, of all jails at once"
-        }
-        ["set", ..] | ["add", ..] => "; what a jail does is written in the config: change it and `palisade reload`",
-        ["start" | "stop", ..] => "; the service manager starts and stops the daemon: `systemctl start palisade`",
-        ["status", "--all"] => "; `palisade status` shows all of it",
-        _ => "; `palisade fail2ban-client --help` lists what is understood",
+    let theirs = match words {
+        ["get", ..] => "Invalid command (no get action or not yet implemented)",
+        _ => "Invalid command",
     };
-    No(format!("Invalid command{instead}"))
+    let ours = match words {
+        ["set", _, "addignoreip" | "delignoreip", ..] => {
+            "`palisade allow add` and `palisade allow del` protect addresses, of all jails at once"
+        }
+        ["set", ..] | ["add", ..] => "what a jail does is written in the config: change it and `palisade reload`",
+        ["start" | "stop", ..] => "the service manager starts and stops the daemon: `systemctl start palisade`",
+        ["status", "--all"] => "`palisade status` shows all of it",
+        _ => "`palisade fail2ban-client --help` lists what is understood",
+    };
+    No { theirs: theirs.to_owned(), ours: ours.to_owned() }
 }

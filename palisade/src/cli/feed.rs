@@ -24,8 +24,10 @@ pub struct FeedArgs {
 #[derive(Debug, Subcommand)]
 enum FeedVerb {
     /// Every feed: its members, how old its list is, what is wrong with it
+    #[command(after_help = "Example:\n  palisade feed list")]
     List,
     /// Look at lists now. Exit code 6: not all of them are followed as they are now
+    #[command(after_help = "Examples:\n  palisade feed refresh\n  palisade feed refresh spamhaus-drop --accept")]
     Refresh {
         /// Which; all when none is named
         #[arg(value_name = "NAME")]

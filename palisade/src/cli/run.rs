@@ -35,7 +35,7 @@ impl Run {
 /// See it all happen.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A victim, an attacker and a bystander, each in a network namespace of its own, made for this and gone\nafterwards. Needs no root where user namespaces are allowed."
+    after_help = "Example:\n  palisade demo\n\nA victim, an attacker and a bystander, each in a network namespace of its own, made for this and gone\nafterwards. Needs no root where user namespaces are allowed."
 )]
 pub struct Demo {}
 

@@ -14,7 +14,7 @@ use super::{Exit, Global};
 /// What stands.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code 0: all is as it should be. 3: no daemon runs (bans may stand all the same). 6: degraded, see the problems."
+    after_help = "Examples:\n  palisade status\n  palisade --json status | jq -r '.problems[]'\n\nExit code 0: all is as it should be. 3: no daemon runs (bans may stand all the same). 6: degraded, see the problems."
 )]
 pub struct StatusArgs {}
 

@@ -28,16 +28,20 @@ pub struct TunnelArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Each tunnel: how it is, its process, what it waits for. Exit code 6: one is lost, failed or tried again later
+    #[command(after_help = "Examples:\n  palisade tunnel status\n  palisade tunnel status sixxs0")]
     Status {
         /// Which; all when none is named
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
     /// Start it, and keep it up
+    #[command(after_help = "Example:\n  palisade tunnel start sixxs0")]
     Start(Named),
     /// Stop it, and leave it down until it is started. A 6in4 or GRE interface is made again when the daemon starts
+    #[command(after_help = "Example:\n  palisade tunnel stop sixxs0")]
     Stop(Named),
     /// Stop it and start it
+    #[command(after_help = "Example:\n  palisade tunnel restart sixxs0")]
     Restart(Named),
 }
 

@@ -34,7 +34,7 @@ const AHEAD: usize = 4096;
 /// Put the stored bans into the kernel.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Run at boot by palisade-restore.service. Bans that ended while the host was down are left out; the others\nkeep their ends. What stood before is replaced without a gap."
+    after_help = "Example:\n  palisade restore\n\nRun at boot by palisade-restore.service. Bans that ended while the host was down are left out; the others\nkeep their ends. What stood before is replaced without a gap."
 )]
 pub struct Restore {}
 
@@ -149,7 +149,7 @@ fn frame(config: &Config, store: &Store, now: Stamp) -> Result<Frame> {
 /// Take the wall down.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Everything of ours leaves the kernel and nobody is shut out. The store keeps the bans: `palisade restore`,\na restart of the daemon, or the next ban made without a daemon puts them up again."
+    after_help = "Example:\n  palisade flush\n\nEverything of ours leaves the kernel and nobody is shut out. The store keeps the bans: `palisade restore`,\na restart of the daemon, or the next ban made without a daemon puts them up again."
 )]
 pub struct Flush {}
 

@@ -40,8 +40,9 @@ pub(super) enum Told {
 pub(super) fn run(config: &Config, stop: &Waker, tell: &mut dyn FnMut(Told)) -> io::Result<()> {
     let Some(path) = config.blocklistd().socket.as_deref() else { return Ok(()) };
     let believed = believed(config);
+    let others = believed.iter().any(|uid| *uid != 0);
     let reports = loop {
-        match Reports::open(Path::new(path)) {
+        match Reports::open(Path::new(path), others) {
             Ok(reports) => break reports,
             Err(error) => {
                 let what = format!("cannot listen on {path}: {error}; nobody can report there until that is mended; tried again by itself");

@@ -42,12 +42,23 @@ impl<'a> Fail2ban<'a> {
         fail2ban
     }
 
-    /// What its client prints; `None` where it says no.
+    /// What its client prints on standard output; `None` where it says no.
     pub fn ask(&self, words: &str) -> Option<String> {
+        let (code, out) = self.answer(words);
+        (code == 0).then_some(out)
+    }
+
+    /// How its client ends, and what it prints on standard output.
+    pub fn answer(&self, words: &str) -> (i32, String) {
         let mut command = self.space.command(program("fail2ban-client"));
         command.arg("-c").arg(&self.dir).args(words.split_whitespace()).stderr(Stdio::null());
         let output = command.output().unwrap();
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Its client with its options, as a shell's word list.
+    pub fn client(&self) -> String {
+        format!("{} -c {}", program("fail2ban-client").display(), self.dir.display())
     }
 
     /// What its client prints; it must not say no.

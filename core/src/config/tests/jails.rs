@@ -18,6 +18,37 @@ fn the_places_of_each_shipped_signature_are_sources_of_a_jail() {
 }
 
 #[test]
+fn no_local_user_can_write_what_a_built_in_jail_or_a_shipped_signature_reads_of_the_journal() {
+    let config = Config::builtin();
+    let built_in = config.jails().values().flat_map(|jail| jail.journal.clone());
+    let shipped = scan::shipped().iter().flat_map(|(name, _)| scan::places(name).unwrap().journal);
+    for text in built_in.chain(shipped) {
+        assert!(!forgeable(&text), "{text}");
+    }
+}
+
+#[test]
+fn a_match_is_forgeable_unless_it_says_whose_a_record_is() {
+    for good in ["_UID=0", "_COMM=sshd _UID=0", "_SYSTEMD_UNIT=a.service", "_TRANSPORT=audit", "_SYSTEMD_SLICE=system.slice _EXE=/bin/x"] {
+        assert!(!forgeable(good), "{good}");
+    }
+    for bad in [
+        "_COMM=sshd",
+        "SYSLOG_IDENTIFIER=sshd",
+        "_EXE=/usr/sbin/sshd _COMM=sshd",
+        "UNIT=a.service",
+        "_SYSTEMD_UNIT=user@1000.service",
+        "_SYSTEMD_UNIT=session-3.scope",
+        "_SYSTEMD_USER_UNIT=a.service",
+        "_SYSTEMD_SLICE=user-1000.slice",
+        "_TRANSPORT=syslog",
+        "_SYSTEMD_UNIT=a.service _SYSTEMD_UNIT=session-3.scope",
+    ] {
+        assert!(forgeable(bad), "{bad}");
+    }
+}
+
+#[test]
 fn a_jail_called_like_a_signature_needs_nothing_else() {
     let vsftpd = scan::places("vsftpd").unwrap();
     let config = good("[jail.vsftpd]\n");

@@ -40,7 +40,8 @@ impl Rule {
         ["fid", "ip4", "ip6", "dns", "mlfid"].iter().any(|name| self.expression.has(name))
     }
 
-    /// What its groups say, put over what is said already: a group that took no part says so too.
+    /// What its groups say, put over what is said already. A group that took no part says nothing, as since
+    /// fail2ban 1.1.1: Dovecot's `prefregex` names who it was, and a `failregex` may name them once more.
     pub(super) fn said(&self, text: &Text<'_>, scratch: &Scratch, record: &mut Record) {
         let mut own = Record::default();
         for (field, group) in &self.fields {
@@ -57,9 +58,6 @@ impl Rule {
                 let joined = own.get(*field).map_or_else(|| part.to_owned(), |before| format!("{before}, {part}"));
                 own.set(*field, Some(&joined));
             }
-        }
-        for (field, _) in &self.fields {
-            record.set(*field, None);
         }
         record.take_over(own);
     }

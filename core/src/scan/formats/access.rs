@@ -6,13 +6,13 @@
 //! | address | `%h` | `$remote_addr`, IPv6 perhaps in brackets | the kernel |
 //! | ident | `%l` | `-` | identd |
 //! | user | `%u` | `$remote_user` | **the client**: blanks and `[` stand as they are |
-//! | time | `%t` `[22/Nov/2026:17:00:00 +0100]` | `[$time_local]` | the server |
+//! | time | `%t` `[22/Nov/2026:17:00:00 +0100]` | `[$time_local]`, `[$time_iso8601]` | the server |
 //! | request | `"%r"` | `"$request"` | **the client** |
 //! | status, bytes | `%>s %b` | `$status $body_bytes_sent` | the server |
 //! | referer, agent | `"%{Referer}i" "%{User-agent}i"` | the same | **the client** |
 //!
 //! Inside quotes apache writes `"` as `\"` and nginx as `\x22`, so the first quote that is not
-//! escaped opens the request. Directly before it stands the time, 28 bytes of a fixed shape; before
+//! escaped opens the request. Directly before it stands the time, of one of two fixed shapes; before
 //! that the client's user name, and the address is the first word: no field can shift it.
 //! A line that could be read with two different addresses is not read at all. What follows the agent
 //! (times, the host, `X-Forwarded-For`) is not looked at: whoever sits behind a proxy logs the
@@ -46,42 +46,45 @@ pub struct Request<'a> {
 }
 
 /// What `[time] ` before the request looks like: `0` a digit, `a` a letter, `+` a sign.
-const TIME: &[u8; 29] = b"[00/aaa/0000:00:00:00 +0000] ";
+const TIMES: [&[u8]; 2] = [b"[00/aaa/0000:00:00:00 +0000] ", b"[0000-00-00T00:00:00+00:00] "];
+
+/// The end of the time and the begin of the request, which stand in each line that is read.
+pub(in super::super) const MARK: &[u8] = b"] \"";
 
 /// Reads one line; `None` where it is not of the format.
 pub fn read(line: &[u8]) -> Option<Request<'_>> {
     let line = line.trim_ascii_end();
     let mut open = next_quote(line, 0)?;
-    if !is_time(before(line, open)) {
+    if time_before(line, open).is_none() {
         // Some servers quote the user name: `192.0.2.1 - "name" [time] "request"`.
         let close = next_quote(line, open + 1)?;
         open = next_quote(line, close + 1)?;
     }
-    let time = before(line, open);
-    if !is_time(time) {
-        return None;
-    }
-    let (addr, user) = who(&line[..open - TIME.len()])?;
+    let time = time_before(line, open)?;
+    let (addr, user) = who(&line[..open - time.len()])?;
     let close = next_quote(line, open + 1)?;
     let (method, path) = request(&line[open + 1..close]);
     let (status, tail) = outcome(&line[close + 1..])?;
     let (referer, tail) = quoted(tail);
     let (agent, _) = quoted(tail);
-    Some(Request { addr, user, time: &time[1..TIME.len() - 2], method, path, status, referer, agent })
+    Some(Request { addr, user, time: &time[1..time.len() - 2], method, path, status, referer, agent })
 }
 
-fn before(line: &[u8], open: usize) -> &[u8] {
-    &line[open.saturating_sub(TIME.len())..open]
+/// `[time] ` before the request.
+fn time_before(line: &[u8], open: usize) -> Option<&[u8]> {
+    TIMES.iter().find_map(|shape| {
+        let text = &line[open.checked_sub(shape.len())?..open];
+        is_time(text, shape).then_some(text)
+    })
 }
 
-fn is_time(text: &[u8]) -> bool {
-    text.len() == TIME.len()
-        && text.iter().zip(TIME).all(|(b, shape)| match shape {
-            b'0' => b.is_ascii_digit(),
-            b'a' => b.is_ascii_alphabetic(),
-            b'+' => matches!(b, b'+' | b'-'),
-            other => b == other,
-        })
+fn is_time(text: &[u8], shape: &[u8]) -> bool {
+    text.iter().zip(shape).all(|(b, shape)| match shape {
+        b'0' => b.is_ascii_digit(),
+        b'a' => b.is_ascii_alphabetic(),
+        b'+' => matches!(b, b'+' | b'-'),
+        other => b == other,
+    })
 }
 
 /// The next quote that no backslash escapes.
@@ -187,6 +190,15 @@ mod tests {
         assert_eq!((r.method, r.path, r.status), (&b"POST"[..], &b"/a b?c"[..], 401));
         assert_eq!((r.user, r.referer, r.agent), (Some(&b"alice"[..]), Some(&b"https://example.org/"[..]), Some(&b"curl\\\"x"[..])));
         assert_eq!(r.at().unwrap().to_string(), "2026-11-22T16:00:00Z");
+    }
+
+    #[test]
+    fn the_time_as_nginx_has_it_by_iso_8601() {
+        let r = read(br#"192.0.2.7 - - [2026-11-22T17:00:00+01:00] "GET /a HTTP/1.1" 404 5 "-" "-""#).unwrap();
+        assert_eq!(
+            (r.addr.to_string().as_str(), r.path, r.at().unwrap().to_string().as_str()),
+            ("192.0.2.7", &b"/a"[..], "2026-11-22T16:00:00Z")
+        );
     }
 
     #[test]

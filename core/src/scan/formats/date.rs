@@ -5,7 +5,8 @@
 //! | `Nov 22 17:00:00`, `Nov  2 ...`, `Nov 2 ...`, with `.123` | RFC 3164 4.1.2, syslog-ng |
 //! | `Nov 22 2026 17:00:00`, `2026 Nov 22 17:00:00` | the same with a year, syslog-ng's FULLDATE |
 //! | `2026-11-22T17:00:00[.frac][zone]`, a blank or `_` in the place of `T` | RFC 3339, macOS, svlogd |
-//! | `Sun 2026-11-22 17:00:00 CET` | journalctl -o short-full |
+//! | `Sun 2026-11-22 17:00:00 CET` | journalctl -o short-full; the zone is the reader's, unless it is UTC |
+//! | `Sun Nov 22 17:00:00 2026`, `Sun Nov 22 17:00:00 2026 [1795363200.123]` | OpenWrt's logd and its logread -t |
 //! | `1795366800.123456` | journalctl -o short-unix |
 //! | `[12345.678901]`, the kernel's time since it started | journalctl -o short-monotonic, dmesg |
 //! | `@4000000065a1b2c3075bcd15` | TAI64N: multilog(8), svlogd(8) |
@@ -27,16 +28,25 @@ pub(super) enum Shape {
 
 /// A date and time at the start, its shape, and the rest without leading blanks.
 pub(super) fn take(text: &[u8]) -> Option<(&[u8], Shape, &[u8])> {
-    let (shape, end) = match text.first()? {
-        b'@' => (Shape::Logger, tai64n(text)?),
-        b'[' => (Shape::Number, monotonic(text)?),
-        b'0'..=b'9' => iso(text).or_else(|| Some((Shape::Named, year_first(text)?))).or_else(|| Some((Shape::Number, epoch(text)?)))?,
-        _ => match full(text) {
-            Some(end) => (Shape::Iso, end),
-            None => (Shape::Named, named(text)?),
+    let (shape, time, end) = match text.first()? {
+        b'@' => (Shape::Logger, &text[..25.min(text.len())], tai64n(text)?),
+        b'[' => all(Shape::Number, text, monotonic(text)?),
+        b'0'..=b'9' => {
+            let (shape, end) =
+                iso(text).or_else(|| Some((Shape::Named, year_first(text)?))).or_else(|| Some((Shape::Number, epoch(text)?)))?;
+            all(shape, text, end)
+        }
+        _ => match weekday(text) {
+            Some(rest) => full(text, rest).or_else(|| ctime(text, rest))?,
+            None => all(Shape::Named, text, named(text)?),
         },
     };
-    (text.get(end) == Some(&b' ')).then(|| (&text[..end], shape, text[end..].trim_ascii_start()))
+    (text.get(end) == Some(&b' ')).then(|| (time, shape, text[end..].trim_ascii_start()))
+}
+
+/// All up to there is the time.
+fn all(shape: Shape, text: &[u8], end: usize) -> (Shape, &[u8], usize) {
+    (shape, &text[..end], end)
 }
 
 /// The same for an ISO date only: its length.
@@ -95,14 +105,28 @@ fn iso(text: &[u8]) -> Option<(Shape, usize)> {
     Some((shape, end + length))
 }
 
-fn full(text: &[u8]) -> Option<usize> {
+/// What follows the name of a day.
+fn weekday(text: &[u8]) -> Option<&[u8]> {
     const DAYS: &[u8; 21] = b"MonTueWedThuFriSatSun";
     let day = text.get(..3)?;
-    let rest = text.get(4..).filter(|_| DAYS.chunks_exact(3).any(|d| d == day) && text[3] == b' ')?;
-    let end = 4 + iso(rest)?.1;
-    let zone = text.get(end..)?.strip_prefix(b" ")?;
+    text.get(4..).filter(|_| DAYS.chunks_exact(3).any(|d| d == day) && text[3] == b' ')
+}
+
+fn full<'a>(text: &[u8], rest: &'a [u8]) -> Option<(Shape, &'a [u8], usize)> {
+    let end = iso(rest)?.1;
+    let zone = rest.get(end..)?.strip_prefix(b" ")?;
     let length = zone.iter().take(6).take_while(|b| b.is_ascii_uppercase()).count();
-    (2..=5).contains(&length).then_some(end + 1 + length)
+    let after = (2..=5).contains(&length).then_some(end + 1 + length)?;
+    let known = matches!(&zone[..length], b"UTC" | b"GMT");
+    Some((Shape::Iso, &rest[..if known { after } else { end }], text.len() - rest.len() + after))
+}
+
+fn ctime<'a>(text: &'a [u8], rest: &[u8]) -> Option<(Shape, &'a [u8], usize)> {
+    let end = text.len() - rest.len() + named(rest)?;
+    let end = if shaped(&text[end..], b" 0000 ") { end + 5 } else { end };
+    // `logread -t` says it once more, and to the thousandth.
+    let more = text[end..].strip_prefix(b" ").filter(|more| more.starts_with(b"[")).and_then(monotonic);
+    Some((Shape::Named, &text[..end], end + more.map_or(0, |more| 1 + more)))
 }
 
 fn epoch(text: &[u8]) -> Option<usize> {

@@ -6,6 +6,7 @@
 //! | rsyslog, syslog-ng | `2026-11-22T17:00:00.123456+01:00 host prog[pid]: msg` | RFC 3339 in the place of the date |
 //! | RFC 5424 | `<34>1 2026-11-22T17:00:00Z host app procid msgid [sd] msg`, sysklogd writes it without `<34>1` | RFC 5424 6 |
 //! | busybox | `Nov 22 17:00:00 host auth.info prog[pid]: msg`, with `-S` without host | busybox syslogd |
+//! | OpenWrt | `Sun Nov 22 17:00:00 2026 auth.info prog[pid]: msg`, with `-t` `[1795363200.123]` behind the year | logread(1) |
 //! | FreeBSD `-v` | `Nov 22 17:00:00 <10.5> host prog[pid]: msg` | syslogd(8) |
 //! | Solaris | `Nov 22 17:00:00 host prog[pid]: [ID 800047 auth.info] msg` | syslogd(1M) |
 //! | macOS | `2026-11-22 17:00:00.123456+0100  host prog[pid]: (library) [subsystem] msg` | log(1) --style syslog |
@@ -14,6 +15,7 @@
 //! | multilog | `@4000000065a1b2c3075bcd15 ` and any of the above | multilog(8) |
 //! | journalctl | `Sun 2026-11-22 17:00:00 CET host prog[pid]: msg` and the other dates of [`super::date`] | journalctl(1) -o |
 //! | bare | `prog[pid]: msg`, or only the message | |
+//! | repeated | `Nov 22 17:00:00 host prog[pid]: message repeated 5 times: [ msg]` | rsyslog, `$RepeatedMsgReduction on`, as Ubuntu has it |
 //!
 //! `<PRI>` may stand before each. The host and the program are written by the local syslog daemon,
 //! the message by whoever talks to the program: so the *first* tag in a line is the program, and
@@ -30,6 +32,29 @@ pub struct Frame<'a> {
     pub program: Option<&'a [u8]>,
     /// What it said, without leading or trailing blanks.
     pub message: &'a [u8],
+    /// How often it said that, since the daemon wrote it last.
+    pub times: u16,
+}
+
+impl<'a> Frame<'a> {
+    /// Something that was said once.
+    pub const fn once(time: Option<&'a [u8]>, program: Option<&'a [u8]>, message: &'a [u8]) -> Self {
+        Self { time, program, message, times: 1 }
+    }
+
+    /// The same, with what rsyslog writes in the place of repetitions read as what was repeated. It begins the
+    /// message, where only the daemon and the program write. Of a longer message rsyslog keeps 800 bytes, and no `]`.
+    pub fn unrolled(self) -> Self {
+        let repeated = || {
+            let rest = self.message.strip_prefix(b"message repeated ")?;
+            let digits = rest.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+            let (count, rest) = rest.split_at_checked(digits)?;
+            let message = rest.strip_prefix(b" times: [")?.strip_suffix(b"]")?.trim_ascii();
+            let times = str::from_utf8(count).ok()?.parse::<u32>().ok()?;
+            Some(Self { message, times: u16::try_from(times.max(1)).unwrap_or(u16::MAX), ..self })
+        };
+        repeated().unwrap_or(self)
+    }
 }
 
 /// Longest program name or host that is believed; RFC 5424 allows 48 and 255.
@@ -39,17 +64,18 @@ const TOKEN: usize = 255;
 pub fn frame(line: &[u8]) -> Frame<'_> {
     let line = line.trim_ascii_end();
     let (rest, pri) = strip_priority(line);
-    if let Some(frame) = pri.then(|| rest.strip_prefix(b"1 ")).flatten().and_then(rfc5424) {
+    let new = rest.strip_prefix(b"1 ").filter(|rest| pri || date::whole_iso(rest).is_some());
+    if let Some(frame) = new.and_then(rfc5424) {
         return frame;
     }
     let Some((time, shape, after)) = date::take(rest) else {
         if let Some(after) = strip_facility(rest) {
             let (time, inner) = inner_time(after);
             let (program, message) = tag(inner).unwrap_or((None, inner));
-            return Frame { time, program, message };
+            return Frame::once(time, program, message);
         }
         let (program, message) = bare_tag(rest, pri).unwrap_or((None, rest));
-        return Frame { time: None, program, message: message.trim_ascii_start() };
+        return Frame::once(None, program, message.trim_ascii_start());
     };
     let (time, after) = match shape {
         Shape::Iso => match rfc5424(rest) {
@@ -62,7 +88,7 @@ pub fn frame(line: &[u8]) -> Frame<'_> {
     };
     let (program, message) = after_time(after);
     let message = if shape == Shape::Mac { strip_library(message) } else { message };
-    Frame { time: Some(time), program, message }
+    Frame::once(Some(time), program, message)
 }
 
 /// A date that a logger found in what it read, and what follows.
@@ -204,7 +230,7 @@ fn rfc5424(rest: &[u8]) -> Option<Frame<'_>> {
     let message = structured_data(rest)?.trim_ascii_start();
     let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
     let program = (app != b"-").then_some(app);
-    Some(Frame { time: (time != b"-").then_some(time), program, message })
+    Some(Frame::once((time != b"-").then_some(time), program, message))
 }
 
 /// Skips `-` or `[id name="value"]...`; inside a value `\"`, `\\` and `\]` are escaped (RFC 5424 6.3.3).
@@ -253,6 +279,10 @@ mod tests {
             ("2026-11-22T17:00:00+00:00 host dropbear 6052 - - hello there", "dropbear"),
             ("Nov 22 17:00:00 host auth.info sshd[7]: hello there", "sshd"),
             ("Nov 22 17:00:00 sshd[7]: hello there", "sshd"),
+            ("Sun Nov 22 17:00:00 2026 auth.info sshd[7]: hello there", "sshd"),
+            ("Sun Nov  8 17:00:00 2026 authpriv.warn dropbear[7]: hello there", "dropbear"),
+            ("Sun Nov 22 17:00:00 2026 [1795363200.123] auth.info sshd[7]: hello there", "sshd"),
+            ("1 2026-11-22T17:00:00+01:00 host sshd 7 - - hello there", "sshd"),
             ("Nov 22 17:00:00 <10.5> host sshd[7]: hello there", "sshd"),
             ("2026-11-22T17:00:00.12345 auth.info: Nov 22 17:00:00 sshd[7]: hello there", "sshd"),
             ("Nov 22 17:00:00 [exim] hello there", "exim"),
@@ -289,6 +319,27 @@ mod tests {
         assert_eq!(parts("2026-11-22T17:00:00 auth.info: Invalid user x"), (None, "Invalid user x"));
         assert_eq!(parts("2026-11-22 17:00:00 [7] H=x y"), (None, "[7] H=x y"));
         assert_eq!(parts("Nov 22 17:00:00 auth(x imap-login: y"), (None, "auth(x imap-login: y"));
+    }
+
+    #[test]
+    fn repetitions_are_what_was_repeated_so_many_times() {
+        let read = |line: &'static str| {
+            let Frame { program, message, times, .. } = frame(line.as_bytes()).unrolled();
+            (program.unwrap(), std::str::from_utf8(message).unwrap(), times)
+        };
+        let head = "Nov 22 17:00:00 host sshd[7]: ";
+        for (message, wanted, times) in [
+            ("message repeated 5 times: [ hello there]", "hello there", 5),
+            ("message repeated 99999 times: [ x [y]]", "x [y]", u16::MAX),
+            ("message repeated 0 times: [ x]", "x", 1),
+            ("message repeated 5 times: [ cut off", "message repeated 5 times: [ cut off", 1),
+            ("message repeated  times: [ x]", "message repeated  times: [ x]", 1),
+            ("message repeated 1234567 times: [ x]", "message repeated 1234567 times: [ x]", 1),
+            ("a message repeated 5 times: [ x]", "a message repeated 5 times: [ x]", 1),
+        ] {
+            let line: &'static str = format!("{head}{message}").leak();
+            assert_eq!(read(line), (&b"sshd"[..], wanted, times), "{message}");
+        }
     }
 
     #[test]

@@ -252,8 +252,7 @@ impl Signature {
 
     /// The heaviest rule that matches this request.
     pub(super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>) -> Option<Found<'s, 'l>> {
-        let rule = self.rules.iter().find(|rule| rule.in_request(request))?;
-        Some(Found { rule, addr: request.addr, user: request.user.map(Cow::Borrowed), time: None })
+        self.rules.iter().find_map(|rule| rule.in_request(request))
     }
 
     /// The heaviest rule that matches these fields of `text`; `buffer` is memory to use.

@@ -251,8 +251,13 @@ impl Rule {
         &self.misses
     }
 
-    pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
+    /// What it says of a message.
+    pub(in super::super) fn in_message<'s, 'l>(&'s self, message: &'l [u8]) -> Option<Found<'s, 'l>> {
         let Test::Message(pattern) = &self.test else { return None };
+        // To ask for groups costs memory, even where there are none.
+        if !pattern.regex().is_match(message) {
+            return None;
+        }
         let groups = pattern.regex().captures(message)?;
         // Greedy, it may have taken a port that stands behind it: `192.0.2.7:50022`.
         let addr = address(groups.name("addr")?.as_bytes())?;
@@ -260,12 +265,14 @@ impl Rule {
         Some(Found { rule: self, addr, user: text("user"), time: text("time") })
     }
 
-    pub(in super::super) fn in_request(&self, request: &Request<'_>) -> bool {
-        let Test::Access(test) = &self.test else { return false };
-        test.holds(request)
+    /// What it says of a request.
+    pub(in super::super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>) -> Option<Found<'s, 'l>> {
+        let Test::Access(test) = &self.test else { return None };
+        test.holds(request).then(|| Found { rule: self, addr: request.addr, user: request.user.map(Cow::Borrowed), time: None })
     }
 
-    pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], buffer: &mut Vec<u8>) -> Option<Found<'s, 'l>> {
+    /// What it says of the fields of `text`; `buffer` is memory to use.
+    pub(in super::super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], buffer: &mut Vec<u8>) -> Option<Found<'s, 'l>> {
         let Test::Fields(test) = &self.test else { return None };
         let found = test.look(record, text, buffer)?;
         Some(Found { rule: self, addr: found.addr, user: found.user, time: found.time })

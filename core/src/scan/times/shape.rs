@@ -2,7 +2,8 @@
 //!
 //! | shape | written by |
 //! |---|---|
-//! | `2026-11-22T17:00:00.123456+01:00`, with `T`, blank or `_`; `.` or `,` before the fraction; `Z`, `+01:00`, `+0100`, `+01`, ` +0100`, ` UTC` or no zone | RFC 3339, ISO 8601, rsyslog, Python's logging, svlogd |
+//! | `2026-11-22T17:00:00.123456+01:00`, with `T`, blank or `_`; `.` or `,` before the fraction; `Z`, `+01:00`, `+0100`, `+01`, ` +0100`, ` UTC` or no zone | RFC 3339, ISO 8601, rsyslog, Python's logging |
+//! | `2026-11-22_16:00:00.12345`, with `T` too: always UTC | svlogd -tt and -ttt (svlogd(8)) |
 //! | `2026/11/22 17:00:00` | nginx's error log, Go's log |
 //! | `Nov 22 17:00:00`, `Nov  2 17:00:00.123`, `Nov 22 2026 17:00:00` | RFC 3164, Cisco |
 //! | `Sun Nov 22 17:00:00.123456 2026`, without the year too | apache's error log, ctime(3) |
@@ -229,8 +230,15 @@ impl Cursor<'_> {
 
     /// What separates date and time, and the time.
     fn rest(&mut self, day: Day) -> Option<Written> {
-        self.take(b" T_:t")?;
-        self.time(day).map(Written::Civil)
+        let between = self.take(b" T_:t")?;
+        let start = self.at;
+        let mut civil = self.time(day)?;
+        // Only svlogd has five digits, and it counts by UTC.
+        let five = self.text.get(start..self.at).is_some_and(|time| time.len() == 14 && time.get(8) == Some(&b'.'));
+        if five && matches!(between, b'T' | b'_') {
+            civil.offset = Some(0);
+        }
+        Some(Written::Civil(civil))
     }
 
     /// `17:00:00.123 +0100`; the hour may be one digit behind a blank.

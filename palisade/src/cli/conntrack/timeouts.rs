@@ -28,16 +28,20 @@ pub(super) struct TimeoutsArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Every switch of connection tracking this kernel has
+    #[command(after_help = "Example:\n  palisade conntrack timeouts show")]
     Show,
     /// What should change on this machine, and why. Exit code 0: nothing, 1: something
+    #[command(after_help = "Example:\n  palisade conntrack timeouts plan")]
     Plan,
     /// Make it so, now and after each boot; the former values are kept
+    #[command(after_help = "Example:\n  palisade conntrack timeouts apply")]
     Apply {
         /// Write the file that sets it at boot here, not in /etc/sysctl.d
         #[arg(long, value_name = "DIR")]
         sysctl_dir: Option<PathBuf>,
     },
     /// Put every former value back. What somebody has set since is left, and told
+    #[command(after_help = "Example:\n  palisade conntrack timeouts revert")]
     Revert {
         /// Take the file that sets it at boot away from here: where `apply` was told to write it
         #[arg(long, value_name = "DIR")]

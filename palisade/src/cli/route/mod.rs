@@ -35,8 +35,12 @@ pub struct RouteArgs {
 #[derive(Debug, Subcommand)]
 enum RouteVerb {
     /// What applying the config would change. Exit code 0: nothing, 1: something
+    #[command(after_help = "Examples:\n  palisade route plan\n  palisade --json route plan | jq -r '.steps[].text'")]
     Plan,
     /// Make what the config says stand, now and after each boot
+    #[command(
+        after_help = "Examples:\n  palisade route apply --confirm 60s        try it; taken back unless confirmed in time\n  palisade route apply"
+    )]
     Apply {
         /// Take it back after this time unless `palisade route confirm` is said (60s when no time is)
         #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s")]
@@ -46,16 +50,20 @@ enum RouteVerb {
         now: bool,
     },
     /// Keep what is on trial
+    #[command(after_help = "Examples:\n  palisade route apply --confirm 60s\n  palisade route confirm")]
     Confirm,
     /// Take back what is on trial, or go back to the set before
+    #[command(after_help = "Example:\n  palisade route revert")]
     Revert,
     /// Each uplink: whether it is up, its sources, its answers, what is pending. Exit code 6: something of ours does not stand
+    #[command(after_help = "Example:\n  palisade route status")]
     Status,
     /// Prove each uplink: rules, routes, answers from its own source, what would answer from a wrong one. Exit code 1: something fails
     Check(check::Check),
     /// Trace a packet through all rules, ours and others'. Exit code 1: there is no way
     Explain(explain::Explain),
     /// Take every rule and route of ours away. The journal keeps what was applied: `revert` is a way back
+    #[command(after_help = "Examples:\n  palisade route release --dry-run\n  palisade route release")]
     Release {
         /// Only show what would be removed
         #[arg(long)]

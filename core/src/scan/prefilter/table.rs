@@ -1,0 +1,177 @@
+//! An Aho-Corasick automaton as a table with one step a byte, whatever the needles.
+//!
+//! A step waits for the one before it; so a text is cut into [`LANES`] parts, each ending with a line,
+//! and one step of each is made in turn: the waits overlap.
+
+use std::array;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+
+use aho_corasick::automaton::Automaton;
+use aho_corasick::nfa::noncontiguous::NFA;
+use aho_corasick::{Anchored, MatchKind};
+
+use super::{Found, Text};
+
+/// So many parts of a text are run through at once: with more there are not enough registers.
+const LANES: usize = 4;
+/// A shorter text is not worth cutting up.
+const SHORT: usize = 4096;
+
+/// The automaton as one table, as small as it goes: what is hot of it should stay in the cache.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    /// The class of each byte; large letters are of the class of small ones where case does not count.
+    classes: [u8; 256],
+    /// How many classes there are.
+    width: usize,
+    /// For each state and class the next state, with [`MATCH`] where a needle ends there. State 0 is
+    /// the start, and states near to it come first.
+    next: Vec<u16>,
+    /// For each state the indexes of the needles that end there.
+    ends: Vec<Vec<u32>>,
+    /// Where case counts for some needles only, the table knows small letters, and what it finds is
+    /// compared.
+    needles: Vec<Text>,
+}
+
+/// Of a state's number: a needle ends there.
+const MATCH: u16 = 1 << 15;
+
+/// A part of a text on its way through the automaton.
+#[derive(Clone, Copy)]
+struct Lane {
+    at: usize,
+    end: usize,
+    state: u16,
+}
+
+impl Table {
+    /// `None` without texts, or with too many for the numbers of states.
+    pub(super) fn new(needles: Vec<Text>) -> Option<Self> {
+        needles.first()?;
+        let folded = needles.iter().any(|text| text.folded);
+        let texts = needles.iter().map(|text| &text.bytes[..]);
+        let nfa =
+            NFA::builder().match_kind(MatchKind::Standard).ascii_case_insensitive(folded).prefilter(false).build(texts.clone()).ok()?;
+        let (classes, bytes) = classes(folded, texts);
+        let start = nfa.start_state(Anchored::No).ok()?;
+        let mut table = Self { classes, width: bytes.len(), next: Vec::new(), ends: Vec::new(), needles: Vec::new() };
+        let mut numbers = HashMap::from([(start, 0)]);
+        let mut states = vec![start];
+        // By distance from the start.
+        let mut at = 0;
+        while let Some(state) = states.get(at).copied() {
+            at += 1;
+            let needles = if nfa.is_match(state) { nfa.match_len(state) } else { 0 };
+            table.ends.push((0..needles).map(|index| nfa.match_pattern(state, index).as_u32()).collect());
+            for byte in &bytes {
+                let next = nfa.next_state(Anchored::No, state, *byte);
+                let number = match numbers.entry(next) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => {
+                        let number = u16::try_from(states.len()).ok().filter(|number| *number < MATCH)?;
+                        states.push(next);
+                        *new.insert(number)
+                    }
+                };
+                table.next.push(if nfa.is_match(next) { number | MATCH } else { number });
+            }
+        }
+        Some(Self { needles, ..table })
+    }
+
+    /// All needles in a text.
+    pub(super) fn find(&self, text: &[u8], found: &mut Vec<Found>) {
+        let mut lanes = Self::lanes(text);
+        if text.len() >= SHORT {
+            self.abreast(text, &mut lanes, found);
+        }
+        lanes.iter_mut().for_each(|lane| self.alone(text, lane, found));
+    }
+
+    fn step(&self, state: u16, byte: u8) -> u16 {
+        let at = usize::from(state & !MATCH) * self.width + usize::from(self.classes[usize::from(byte)]);
+        // Never outside: there is a row for each state.
+        self.next.get(at).copied().unwrap_or(0)
+    }
+
+    /// Cuts a text behind newlines into parts of about one length. Parts may be empty.
+    fn lanes(text: &[u8]) -> [Lane; LANES] {
+        let mut from = 0;
+        array::from_fn(|n| {
+            let goal = text.len() / LANES * (n + 1);
+            let end = match text.get(goal.max(from)..) {
+                Some(rest) if n + 1 < LANES && text.len() >= SHORT => {
+                    memchr::memchr(b'\n', rest).map_or(text.len(), |at| goal.max(from) + at + 1)
+                }
+                _ => text.len(),
+            };
+            let lane = Lane { at: from, end, state: 0 };
+            from = end;
+            lane
+        })
+    }
+
+    /// Runs all lanes in step until one is at its end.
+    fn abreast(&self, text: &[u8], lanes: &mut [Lane; LANES], found: &mut Vec<Found>) {
+        loop {
+            let steps = lanes.iter().map(|lane| lane.end.saturating_sub(lane.at)).min().unwrap_or(0);
+            let parts: [&[u8]; LANES] = lanes.map(|lane| text.get(lane.at..lane.at + steps).unwrap_or_default());
+            let [a, b, c, d] = parts;
+            let mut states = lanes.map(|lane| lane.state);
+            let mut made = 0;
+            for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+                let [p, q, r, s] = states;
+                states = [self.step(p, *a), self.step(q, *b), self.step(r, *c), self.step(s, *d)];
+                made += 1;
+                let [p, q, r, s] = states;
+                if (p | q | r | s) & MATCH != 0 {
+                    break;
+                }
+            }
+            if made == 0 {
+                return;
+            }
+            for (lane, state) in lanes.iter_mut().zip(states) {
+                lane.at += made;
+                lane.state = state;
+                self.note(text, lane, found);
+            }
+        }
+    }
+
+    /// Runs one lane to its end.
+    fn alone(&self, text: &[u8], lane: &mut Lane, found: &mut Vec<Found>) {
+        while let Some(byte) = text.get(lane.at).filter(|_| lane.at < lane.end) {
+            lane.state = self.step(lane.state, *byte);
+            lane.at += 1;
+            self.note(text, lane, found);
+        }
+    }
+
+    /// Notes the needles that end here.
+    fn note(&self, text: &[u8], lane: &Lane, found: &mut Vec<Found>) {
+        if lane.state & MATCH == 0 {
+            return;
+        }
+        let before = text.get(..lane.at).unwrap_or_default();
+        let all = self.ends.get(usize::from(lane.state & !MATCH)).into_iter().flatten();
+        let right = all.filter_map(|needle| self.needles.get(*needle as usize)).filter(|text| text.ends(before));
+        found.extend(right.map(|text| Found { at: lane.at - 1, needle: text.number }));
+    }
+}
+
+/// The class of each byte, and a byte of each class: those of no text are one.
+fn classes<'a>(folded: bool, texts: impl Iterator<Item = &'a [u8]>) -> ([u8; 256], Vec<u8>) {
+    let same = |byte: u8| if folded { byte.to_ascii_lowercase() } else { byte };
+    let used: BTreeSet<u8> = texts.flatten().map(|byte| same(*byte)).collect();
+    let none = (0..=u8::MAX).find(|byte| !used.contains(&same(*byte)));
+    let bytes: Vec<u8> = none.into_iter().chain(used.iter().copied()).collect();
+    let class = |byte: usize| {
+        let byte = same(u8::try_from(byte).unwrap_or(0));
+        let at = bytes.iter().skip(none.iter().len()).position(|one| *one == byte).map_or(0, |at| at + none.iter().len());
+        u8::try_from(at).unwrap_or(0)
+    };
+    (array::from_fn(class), bytes)
+}
