@@ -78,6 +78,17 @@ struct Last {
     around_end: (Option<char>, Option<char>),
 }
 
+impl Last {
+    /// The characters before it and behind it.
+    const fn outside(&self) -> (Option<char>, Option<char>) {
+        (self.around_start.0, self.around_end.1)
+    }
+
+    const fn place(&self) -> (usize, u32, u32, (Option<char>, Option<char>)) {
+        (self.index, self.start, self.end, self.outside())
+    }
+}
+
 /// A line whose places are counted in characters.
 struct Counted<'a> {
     text: &'a str,
@@ -146,7 +157,7 @@ impl DateMemory {
         }
         if let Some(Fitting { template, hit }) = self.fitting(line.as_bytes()) {
             let found = (template, *hit);
-            self.fitted(now);
+            self.fitted(line.as_bytes(), now);
             return Some(found);
         }
         let line = Counted { text: line, ascii: line.is_ascii(), left: Cell::new(STEPS) };
@@ -176,16 +187,13 @@ impl DateMemory {
         let part = if there { (last.start as usize, last.end as usize) } else { (0, bytes.len()) };
         self.cast = template.mould(bytes, part, there).and_then(|mut mould| {
             if there {
-                // By these it is decided whether it is looked for there.
-                let places = [last.start.checked_sub(1), Some(last.start), last.end.checked_sub(1), Some(last.end)];
-                for at in places.into_iter().flatten().map(|at| at as usize) {
-                    mould.narrow(at, *bytes.get(at).filter(|byte| byte.is_ascii())?)?;
-                }
-                if (mould.hit.start, mould.hit.end) != part
-                    || line.around(last.start) != last.around_start
-                    || line.around(last.end) != last.around_end
-                {
+                // Where the same stands on both sides, it is looked for between them.
+                let outside = (line.before(last.start), line.at(last.end));
+                if (mould.hit.start, mould.hit.end) != part || outside != last.outside() {
                     return None;
+                }
+                for at in last.start.checked_sub(1).into_iter().chain([last.end]).map(|at| at as usize) {
+                    mould.narrow(at, *bytes.get(at).filter(|byte| byte.is_ascii())?)?;
                 }
             }
             Some(Cast { template: entry.template, last: there.then_some(last), mould })
@@ -195,12 +203,12 @@ impl DateMemory {
     /// The date of a line that fits the mould; nothing is remembered of it yet.
     pub(super) fn fitting(&self, line: &[u8]) -> Option<Fitting<'_>> {
         let (last, cast) = (self.last?, self.cast.as_ref()?);
-        let same = self.order.get(last.index)?.template == cast.template && cast.last.is_none_or(|then| then == last);
+        let same = self.order.get(last.index)?.template == cast.template && cast.last.is_none_or(|then| then.place() == last.place());
         (same && cast.mould.fits(line)).then_some(Fitting { template: usize::from(cast.template), hit: &cast.mould.hit })
     }
 
     /// Remembers that a line fitted, as [`Self::won`] would: the last template wins again, as it did.
-    pub(super) fn fitted(&mut self, now: i64) {
+    pub(super) fn fitted(&mut self, line: &[u8], now: i64) {
         let (Some(last), Some(cast)) = (&mut self.last, &self.cast) else { return };
         let Some(entry) = self.order.get_mut(last.index) else { return };
         // What is ASCII counts alike in bytes and characters.
@@ -208,8 +216,13 @@ impl DateMemory {
         entry.matched = entry.matched.saturating_add(1);
         entry.hits = entry.hits.saturating_add(1);
         (entry.used, entry.distance) = (now, start);
-        // What is around it matters to templates that are not bound, and is the same for these.
         (last.start, last.end) = (start, end);
+        // Where a template is not bound, what is around it decides next time; outside it is the same.
+        if cast.last.is_some() {
+            let at = |at: usize| line.get(at).map(|byte| char::from(*byte));
+            last.around_start.1 = at(cast.mould.hit.start);
+            last.around_end.0 = cast.mould.hit.end.checked_sub(1).and_then(at);
+        }
         self.credit = SAVED.min(self.credit + 1);
     }
 

@@ -126,7 +126,7 @@ impl Detector {
         if !fine(start, end) {
             return false;
         }
-        memory.fitted(clock.now.0.div_euclid(1000));
+        memory.fitted(line, clock.now.0.div_euclid(1000));
         let written = Written { template, hit: &hit, line, now: clock.now };
         if start < end && !memory.recent.pass(&written, self.templates.get(template)) {
             let text = line.get(..hit.end).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default();
