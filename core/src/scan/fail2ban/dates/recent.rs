@@ -115,7 +115,7 @@ fn sure(template: &Template, kept: &Kept, text: &[u8]) -> bool {
 
 /// A number of one or two digits, perhaps with a blank before it.
 fn number(text: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| byte.is_ascii_digit().then(|| byte & 15);
+    let digit = |byte: u8| byte.is_ascii_digit().then_some(byte & 15);
     match *text {
         [b' ', one] | [one] => digit(one),
         [ten, one] => Some(digit(ten)? * 10 + digit(one)?),

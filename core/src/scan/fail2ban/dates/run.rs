@@ -233,7 +233,7 @@ impl<T: Trace> Walk<'_, T> {
     }
 
     fn word_at(&mut self, at: usize) -> bool {
-        self.trace.asked(self.text, at, || Class::words());
+        self.trace.asked(self.text, at, Class::words);
         match self.text.get(at) {
             Some(b) if *b < 128 => b.is_ascii_alphanumeric() || *b == b'_',
             Some(_) => char_at(self.text, at).is_some_and(is_word),
