@@ -22,6 +22,8 @@ const FEW: u32 = 20_000;
 const FILTERED: u32 = 500_000;
 /// That is about so many MiB.
 const FILTERED_MIB: u64 = 60;
+/// Lines enough for a ban, and next to nothing to read: what it takes to start.
+const START: u32 = 10;
 
 /// One program over one log.
 struct Way<'a> {
@@ -57,15 +59,15 @@ impl<'a> Way<'a> {
         f64::from(self.lines) / self.cost.median()
     }
 
-    /// The same, less what `start` takes, which reads nothing.
+    /// The same, less what `start` takes, which reads next to nothing.
     fn rate_without(&self, start: &Self) -> f64 {
         f64::from(self.lines) / (self.cost.median() - start.cost.median()).max(f64::EPSILON)
     }
 
     fn row(&self, what: &str, first: f64) -> Vec<String> {
-        if self.lines == 0 {
-            let [none, rate, to] = ["0", "-", "-"].map(str::to_owned);
-            return vec![what.to_owned(), self.name.to_owned(), none, time(self.cost.median()), rate, to, mib(self.peak)];
+        if self.lines == START {
+            let [rate, to] = ["-", "-"].map(str::to_owned);
+            return vec![what.to_owned(), self.name.to_owned(), self.lines.to_string(), time(self.cost.median()), rate, to, mib(self.peak)];
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lines a second")]
         let rounded = self.rate() as u64;
@@ -154,19 +156,20 @@ fn all_needles() -> String {
 pub(crate) fn filter(bench: &Bench) -> Result<Table> {
     let dir = bench.scratch.join("filter");
     fs::create_dir_all(&dir)?;
-    let (whole, many, few, config) = (dir.join("whole"), dir.join("auth.log"), dir.join("few"), dir.join("palisade.toml"));
+    let [whole, many, few, one, config] = ["whole", "auth.log", "few", "one", "palisade.toml"].map(|name| dir.join(name));
     logs::write(&whole, Kind::Auth, FILTERED_MIB)?;
     head(&whole, &many, FILTERED)?;
     head(&whole, &few, FEW)?;
+    fs::write(&one, "Nov 22 17:00:00 victim sshd[7]: Failed password for root from 192.0.2.7 port 7 ssh2\n".repeat(START as usize))?;
     let text = "[jail.sshd]\nenabled = true\nfiles = [\"/none\"]\nsignatures = []\nfail2ban = \"/etc/fail2ban/filter.d/sshd.conf\"\n";
     fs::write(&config, text)?;
-    let [palisade, many, few, config] = [&bench.palisade, &many, &few, &config].map(|path| path.display().to_string());
+    let [palisade, many, few, one, config] = [&bench.palisade, &many, &few, &one, &config].map(|path| path.display().to_string());
     let ours = |log| ["--config", &config, "replay", "--threads", "1", "--jail", "sshd", log];
     let mut ways = [
         Way::new("`palisade replay --threads 1`", FILTERED, &[&[palisade.as_str()][..], &ours(&many)].concat()),
         Way::new("`fail2ban-regex`", FEW, &["fail2ban-regex", &few, "sshd"]),
-        Way::new("`palisade replay`, an empty log", 0, &[&[palisade.as_str()][..], &ours("/dev/null")].concat()),
-        Way::new("`fail2ban-regex`, an empty log", 0, &["fail2ban-regex", "/dev/null", "sshd"]),
+        Way::new("`palisade replay`, to start", START, &[&[palisade.as_str()][..], &ours(&one)].concat()),
+        Way::new("`fail2ban-regex`, to start", START, &["fail2ban-regex", &one, "sshd"]),
     ];
     turns(bench, &mut ways)?;
     let [ours, theirs, start, their_start] = ways.each_ref();

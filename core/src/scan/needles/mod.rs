@@ -348,7 +348,7 @@ mod tests {
             let found = Needles::of_behind(&hir(pattern), &[b" ", b"] \""]);
             found.texts.iter().map(|text| String::from_utf8(text.clone()).unwrap()).collect()
         };
-        assert_eq!(behind("^/(?:[^?]*/)?(?:[^?]*_shell|pma|HNAP1)$"), ["/HNAP1", "/pma", "_shell"]);
+        assert_eq!(behind("^/(?:[^?]*/)?(?:[^?]*_shell|pma|HNAP1)$"), ["/HNAP1", "/pma", "] \"/", "_shell"]);
         assert_eq!(behind("^https?:.*$"), [" http:", " https:", "] \"http:", "] \"https:"]);
         assert_eq!(behind("^.*/(?:x/)?wp-login$"), ["/wp-login"]);
         assert_eq!(behind("^.*$"), [""; 0]);

@@ -219,9 +219,9 @@ impl DateMemory {
         (last.start, last.end) = (start, end);
         // Where a template is not bound, what is around it decides next time; outside it is the same.
         if cast.last.is_some() {
-            let at = |at: usize| line.get(at).map(|byte| char::from(*byte));
-            last.around_start.1 = at(cast.mould.hit.start);
-            last.around_end.0 = cast.mould.hit.end.checked_sub(1).and_then(at);
+            let inside = line.get(cast.mould.hit.start..cast.mould.hit.end).unwrap_or_default();
+            last.around_start.1 = inside.first().map(|byte| char::from(*byte));
+            last.around_end.0 = inside.last().map(|byte| char::from(*byte));
         }
         self.credit = SAVED.min(self.credit + 1);
     }
