@@ -30,6 +30,15 @@ pub(super) fn accept(migration: &mut Migration) {
     }
 }
 
+/// Whether our own reader takes a line in a jail: `ports = ["ssh"]`; why not.
+pub(super) fn takes(line: &str) -> Result<(), String> {
+    let jail = format!("[jail.x]\nsignatures = [\"sshd\"]\n{line}\n");
+    match Config::read(&[(String::new(), jail)], &["sshd"]) {
+        Ok(_) => Ok(()),
+        Err(errors) => Err(errors.errors.first().map(|error| error.problem.to_string()).unwrap_or_default()),
+    }
+}
+
 /// Whether there was something to take out.
 fn take_out(lines: &mut [String], index: usize, why: &str, told: &mut Vec<Line>) -> bool {
     let Some(rest) = lines.get_mut(index..).filter(|rest| rest.first().is_some_and(|line| !line.starts_with(COMMENT))) else {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::accept::accept;
 use super::jail::{self, Jail};
 use super::values::{self, Action};
-use super::{Judge, Line, Migration, Outcome, list, shown};
+use super::{Line, Migration, Outcome, list, shown};
 use crate::attack::excerpt;
 use crate::config::host_name;
 use crate::ini::{DEFAULT, Fault, Files, Ini, Value};
@@ -27,7 +27,6 @@ const JAILS: usize = 2000;
 pub(super) struct Job<'f> {
     pub(super) ini: Ini,
     pub(super) files: &'f dyn Files,
-    pub(super) judge: &'f dyn Judge,
     /// Where the files are, without a slash at the end.
     pub(super) dir: &'f str,
     pub(super) out: Migration,
@@ -44,7 +43,7 @@ pub(super) struct Job<'f> {
 ///
 /// # Errors
 /// There are no such files, or they are no ini files.
-pub fn fail2ban(files: &dyn Files, judge: &dyn Judge, dir: &str) -> Result<Migration, Fault> {
+pub fn fail2ban(files: &dyn Files, dir: &str) -> Result<Migration, Fault> {
     let dir = dir.trim_end_matches('/');
     let mut ini = Ini::load(files, &format!("{dir}/jail"))?;
     if ini.files().is_empty() {
@@ -54,7 +53,7 @@ pub fn fail2ban(files: &dyn Files, judge: &dyn Judge, dir: &str) -> Result<Migra
     ini.set_default("fail2ban_confpath", dir);
     ini.set_default("fail2ban_version", "1.0.2");
     let (prefixes, names, backends) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut job = Job { ini, files, judge, dir, out: Migration::default(), prefixes, names, taken: BTreeSet::new(), backends };
+    let mut job = Job { ini, files, dir, out: Migration::default(), prefixes, names, taken: BTreeSet::new(), backends };
     for note in job.ini.notes().to_vec() {
         job.out.lines.push(Line { file: note.file, line: note.line, setting: "include".to_owned(), outcome: Outcome::Left(note.what) });
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::accept::takes;
 use super::fail2ban::Job;
 use super::values;
 use super::{Outcome, key, list, quoted};
 use crate::config::{journal_match, log_path};
 use crate::ini;
+use crate::scan::fail2ban;
 use crate::time::Span;
 
 /// Jails of fail2ban's that are built in here too, with what they read.
@@ -94,13 +96,7 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     }
     let (filter, options) = filter(job, section)?;
     let (files, journal) = sources(job, section, &filter)?;
-    let by_journal = files.is_empty();
-    let refused = match job.judge.filter(&filter, &options, by_journal) {
-        Ok(false) if by_journal && journal.is_empty() => Some("its filter does not say what to read of the journal".to_owned()),
-        Ok(_) => None,
-        Err(why) => Some(why),
-    };
-    if let Some(why) = refused {
+    if let Err(why) = runs(job, section, &filter, &options, (&files, &journal)) {
         job.tell(section, "enabled", Outcome::Left(format!("{why}; the jail is not taken over")));
         return None;
     }
@@ -126,18 +122,30 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     Some(jail)
 }
 
+/// Whether the filter runs here, and says what to read where the jail does not.
+fn runs(
+    job: &Job<'_>,
+    section: &str,
+    filter: &str,
+    options: &BTreeMap<String, String>,
+    (files, journal): (&[String], &[String]),
+) -> Result<(), String> {
+    let (definition, _) = fail2ban::load(job.files, filter, options, files.is_empty()).map_err(|error| error.to_string())?;
+    let told = !files.is_empty() || !journal.is_empty() || BUILT_IN.contains(&section) || !definition.journalmatch.is_empty();
+    if told { Ok(()) } else { Err("its filter does not say what to read of the journal".to_owned()) }
+}
+
 /// The ports that our reader takes; what is none is told.
 fn ports(job: &mut Job<'_>, section: &str) -> Option<String> {
     let items = values::ports(&job.get(section, "port")?)?;
-    let (good, bad): (Vec<String>, Vec<String>) = items.into_iter().partition(|item| job.judge.line(&format!("ports = [{item}]")).is_ok());
+    let (good, bad): (Vec<String>, Vec<String>) = items.into_iter().partition(|item| takes(&format!("ports = [{item}]")).is_ok());
     if !bad.is_empty() {
         let what = if good.is_empty() { "all ports are closed" } else { "the others are" };
         job.tell(section, "port", Outcome::Left(format!("{}: no port; {what}", bad.join(", "))));
     }
     let all = format!("[{}]", good.join(", "));
-    match job.judge.line(&format!("ports = {all}")) {
-        Ok(()) if !good.is_empty() => Some(all),
-        Ok(()) => None,
+    match takes(&format!("ports = {all}")) {
+        Ok(()) => (!good.is_empty()).then_some(all),
         Err(why) => {
             job.tell(section, "port", Outcome::Left(format!("{why}; all ports are closed")));
             None

@@ -9,8 +9,8 @@
 //! | `accept` | what our own reader would not take is taken out again |
 //!
 //! What comes out is a config as text, for somebody to read, and the account of what became of every
-//! line: nothing is left out silently. Our own reader, which knows every bound, takes what comes out; whether
-//! a filter runs is asked of [`Judge`].
+//! line: nothing is left out silently. Our own reader, which knows every bound, takes what comes out, and its
+//! filters run.
 
 mod accept;
 mod fail2ban;
@@ -20,7 +20,6 @@ mod sshguard;
 mod tests;
 mod values;
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -68,21 +67,6 @@ impl Migration {
     pub fn left(&self) -> usize {
         self.lines.iter().filter(|line| matches!(line.outcome, Outcome::Left(_))).count()
     }
-}
-
-/// What our own reader says of something: the one who calls has it, and the filters.
-pub trait Judge {
-    /// Of a line in a jail: `max_retry = 5`.
-    ///
-    /// # Errors
-    /// Why it cannot stand there.
-    fn line(&self, line: &str) -> Result<(), String>;
-
-    /// Of a filter of fail2ban with these options: whether it says what to read of the journal.
-    ///
-    /// # Errors
-    /// Why it cannot run.
-    fn filter(&self, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<bool, String>;
 }
 
 /// A text as TOML's basic string.

@@ -1,6 +1,5 @@
 //! `palisade import fail2ban|sshguard --config`: their config as ours, and what became of each line.
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -39,7 +38,7 @@ struct Doc<'a> {
 pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, global: &Global) -> Result<Exit> {
     let name = from.to_str().ok_or_else(|| usage(format_args!("{} is no UTF-8 path", from.display())))?;
     let migration = match whose {
-        Whose::Fail2ban => migrate::fail2ban(&Disk, &Ours, name),
+        Whose::Fail2ban => migrate::fail2ban(&Disk, name),
         Whose::Sshguard => migrate::sshguard(&Disk, name),
     };
     let migration = migration.map_err(usage)?;
@@ -64,24 +63,6 @@ pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, global: &Glob
         migration.next.iter().for_each(|next| print::say(format_args!("next: {next}")));
     }
     Ok(if errors.is_empty() && migration.left() == 0 { Exit::Done } else { Exit::No })
-}
-
-/// Our own reader of configs, and fail2ban's filters as they run here.
-struct Ours;
-
-impl migrate::Judge for Ours {
-    fn line(&self, line: &str) -> Result<(), String> {
-        let jail = format!("[jail.x]\nsignatures = [\"sshd\"]\n{line}\n");
-        match Config::read(&[(String::new(), jail)], &["sshd"]) {
-            Ok(_) => Ok(()),
-            Err(errors) => Err(errors.errors.first().map_or_else(String::new, |error| error.problem.to_string())),
-        }
-    }
-
-    fn filter(&self, path: &str, options: &BTreeMap<String, String>, journal: bool) -> Result<bool, String> {
-        let loaded = scan::fail2ban::load(&Disk, path, options, journal);
-        loaded.map(|(definition, _)| !definition.journalmatch.is_empty()).map_err(|error| error.to_string())
-    }
 }
 
 /// What our own reader says: bounds, names of ports, clashes.
