@@ -248,9 +248,10 @@ impl Scanner {
         let is_rule = |mark: &u32| self.rules.get(*mark as usize);
         let wrapped = marks.last().is_some_and(|last| is_rule(last).is_none());
         let opened = if wrapped { unwrapper.open(line) } else { Opened::AsIs(line) };
+        let hidden = !matches!(opened, Opened::AsIs(_));
         let mut view = View::opened(opened, scratch);
         // What is around a line, or painted within it, may hide what it holds: now it can be seen.
-        if let Some(view) = view.as_mut().filter(|_| wrapped) {
+        if let Some(view) = view.as_mut().filter(|_| hidden) {
             for text in view.texts() {
                 self.prefilter.find(text, within);
                 self.prefilter.mark(within, marks);
