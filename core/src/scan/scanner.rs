@@ -239,11 +239,12 @@ impl Scanner {
         let wraps = self.rules.len();
         let wrapped = marks.iter().any(|mark| *mark as usize == wraps);
         let opened = if wrapped { unwrapper.open(line) } else { Opened::AsIs(line) };
+        let hidden = !matches!(opened, Opened::AsIs(_));
         // Filters look at lines as they are.
         let ours = marks.first().is_some_and(|first| *first as usize <= wraps);
         let mut view = if ours { View::opened(opened, scratch) } else { None };
         // What is around a line, or painted within it, may hide what it holds: now it can be seen.
-        if let Some(view) = view.as_mut().filter(|_| wrapped) {
+        if let Some(view) = view.as_mut().filter(|_| hidden) {
             for text in view.texts() {
                 self.prefilter.find(text, within);
                 self.prefilter.mark(text, within, marks);

@@ -100,9 +100,10 @@ impl Unwrapper {
         if memchr::memchr(0x1b, if inside { &self.text } else { line.text }).is_some() {
             if !inside {
                 self.text.extend_from_slice(line.text);
-                inside = true;
             }
+            let before = self.text.len();
             strip_colours(&mut self.text);
+            inside |= self.text.len() != before;
         }
         let text = if inside { &self.text } else { line.text };
         let daemon = if line.is_record() { None } else { daemon(text, &mut self.record, &mut self.parts) };
@@ -151,22 +152,29 @@ impl Joined {
     }
 }
 
+/// So many bytes are looked at one by one before the next escape is searched for.
+const NEAR: usize = 8;
 /// Longest number of a colour: `38;2;255;255;255`.
 const COLOUR: usize = 16;
 
 /// Takes colours out; other sequences stay, and what is none too.
 fn strip_colours(text: &mut Vec<u8>) {
     let (mut from, mut to) = (0, 0);
-    while let Some(byte) = text.get(from).copied() {
-        let colour = text[from..].strip_prefix(b"\x1b[").and_then(|rest| {
+    while let Some(rest) = text.get(from..).filter(|rest| !rest.is_empty()) {
+        let colour = rest.strip_prefix(b"\x1b[").and_then(|rest| {
             let digits = rest.iter().take(COLOUR).take_while(|b| b.is_ascii_digit() || **b == b';').count();
             (rest.get(digits) == Some(&b'm')).then_some(digits + 3)
         });
         match colour {
             Some(length) => from += length,
             None => {
-                text[to] = byte;
-                (from, to) = (from + 1, to + 1);
+                let (near, far) = rest[1..].split_at(NEAR.min(rest.len() - 1));
+                let next = near.iter().position(|b| *b == 0x1b);
+                let plain = 1 + next.unwrap_or_else(|| near.len() + memchr::memchr(0x1b, far).unwrap_or(far.len()));
+                if to < from {
+                    text.copy_within(from..from + plain, to);
+                }
+                (from, to) = (from + plain, to + plain);
             }
         }
     }

@@ -46,6 +46,8 @@ struct Field {
     key: Span,
     /// `None` for an object.
     value: Option<Span>,
+    /// How its name ends.
+    ending: u16,
     /// The field before it whose name ends alike; [`NO_FIELD`] if there is none.
     alike: u32,
 }
@@ -54,26 +56,23 @@ struct Field {
 const NO_FIELD: u32 = u32::MAX;
 
 /// What a walk has found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Fields {
     all: Vec<Field>,
     /// For each [`ending`] the last field whose name has it: a rule's name is not held against each
-    /// of a hundred thousand fields.
-    last: [u32; 256],
+    /// of a hundred thousand fields. Made with the first field.
+    last: Vec<u32>,
 }
 
-impl Default for Fields {
-    fn default() -> Self {
-        Self { all: Vec::new(), last: [NO_FIELD; 256] }
-    }
-}
+/// Bits of an [`ending`]: with so many it is a rare chance that two names have one.
+const ENDINGS: u32 = 12;
 
 /// A number for a name by its last four bytes, or all it has.
-fn ending(name: &[u8]) -> usize {
+fn ending(name: &[u8]) -> u16 {
     let last = name
         .last_chunk::<4>()
         .map_or_else(|| name.iter().fold(1, |all, byte| all << 8 | u32::from(*byte)), |last| u32::from_le_bytes(*last));
-    (last.wrapping_mul(0x9e37_79b1) >> 24) as usize
+    u16::try_from(last.wrapping_mul(0x9e37_79b1) >> (32 - ENDINGS)).unwrap_or(0)
 }
 
 impl Fields {
@@ -82,15 +81,19 @@ impl Fields {
     }
 
     fn clear(&mut self) {
-        self.all.clear();
+        for field in self.all.drain(..) {
+            if let Some(last) = self.last.get_mut(usize::from(field.ending)) {
+                *last = NO_FIELD;
+            }
+        }
         self.all.shrink_to(KEPT);
-        self.last.fill(NO_FIELD);
     }
 
     /// Those whose name ends as this one does, which the last bytes of a path may be.
     fn ending(&self, name: &[u8]) -> impl Iterator<Item = &Field> {
         let field = |number: u32| self.all.get(number as usize);
-        std::iter::successors(field(self.last[ending(name)]), move |before| field(before.alike))
+        let last = self.last.get(usize::from(ending(name))).copied();
+        std::iter::successors(last.and_then(field), move |before| field(before.alike))
     }
 
     pub(super) fn leaf(&mut self, text: &[u8], parent: Parent, key: Span, value: Span) -> Option<()> {
@@ -103,8 +106,10 @@ impl Fields {
 
     fn push(&mut self, text: &[u8], parent: Parent, key: Span, value: Option<Span>) -> Option<Parent> {
         let at = u32::try_from(self.all.len()).ok().filter(|at| *at != NO_FIELD)?;
-        let last = &mut self.last[ending(key.of(text))];
-        self.all.push(Field { parent, key, value, alike: std::mem::replace(last, at) });
+        let ending = ending(key.of(text));
+        self.last.resize(1 << ENDINGS, NO_FIELD);
+        let alike = self.last.get_mut(usize::from(ending)).map_or(NO_FIELD, |last| std::mem::replace(last, at));
+        self.all.push(Field { parent, key, value, ending, alike });
         Some(Parent(at))
     }
 }
@@ -224,7 +229,7 @@ impl Record {
             got = match got {
                 Got::Nothing => Got::One(value),
                 Got::One(first) if first.raw == value.raw => got,
-                _ => Got::Twice,
+                _ => return Got::Twice,
             };
         }
         got

@@ -47,6 +47,28 @@ struct Lane {
     at: usize,
     end: usize,
     state: u32,
+    /// States where needles end, all of which were noted, and where that was last; 0 where there is none yet.
+    noted: [(u32, usize); NOTED],
+}
+
+/// So many of such states are kept in mind, ...
+const NOTED: usize = 4;
+/// ... and for so many bytes: what one line holds over and over is noted once.
+const NEAR: usize = 64;
+
+impl Lane {
+    const fn new(at: usize, end: usize) -> Self {
+        Self { at, end, state: 0, noted: [(0, 0); NOTED] }
+    }
+
+    /// Whether what ends here was noted shortly before, in the same line.
+    fn again(&mut self, text: &[u8], state: u32, at: usize) -> bool {
+        let Some(noted) = self.noted.iter_mut().find(|(noted, _)| *noted == state) else { return false };
+        let between = text.get(noted.1..at).unwrap_or_default();
+        let again = between.len() <= NEAR && !between.contains(&b'\n');
+        *noted = if again { (state, at) } else { (0, 0) };
+        again
+    }
 }
 
 impl Table {
@@ -107,8 +129,12 @@ impl Table {
 
     /// The needles with which this text, at whose end this state was reached, ends.
     fn at<'a>(&'a self, state: u32, text: &'a [u8]) -> impl Iterator<Item = &'a Text> {
-        let all = self.ends.get(((state & !MATCH) >> self.shift) as usize).into_iter().flatten();
-        all.filter_map(|needle| self.needles.get(*needle as usize)).filter(|needle| needle.ends(text))
+        self.ending(state).iter().filter_map(|needle| self.needles.get(*needle as usize)).filter(|needle| needle.ends(text))
+    }
+
+    /// The needles that end where this state is reached, were it not for case.
+    fn ending(&self, state: u32) -> &[u32] {
+        self.ends.get(((state & !MATCH) >> self.shift) as usize).map(Vec::as_slice).unwrap_or_default()
     }
 
     #[inline]
@@ -122,7 +148,7 @@ impl Table {
     /// empty. Where a line is cut, the part behind begins as much earlier as a needle may be long.
     fn lanes(&self, text: &[u8]) -> [Lane; LANES] {
         if text.len() < SHORT {
-            return array::from_fn(|n| Lane { at: 0, end: if n == 0 { text.len() } else { 0 }, state: 0 });
+            return array::from_fn(|n| Lane::new(0, if n == 0 { text.len() } else { 0 }));
         }
         let back = self.needles.iter().map(|needle| needle.bytes.len()).max().unwrap_or(0);
         let (mut from, mut within) = (0, false);
@@ -131,7 +157,7 @@ impl Table {
             let near = text.get(goal..).unwrap_or_default();
             let newline = memchr::memchr(b'\n', near.get(..SHORT).unwrap_or(near));
             let end = if n + 1 == LANES { text.len() } else { newline.map_or(goal, |at| goal + at + 1) };
-            let lane = Lane { at: if within { from.saturating_sub(back) } else { from }, end, state: 0 };
+            let lane = Lane::new(if within { from.saturating_sub(back) } else { from }, end);
             (from, within) = (end, newline.is_none());
             lane
         })
@@ -139,48 +165,51 @@ impl Table {
 
     /// Runs all lanes in step until one is at its end.
     fn abreast(&self, text: &[u8], lanes: &mut [Lane; LANES], found: &mut Vec<Found>) {
-        loop {
-            let steps = lanes.iter().map(|lane| lane.end.saturating_sub(lane.at)).min().unwrap_or(0);
-            let parts: [&[u8]; LANES] = lanes.map(|lane| text.get(lane.at..lane.at + steps).unwrap_or_default());
-            let [a, b, c, d] = parts;
-            let mut states = lanes.map(|lane| lane.state);
-            let mut made = 0;
-            for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-                let [p, q, r, s] = states;
-                states = [self.step(p, *a), self.step(q, *b), self.step(r, *c), self.step(s, *d)];
-                made += 1;
-                let [p, q, r, s] = states;
-                if (p | q | r | s) & MATCH != 0 {
-                    break;
-                }
+        let steps = lanes.iter().map(|lane| lane.end.saturating_sub(lane.at)).min().unwrap_or(0);
+        let parts: [&[u8]; LANES] = lanes.map(|lane| text.get(lane.at..lane.at + steps).unwrap_or_default());
+        let [a, b, c, d] = parts;
+        let mut states = lanes.map(|lane| lane.state);
+        for (made, (((a, b), c), d)) in (1..).zip(a.iter().zip(b).zip(c).zip(d)) {
+            let [p, q, r, s] = states;
+            states = [self.step(p, *a), self.step(q, *b), self.step(r, *c), self.step(s, *d)];
+            let [p, q, r, s] = states;
+            if (p | q | r | s) & MATCH != 0 {
+                lanes.iter_mut().zip(states).for_each(|(lane, state)| self.note(text, (lane, state, made), found));
             }
-            if made == 0 {
-                return;
-            }
-            for (lane, state) in lanes.iter_mut().zip(states) {
-                lane.at += made;
-                lane.state = state;
-                self.note(text, lane, found);
-            }
+        }
+        for (lane, state) in lanes.iter_mut().zip(states) {
+            lane.at += steps;
+            lane.state = state;
         }
     }
 
     /// Runs one lane to its end.
     fn alone(&self, text: &[u8], lane: &mut Lane, found: &mut Vec<Found>) {
         while let Some(byte) = text.get(lane.at).filter(|_| lane.at < lane.end) {
-            lane.state = self.step(lane.state, *byte);
+            let state = self.step(lane.state, *byte);
+            lane.state = state;
+            self.note(text, (lane, state, 1), found);
             lane.at += 1;
-            self.note(text, lane, found);
         }
     }
 
-    /// Notes the needles that end here.
-    fn note(&self, text: &[u8], lane: &Lane, found: &mut Vec<Found>) {
-        if lane.state & MATCH == 0 {
+    /// Notes the needles that end where a lane has come to by so many steps more.
+    #[inline]
+    fn note(&self, text: &[u8], (lane, state, made): (&mut Lane, u32, usize), found: &mut Vec<Found>) {
+        if state & MATCH == 0 {
             return;
         }
-        let before = text.get(..lane.at).unwrap_or_default();
-        found.extend(self.at(lane.state, before).map(|text| Found { at: lane.at - 1, needle: text.number }));
+        let at = lane.at + made;
+        if lane.again(text, state, at) {
+            return;
+        }
+        let had = found.len();
+        found.extend(self.at(state, text.get(..at).unwrap_or_default()).map(|text| Found { at: at - 1, needle: text.number }));
+        // Where case was not right it may be the next time.
+        if found.len() - had == self.ending(state).len() {
+            lane.noted.rotate_right(1);
+            lane.noted[0] = (state, at);
+        }
     }
 }
 
