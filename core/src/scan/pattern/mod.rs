@@ -231,10 +231,14 @@ impl Pattern {
         }
         let finder = self.finder.get_or_init(|| groups::Finder::new(&self.expanded).map(Box::new));
         let Some(finder) = finder else { return self.captured(text) };
-        if long && !finder.begins(text) {
+        if long && !(finder.begins(text) && memory.together.allows(self, text)) {
             return None;
         }
-        finder.find(text, &mut memory.trail).unwrap_or_else(|groups::Undecided| self.captured(text))
+        let found = finder.find(text, &mut memory.trail).unwrap_or_else(|groups::Undecided| self.captured(text));
+        if long && found.is_none() {
+            memory.together.add(self);
+        }
+        found
     }
 
     /// The same by the regex crate: for the patterns and texts that the fast way cannot do.

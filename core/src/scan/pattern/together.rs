@@ -71,11 +71,22 @@ impl Together {
         known.unwrap_or_else(|| pattern.regex().is_match(text))
     }
 
+    /// False where a pattern is one of these, and does not match. One that is none is not made one.
+    pub(super) fn allows(&mut self, pattern: &Pattern, text: &[u8]) -> bool {
+        !self.numbers.contains_key(&pattern.expanded) || self.matches(pattern, text, text)
+    }
+
+    /// Makes a pattern one of these: it was asked about a long text, and what it said could have been
+    /// known for less.
+    pub(super) fn add(&mut self, pattern: &Pattern) {
+        if self.numbers.len() < PATTERNS && !self.numbers.contains_key(&pattern.expanded) {
+            self.numbers.insert(pattern.expanded.clone(), self.numbers.len());
+        }
+    }
+
     fn known(&mut self, pattern: &Pattern, text: &[u8], raw: &[u8]) -> Option<bool> {
         let Some(number) = self.numbers.get(&pattern.expanded).copied() else {
-            if self.numbers.len() < PATTERNS {
-                self.numbers.insert(pattern.expanded.clone(), self.numbers.len());
-            }
+            self.add(pattern);
             return None;
         };
         let of = (raw.as_ptr().addr(), raw.len());
