@@ -24,7 +24,7 @@ const FOLDED: u32 = 4;
 /// How far into each text a needle is looked for.
 const READ: usize = 24;
 /// Longer ones are found with less work: a set that has a shorter one is the second to be asked.
-const FAST: usize = 7;
+pub(super) const FAST: usize = 7;
 /// So many bytes before a text are kept in mind: a word of a path is rarer with its slash.
 const BEFORE: usize = 4;
 /// Most needles of one rule; `../` in all its disguises has 150.

@@ -21,13 +21,14 @@ use memchr::memmem::Finder;
 use self::sieve::Sieve;
 use self::table::Table;
 use super::formats::access;
-use super::needles::Needles;
+use super::needles::{FAST, Needles};
 
 /// Shorter needles have no piece that is worth looking for.
 const PIECE: usize = 4;
 /// So many of them can be looked for one by one; each takes a fifth as long as all others together.
 const SINGLE: usize = 4;
-/// With more needles pieces of theirs are found in too many innocent lines.
+/// With more needles, or a quarter of them where one is short, pieces of theirs are found in too many
+/// innocent lines.
 const CROWD: usize = 160;
 /// What one rule needs.
 pub(super) struct Slot<'a> {
@@ -172,11 +173,12 @@ impl Prefilter {
 /// How to look for these; those for which there is no way.
 fn searches(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
     let (short, texts): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| text.bytes.len() < PIECE);
-    if texts.len() > CROWD || short.len() > SINGLE || short.iter().any(|text| text.folded) {
+    let least = texts.iter().map(|text| text.bytes.len()).min();
+    if texts.len() > (if least < Some(FAST) { CROWD / 4 } else { CROWD }) || short.len() > SINGLE || short.iter().any(|text| text.folded) {
         return table([short, texts].concat());
     }
     let mut searches: Vec<Search> = short.iter().map(|text| Search::One(Finder::new(&text.bytes).into_owned(), text.number)).collect();
-    searches.extend(texts.iter().map(|text| text.bytes.len()).min().map(|least| Search::Sieve(Sieve::new(texts, least))));
+    searches.extend(least.map(|least| Search::Sieve(Sieve::new(texts, least))));
     Ok(searches)
 }
 
