@@ -56,18 +56,12 @@ struct Field {
 const NO_FIELD: u32 = u32::MAX;
 
 /// What a walk has found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Fields {
     all: Vec<Field>,
-    /// For each [`ending`] the last field whose name has it: a rule's name is not held against each
-    /// of a hundred thousand fields.
+    /// For each [`ending`] the last field whose name has it; empty until there is a field. So a rule's
+    /// name is not held against each of a hundred thousand fields.
     last: Vec<u32>,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        Self { all: Vec::new(), last: vec![NO_FIELD; 1 << ENDINGS] }
-    }
 }
 
 /// Bits of an [`ending`]: with so many it is a rare chance that two names have one.
@@ -88,7 +82,9 @@ impl Fields {
 
     fn clear(&mut self) {
         for field in self.all.drain(..) {
-            self.last[usize::from(field.ending)] = NO_FIELD;
+            if let Some(last) = self.last.get_mut(usize::from(field.ending)) {
+                *last = NO_FIELD;
+            }
         }
         self.all.shrink_to(KEPT);
     }
@@ -96,7 +92,7 @@ impl Fields {
     /// Those whose name ends as this one does, which the last bytes of a path may be.
     fn ending(&self, name: &[u8]) -> impl Iterator<Item = &Field> {
         let field = |number: u32| self.all.get(number as usize);
-        std::iter::successors(field(self.last[usize::from(ending(name))]), move |before| field(before.alike))
+        std::iter::successors(self.last.get(usize::from(ending(name))).and_then(|last| field(*last)), move |before| field(before.alike))
     }
 
     pub(super) fn leaf(&mut self, text: &[u8], parent: Parent, key: Span, value: Span) -> Option<()> {
@@ -109,8 +105,11 @@ impl Fields {
 
     fn push(&mut self, text: &[u8], parent: Parent, key: Span, value: Option<Span>) -> Option<Parent> {
         let at = u32::try_from(self.all.len()).ok().filter(|at| *at != NO_FIELD)?;
+        if self.last.is_empty() {
+            self.last.resize(1 << ENDINGS, NO_FIELD);
+        }
         let ending = ending(key.of(text));
-        let alike = std::mem::replace(&mut self.last[usize::from(ending)], at);
+        let alike = std::mem::replace(self.last.get_mut(usize::from(ending))?, at);
         self.all.push(Field { parent, key, value, ending, alike });
         Some(Parent(at))
     }
