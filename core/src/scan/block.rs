@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::filters::Filters;
-use super::scanner::{Line, ScanState, Scanner};
+use super::line::Line;
+use super::scanner::{ScanState, Scanner};
 use crate::attack::Sign;
 
 /// Blocks are looked through in parts of so many bytes: what was found in one should still be in the

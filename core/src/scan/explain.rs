@@ -1,7 +1,8 @@
 //! Why a line matched, or why not: for `palisade test`.
 
 use super::formats::access::Request;
-use super::scanner::{Line, Scanner};
+use super::line::Line;
+use super::scanner::Scanner;
 use super::signature::{Kind, Rule, Signature, Test};
 use super::unwrap::{Opened, Unwrapper};
 use super::view::{Scratch, View};

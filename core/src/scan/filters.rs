@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::block::{Place, line_end, newlines, part};
 use super::fail2ban::{Failure, Filter, Session};
+use super::line::Line;
 use super::needles::Needles;
-use super::scanner::{JailScan, Line, ScanState, Scanner};
+use super::scanner::{JailScan, ScanState, Scanner};
 use super::times::LogClock;
 use crate::attack::{Attack, FULL_FAILURE, JailName, Sign, excerpt};
 

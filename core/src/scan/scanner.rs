@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::fail2ban::{self, Filter, Shortfall};
 use super::filters::{Filters, failure, failure_attack};
+use super::line::Line;
 use super::needles::Needles;
 use super::prefilter::{self, Prefilter, Slot};
 use super::signature::{Found, Kind, Signature};
@@ -12,87 +13,6 @@ use super::unwrap::{self, Opened, Unwrapper};
 use super::view::{Scratch, View};
 use crate::attack::{Attack, JailName, Login, Sign, excerpt};
 use crate::time::Stamp;
-
-/// One line, as a source delivers it.
-#[derive(Clone, Copy, Debug)]
-pub struct Line<'a> {
-    pub(super) text: &'a [u8],
-    /// `None`: not taken apart yet.
-    pub(super) split: Option<Option<&'a [u8]>>,
-    pid: Option<u32>,
-    at: Option<Stamp>,
-    file: &'a [u8],
-}
-
-impl<'a> Line<'a> {
-    /// A line of a file or of standard input, without its newline.
-    pub const fn raw(text: &'a [u8]) -> Self {
-        Self { text, split: None, pid: None, at: None, file: b"" }
-    }
-
-    /// A journal record: `SYSLOG_IDENTIFIER`, `_PID`, `MESSAGE` and the record's time. Nothing in the
-    /// message is taken for a syslog prefix.
-    pub const fn journal(program: Option<&'a [u8]>, pid: Option<u32>, message: &'a [u8], at: Option<Stamp>) -> Self {
-        Self { text: message, split: Some(program), pid, at, file: b"" }
-    }
-
-    /// The same line, with the name of its file: pieces of one line are joined within a file only. To
-    /// be told wherever one state sees lines of several.
-    pub const fn of_file(self, file: &'a [u8]) -> Self {
-        Self { file, ..self }
-    }
-
-    /// The name of its file, if it was told.
-    pub(super) const fn file(&self) -> &'a [u8] {
-        self.file
-    }
-
-    /// A line without a date whose time is known otherwise.
-    pub const fn dated(text: &'a [u8], at: Stamp) -> Self {
-        Self { text, split: None, pid: None, at: Some(at), file: b"" }
-    }
-
-    /// The program and the process of a journal record; `None` for a line.
-    pub(super) const fn record(&self) -> Option<(Option<&'a [u8]>, Option<u32>)> {
-        match self.split {
-            Some(program) => Some((program, self.pid)),
-            None => None,
-        }
-    }
-
-    /// When the journal got it.
-    pub(super) const fn at(&self) -> Option<Stamp> {
-        self.at
-    }
-
-    /// The bytes as delivered.
-    pub const fn text(&self) -> &'a [u8] {
-        self.text
-    }
-
-    /// The same with what was found in its text.
-    pub(super) const fn within<'b>(self, text: &'b [u8]) -> Line<'b>
-    where
-        'a: 'b,
-    {
-        Line { text, ..self }
-    }
-
-    /// Whether it comes from the journal.
-    pub(super) const fn is_record(&self) -> bool {
-        self.split.is_some()
-    }
-
-    /// When it was written, as far as it says.
-    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
-        let (mut unwrapper, mut scratch) = (Unwrapper::default(), Scratch::default());
-        let own = View::opened(unwrapper.open(self), &mut scratch).and_then(|mut view| {
-            let _ = view.request();
-            view.at(None, clock)
-        });
-        own.or_else(|| clock.find(self.text)?.1)
-    }
-}
 
 /// A jail's part in one source.
 #[derive(Clone, Debug)]

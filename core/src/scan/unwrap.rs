@@ -20,8 +20,8 @@ use std::collections::HashMap;
 
 use super::formats::container::{self, Stream};
 use super::formats::record::{Got, Record};
-use super::scanner::Line;
-use super::view::Inner;
+use super::formats::syslog::Frame;
+use super::line::Line;
 
 /// How long a line joined from pieces may be, as long as nobody says otherwise: the default of
 /// `line` in `[limits]`. A longer one is dropped whole.
@@ -40,6 +40,16 @@ pub(super) enum Opened<'a> {
     Inner(Inner<'a>),
     /// A piece of a line that goes on, or the end of one that was too long.
     Pending,
+}
+
+/// What was found within a line that something was wrapped around.
+pub(super) struct Inner<'a> {
+    /// What the program wrote.
+    pub(super) line: Line<'a>,
+    /// When, says what was around it.
+    pub(super) time: Option<&'a [u8]>,
+    /// What a syslog daemon's object says.
+    pub(super) daemon: Option<Frame<'a>>,
 }
 
 /// What is remembered from one line to the next, and memory.
@@ -188,10 +198,10 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(self, parts: &[u8]) -> super::formats::syslog::Frame<'_> {
+    fn of(self, parts: &[u8]) -> Frame<'_> {
         let (program, rest) = parts.split_at_checked(self.program).unwrap_or_default();
         let (message, time) = rest.split_at_checked(self.message).unwrap_or_default();
-        super::formats::syslog::Frame::once((!time.is_empty()).then_some(time), Some(program), message.trim_ascii())
+        Frame::once((!time.is_empty()).then_some(time), Some(program), message.trim_ascii())
     }
 }
 

@@ -4,11 +4,11 @@
 use super::formats::access::{self, Request};
 use super::formats::record::Record;
 use super::formats::syslog::{self, Frame};
+use super::line::Line;
 use super::pattern::Memory;
-use super::scanner::Line;
 use super::signature::{Found, Kind, Rule, Signature};
 use super::times::LogClock;
-use super::unwrap::Opened;
+use super::unwrap::{Inner, Opened, Unwrapper};
 use crate::time::Stamp;
 
 /// Memory that is used again for the next line.
@@ -16,16 +16,6 @@ use crate::time::Stamp;
 pub(super) struct Scratch {
     record: Record,
     memory: Memory,
-}
-
-/// What was found within a line that something was wrapped around.
-pub(super) struct Inner<'a> {
-    /// What the program wrote.
-    pub(super) line: Line<'a>,
-    /// When, says what was around it.
-    pub(super) time: Option<&'a [u8]>,
-    /// What a syslog daemon's object says.
-    pub(super) daemon: Option<Frame<'a>>,
 }
 
 /// A line and its parts.
@@ -124,22 +114,9 @@ impl<'a> View<'a> {
         self.fields.flatten().map(|text| (&self.scratch.record, text))
     }
 
+    /// What the heaviest rule of a signature that matches says of it.
     pub(super) fn look<'s>(&mut self, signature: &'s Signature) -> Option<Found<'s, 'a>> {
-        match signature.kind() {
-            Kind::Plain => signature.in_message(self.line.text.trim_ascii_end(), &mut self.scratch.memory),
-            Kind::Syslog => {
-                let frame = self.frame();
-                let memory = &mut self.scratch.memory;
-                signature.listens_to(frame.program).then(|| signature.in_message(frame.message, memory)).flatten()
-            }
-            Kind::AccessLog => self.request().and_then(|request| signature.in_request(&request, &mut self.scratch.memory)),
-            Kind::Fields => {
-                let text = self.fields()?;
-                let program = self.frame().program;
-                let Scratch { record, memory } = &mut self.scratch;
-                signature.listens_to(program).then(|| signature.in_record(record, text, memory)).flatten()
-            }
-        }
+        signature.rules().iter().find_map(|rule| self.look_by(signature, rule))
     }
 
     /// What one rule of a signature says of it.
@@ -173,6 +150,18 @@ impl<'a> View<'a> {
         let own = own.or_else(|| self.request.flatten().and_then(|request| request.at()));
         let own = own.or_else(|| self.frame().time.and_then(|text| epoch(text).or_else(|| clock.read(text))));
         own.or_else(|| clock.read(self.time?))
+    }
+}
+
+impl Line<'_> {
+    /// When it was written, as far as it says.
+    pub fn when(self, clock: &LogClock) -> Option<Stamp> {
+        let (mut unwrapper, mut scratch) = (Unwrapper::default(), Scratch::default());
+        let own = View::opened(unwrapper.open(self), &mut scratch).and_then(|mut view| {
+            let _ = view.request();
+            view.at(None, clock)
+        });
+        own.or_else(|| clock.find(self.text)?.1)
     }
 }
 

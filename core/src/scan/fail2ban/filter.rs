@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use super::super::scanner::Line;
+use super::super::line::Line;
 use super::super::times::LogClock;
 use super::dates::{DateError, DateMemory, Detector};
 use super::expression::{Expression, ExpressionError, Scratch};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::super::scanner::Line;
+use super::super::line::Line;
 use super::super::times::LogClock;
 use super::dates::DateFound;
 use super::filter::{Filter, Session};

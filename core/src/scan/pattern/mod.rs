@@ -6,7 +6,7 @@
 //! | `<port>` | one to five digits |
 //! | `<user>` | any text at all, greedy, captured as `user` |
 //! | `<host>` | a host's name, or nothing: letters, digits and `._:-`, which daemons and resolvers hold names to; owned |
-//! | `<time>` | a date with its time, in one of the shapes of [`TIME`], captured as `time`; owned |
+//! | `<time>` | a date with its time, in one of the shapes of [`placeholders::TIME`], captured as `time`; owned |
 //!
 //! What is refused, and why:
 //!
@@ -23,18 +23,20 @@
 mod bytes;
 mod free;
 mod groups;
+mod placeholders;
 mod shift;
 mod together;
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
 use super::formats::record::Unescaped;
 use super::needles::Needles;
+use placeholders::{OWN, expand};
 
 pub(super) use groups::Groups;
 pub(super) use together::Together;
@@ -47,37 +49,6 @@ const SIZE: usize = 1 << 20;
 const SET_SIZE: usize = 8 << 20;
 /// Deepest nesting of groups.
 const NEST: u32 = 32;
-/// Dates as log lines begin with them. Numbers of fixed lengths, so that none runs into what follows.
-///
-/// | shape | who writes it |
-/// |---|---|
-/// | `2026-11-22T17:00:00.5+01:00`, also with blank, `/` or `.`, `,` before the fraction, and a zone's name | RFC 3339 and its relatives |
-/// | `Sun Nov 22 17:00:00.5 2026`, `Nov 22 17:00:00`, `Nov 22 2026 17:00:00` | asctime(3), RFC 3164 |
-/// | `22/Nov/2026:17:00:00 +0100`, `22-Nov-2026 17:00:00.5`, `22 Nov 2026 17:00:00` | web servers, BIND |
-/// | `22.11.2026 17:00:00`, `11/22/2026 17:00:00`, `11/22/26 17:00:00` | by region |
-/// | `261122 17:00:00`, `20261122 17:00:00` | old MySQL |
-/// | `1795366800.123` | seconds since 1970 |
-const TIME: &str = concat!(
-    "(?P<time>",
-    "[0-9]{4}[-/.][0-9]{2}[-/.][0-9]{2}(?:[T_ -]|, | - )[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?:Z| ?[+-][0-9]{2}:?[0-9]{2}| [A-Z]{3,4})?",
-    "|(?:[A-Z][a-z]{2},? )?[A-Z][a-z]{2} {1,2}[0-9]{1,2} (?:[0-9]{4},? )?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: [A-Z]{3,4})?(?: [0-9]{4})?",
-    "|[0-9]{2}[-/ ][A-Z][a-z]{2}[-/ ][0-9]{4}[: ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: [+-][0-9]{4})?",
-    "|[0-9]{1,2}[./-][0-9]{1,2}[./-](?:[0-9]{2}){1,2},? [0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?: [AP]M)?",
-    "|[0-9]{6}(?:[0-9]{2})? {1,2}[0-9]{1,2}:[0-9]{2}:[0-9]{2}",
-    "|[0-9]{10}(?:\\.[0-9]{1,9})?",
-    ")"
-);
-
-const PLACEHOLDERS: [(&str, &str); 5] = [
-    ("<addr>", "(?P<addr>[0-9A-Fa-f:.]{2,45})"),
-    ("<port>", "[0-9]{1,5}"),
-    ("<user>", "(?P<user>.*)"),
-    ("<host>", "[0-9A-Za-z._:-]{0,255}"),
-    ("<time>", TIME),
-];
-
-/// The zone of a link-local address, by the system that logs.
-const ZONE: &str = "%[0-9A-Za-z_.-]{1,32}";
 
 /// The named groups of a pattern that no client can write past.
 pub(super) struct Owned<'a> {
@@ -135,7 +106,7 @@ pub(super) struct Pattern {
     /// What finds groups fast, if it can; made when it is first asked.
     finder: OnceLock<Option<Box<groups::Finder>>>,
     has_groups: bool,
-    /// The regex's own text, to build it and a set of.
+    /// The regex's own text.
     pub(super) expanded: String,
     /// The pattern as written.
     pub(super) text: String,
@@ -311,57 +282,6 @@ fn build(expanded: &str) -> Result<Regex, PatternError> {
 fn parse(expanded: &str) -> Result<Hir, PatternError> {
     let mut parser = ParserBuilder::new().unicode(false).utf8(false).nest_limit(NEST).build();
     parser.parse(expanded).map_err(|e| PatternError::Regex(e.to_string()))
-}
-
-/// All patterns as one automaton, which says in one pass whether any matches.
-pub(super) fn set<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<RegexSet, PatternError> {
-    RegexSetBuilder::new(patterns)
-        .unicode(false)
-        .nest_limit(NEST)
-        .size_limit(SET_SIZE)
-        .dfa_size_limit(SET_SIZE)
-        .build()
-        .map_err(|e| PatternError::Regex(e.to_string()))
-}
-
-/// What groups are called that `expand` puts around what is owned by its nature.
-const OWN: &str = "own_";
-
-/// Puts the placeholders' regexes in; `(?P<addr>` and other `<` stay as they are. With `marks`, each
-/// that a client cannot write past is a group, for the lint to see.
-fn expand(text: &str, marks: bool) -> String {
-    let mut count = 0;
-    let mut mark = |out: &mut String, regex: &str| {
-        count += 1;
-        out.push_str(&if marks { format!("(?P<{OWN}{count}>{regex})") } else { format!("(?:{regex})") });
-    };
-    let mut out = String::with_capacity(text.len() + 64);
-    let mut rest = text;
-    while let Some(at) = rest.find('<') {
-        let (head, tail) = rest.split_at(at);
-        out.push_str(head);
-        let named = out.ends_with("(?P") || out.ends_with("(?");
-        match PLACEHOLDERS.iter().find(|(name, _)| !named && tail.starts_with(name)) {
-            Some((name, regex)) => {
-                match *name {
-                    "<host>" => mark(&mut out, regex),
-                    "<addr>" => {
-                        out.push_str(regex);
-                        mark(&mut out, ZONE);
-                        out.push('?');
-                    }
-                    _ => out.push_str(regex),
-                }
-                rest = &tail[name.len()..];
-            }
-            None => {
-                out.push('<');
-                rest = &tail[1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 fn parts(hir: &Hir) -> &[Hir] {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | as many as one or a few services have | a look at each second, fourth or eighth byte ([`sieve`]) |
 //! | a few of them too short for that | each by itself (`memmem`) |
-//! | more | an automaton, a step a byte ([`table`]) |
+//! | more | an automaton, a step a byte ([`mod@table`]) |
 //!
 //! Rules of access logs are looked for only where a line can be of an access log ([`access::MARK`]).
 

@@ -65,15 +65,11 @@ mod rule;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use regex::bytes::RegexSet;
 use serde::Deserialize;
 
-use super::formats::access::Request;
-use super::formats::record::Record;
-use super::pattern::{self, Memory, PatternError};
-use super::scanner::Line;
+use super::line::Line;
 use super::unwrap::Unwrapper;
 use super::view::{Scratch, View};
 use crate::net::Addr;
@@ -108,8 +104,6 @@ pub struct Signature {
     places: Places,
     /// Heaviest first.
     rules: Vec<Rule>,
-    /// The patterns of `rules` in their order; empty for access logs and fields.
-    set: OnceLock<RegexSet>,
 }
 
 /// A line that must match, and what must be found in it.
@@ -185,13 +179,9 @@ impl Signature {
         if let Some(twice) = rules.iter().find(|r| !ids.insert(r.id())) {
             return Err(whole(format!("two rules are called `{}`", twice.id)));
         }
-        let set = OnceLock::new();
-        if !proven {
-            let _ = set.set(set_of(&rules).map_err(|e| whole(format!("all patterns together: {e}")))?);
-        }
         let places = Places::new(raw.files, raw.journal, raw.ports);
         let (name, service) = (raw.name.into(), raw.service.into());
-        Ok(Self { name, service, summary: raw.summary, kind: raw.kind, programs: raw.programs, places, rules, set })
+        Ok(Self { name, service, summary: raw.summary, kind: raw.kind, programs: raw.programs, places, rules })
     }
 
     /// As jails call it.
@@ -240,26 +230,6 @@ impl Signature {
             })
     }
 
-    /// The heaviest rule that matches this message.
-    pub(super) fn in_message<'s, 'l>(&'s self, message: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
-        // One pass of one automaton; it stops at the first byte that none of the patterns allows.
-        let set = self.set.get_or_init(|| set_of(&self.rules).expect("made at once, unless the tests have made this very one"));
-        if !set.is_match(message) {
-            return None;
-        }
-        self.rules.iter().find_map(|rule| rule.in_message(message, memory))
-    }
-
-    /// The heaviest rule that matches this request.
-    pub(super) fn in_request<'s, 'l>(&'s self, request: &Request<'l>, memory: &mut Memory) -> Option<Found<'s, 'l>> {
-        self.rules.iter().find_map(|rule| rule.in_request(request, memory))
-    }
-
-    /// The heaviest rule that matches these fields of `text`.
-    pub(super) fn in_record<'s, 'l>(&'s self, record: &Record, text: &'l [u8], memory: &mut Memory) -> Option<Found<'s, 'l>> {
-        self.rules.iter().find_map(|rule| rule.in_record(record, text, memory))
-    }
-
     /// Looks at one line all by itself.
     pub fn find(&self, line: Line<'_>) -> Option<Found<'_, 'static>> {
         let mut unwrapper = Unwrapper::default();
@@ -267,11 +237,4 @@ impl Signature {
         let owned = |text: Option<Cow<'_, [u8]>>| text.map(|text| Cow::Owned(text.into_owned()));
         Some(Found { rule: found.rule, addr: found.addr, user: owned(found.user), time: owned(found.time) })
     }
-}
-
-fn set_of(rules: &[Rule]) -> Result<RegexSet, PatternError> {
-    pattern::set(rules.iter().filter_map(|rule| match &rule.test {
-        Test::Message(pattern) => Some(pattern.expanded.as_str()),
-        Test::Access(_) | Test::Fields(_) => None,
-    }))
 }

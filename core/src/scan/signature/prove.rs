@@ -1,6 +1,6 @@
 //! A signature proves its own examples: each hit is found as written, each miss is not.
 
-use super::super::scanner::Line;
+use super::super::line::Line;
 use super::rule::Rule;
 use super::{Found, Hit, Signature, SignatureError};
 
