@@ -42,11 +42,14 @@ const COMMANDS: &[&str] = &[
     "unban --all",
     "status web",
     "set web attempt 203.0.113.50",
-    "set web attempt 203.0.113.51 one two three",
+    ENOUGH,
     "get web banip",
     "reload web",
     "reload",
 ];
+
+/// As many failures as the jail allows.
+const ENOUGH: &str = "set web attempt 203.0.113.51 one two three";
 
 /// Commands that both refuse, in the same words: scripts look for them on standard output.
 const REFUSED: &[&str] = &[
@@ -97,6 +100,10 @@ fn the_answers_are_fail2bans_own() {
         let theirs = fail2ban.expect(command);
         let ours = house.expect(0, &format!("fail2ban-client {command}")).out;
         assert_eq!(ours, theirs, "{command}");
+        if *command == ENOUGH {
+            // fail2ban bans in a thread of its own, a moment after it has answered.
+            until("fail2ban bans who has failed often enough", || fail2ban.expect("get web banip").contains("203.0.113.51"));
+        }
     }
     for command in REFUSED {
         let (code, theirs) = fail2ban.answer(command);
