@@ -30,7 +30,7 @@ mod together;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder, RegexSetBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
@@ -246,7 +246,7 @@ impl Pattern {
             _ => Vec::new(),
         };
         let named = |name: &&str| expanded.contains(&format!("P<{name}>")) || expanded.contains(&format!("(?<{name}>"));
-        let has_groups = ["addr", "user", "time"].iter().any(named);
+        let has_groups = groups::NAMES.iter().any(named);
         Ok(Self { regex, has_groups, finder: OnceLock::new(), expanded, text: text.to_owned(), lead, proof: None })
     }
 }
@@ -277,6 +277,12 @@ fn build(expanded: &str) -> Result<Regex, PatternError> {
         .dfa_size_limit(SET_SIZE)
         .build()
         .map_err(|e| PatternError::Regex(e.to_string()))
+}
+
+/// Whether all patterns of one signature together stay within what they may take.
+pub(super) fn fit<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<(), PatternError> {
+    let all = RegexSetBuilder::new(patterns).unicode(false).nest_limit(NEST).size_limit(SET_SIZE).build();
+    all.map(drop).map_err(|e| PatternError::Regex(e.to_string()))
 }
 
 fn parse(expanded: &str) -> Result<Hir, PatternError> {
@@ -318,6 +324,14 @@ mod tests {
 
     fn owned<'a>(groups: &[&'a str]) -> Owned<'a> {
         Owned { groups: groups.iter().copied().collect(), proven: false }
+    }
+
+    #[test]
+    fn many_large_patterns_are_too_much_together() {
+        let large: Vec<String> = (0..40).map(|n| format!("^{n}(?:[a-y]{{99}}z){{90}}$")).collect();
+        assert!(large.iter().all(|text| Pattern::field(text, false, false).is_ok()), "each is one that is taken");
+        assert_eq!(fit(large.iter().take(4).map(String::as_str)), Ok(()));
+        assert!(matches!(fit(large.iter().map(String::as_str)), Err(PatternError::Regex(_))));
     }
 
     fn refused(text: &str) -> Option<PatternError> {

@@ -30,6 +30,7 @@ const SINGLE: usize = 4;
 /// With more needles, or a quarter of them where one is short, pieces of theirs are found in too many
 /// innocent lines.
 const CROWD: usize = 160;
+
 /// What one rule needs.
 pub(super) struct Slot<'a> {
     pub(super) needles: &'a Needles,

@@ -70,6 +70,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::line::Line;
+use super::pattern;
 use super::unwrap::Unwrapper;
 use super::view::{Scratch, View};
 use crate::net::Addr;
@@ -178,6 +179,13 @@ impl Signature {
         let mut ids = BTreeSet::new();
         if let Some(twice) = rules.iter().find(|r| !ids.insert(r.id())) {
             return Err(whole(format!("two rules are called `{}`", twice.id)));
+        }
+        if !proven {
+            let patterns = rules.iter().filter_map(|rule| match &rule.test {
+                Test::Message(pattern) => Some(pattern.expanded.as_str()),
+                Test::Access(_) | Test::Fields(_) => None,
+            });
+            pattern::fit(patterns).map_err(|e| whole(format!("all patterns together: {e}")))?;
         }
         let places = Places::new(raw.files, raw.journal, raw.ports);
         let (name, service) = (raw.name.into(), raw.service.into());

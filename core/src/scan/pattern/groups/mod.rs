@@ -18,6 +18,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use regex_automata::util::pool::Pool;
 
 use alive::Alive;
+pub(super) use program::NAMES;
 use program::{MATCH, Program};
 
 type Make = Box<dyn Fn() -> Alive + Send + Sync + UnwindSafe + RefUnwindSafe>;
@@ -25,7 +26,7 @@ type Make = Box<dyn Fn() -> Alive + Send + Sync + UnwindSafe + RefUnwindSafe>;
 /// First byte and end.
 type Span = (usize, usize);
 
-/// The groups that are asked for, in the order of [`program::GROUPS`].
+/// The groups that are asked for, in the order of [`NAMES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Groups {
     /// The address.

@@ -10,9 +10,9 @@ use regex_automata::util::primitives::StateID;
 use regex_automata::util::syntax;
 
 /// The groups whose places are asked for.
-pub(super) const GROUPS: [&str; 3] = ["addr", "user", "time"];
+pub(in super::super) const NAMES: [&str; 3] = ["addr", "user", "time"];
 /// The beginning and the end of each.
-pub(super) const PLACES: usize = 2 * GROUPS.len();
+pub(super) const PLACES: usize = 2 * NAMES.len();
 /// The stop where the pattern has matched; all others take a byte.
 pub(super) const MATCH: u16 = 0;
 
@@ -211,7 +211,7 @@ impl<'n> Reading<'n> {
                 State::BinaryUnion { alt1, alt2 } => open.extend([(*alt2, marks), (*alt1, marks)]),
                 State::Capture { next, group_index, slot, pattern_id } => {
                     let name = self.nfa.group_info().to_name(*pattern_id, group_index.as_usize());
-                    let group = GROUPS.iter().position(|group| name == Some(*group));
+                    let group = NAMES.iter().position(|group| name == Some(*group));
                     let mark = group.map_or(0, |group| 1 << (2 * group + slot.as_usize() % 2));
                     open.push((*next, marks | mark));
                 }
