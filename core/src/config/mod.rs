@@ -45,6 +45,8 @@ pub use error::{ConfigError, ConfigErrors, MOST_TOLD, Problem};
 pub use feeds::{Feed, FeedSource};
 pub use filter::Fail2banFilter;
 pub use show::{show, show_routing};
+pub(crate) use values::{Bounds, TimeBounds};
+pub(crate) use walk::{BAN, FACTOR, FIND_TIME, IPV4_PREFIX, IPV6_PREFIX, MAX_RETRY};
 
 use crate::attack::JailName;
 use crate::bans::backend::Backend;

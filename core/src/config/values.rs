@@ -16,18 +16,18 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
 /// A number's range.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) low: u64,
-    pub(super) high: u64,
+pub(crate) struct Bounds {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
     /// Why there is a bound.
     pub(super) why: &'static str,
 }
 
 /// A duration's range.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TimeBounds {
-    pub(super) low: Span,
-    pub(super) high: Span,
+pub(crate) struct TimeBounds {
+    pub(crate) low: Span,
+    pub(crate) high: Span,
     pub(super) permanent: bool,
     pub(super) why: &'static str,
 }

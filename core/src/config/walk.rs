@@ -42,9 +42,9 @@ const DAY: u64 = 86_400;
 const YEAR: Span = Span::secs(365 * DAY);
 const CENTURY: Span = Span::secs(36_500 * DAY);
 
-pub(super) const BAN: TimeBounds =
+pub(crate) const BAN: TimeBounds =
     TimeBounds { low: Span::secs(1), high: CENTURY, permanent: true, why: "the wall's timer counts seconds, and longer is `permanent`" };
-const FIND_TIME: TimeBounds = TimeBounds {
+pub(crate) const FIND_TIME: TimeBounds = TimeBounds {
     low: Span::secs(1),
     high: YEAR,
     permanent: false,
@@ -52,10 +52,10 @@ const FIND_TIME: TimeBounds = TimeBounds {
 };
 const MEMORY: TimeBounds =
     TimeBounds { low: Span::secs(1), high: CENTURY, permanent: false, why: "this is how long past bans are remembered" };
-const MAX_RETRY: Bounds = Bounds { low: 1, high: 1000, why: "so many failures are kept for each source" };
-const IPV4_PREFIX: Bounds = Bounds { low: 8, high: 32, why: "a wider ban would shut out a large part of the Internet" };
-const IPV6_PREFIX: Bounds = Bounds { low: 16, high: 128, why: "a wider ban would shut out a large part of the Internet" };
-const FACTOR: Bounds = Bounds { low: 1, high: 1000, why: "bans cannot shrink, and 1000 reaches any `max` at once" };
+pub(crate) const MAX_RETRY: Bounds = Bounds { low: 1, high: 1000, why: "so many failures are kept for each source" };
+pub(crate) const IPV4_PREFIX: Bounds = Bounds { low: 8, high: 32, why: "a wider ban would shut out a large part of the Internet" };
+pub(crate) const IPV6_PREFIX: Bounds = Bounds { low: 16, high: 128, why: "a wider ban would shut out a large part of the Internet" };
+pub(crate) const FACTOR: Bounds = Bounds { low: 1, high: 1000, why: "bans cannot shrink, and 1000 reaches any `max` at once" };
 const HOSTS: Bounds = Bounds { low: 2, high: 65_535, why: "one banned host says nothing of its neighbours" };
 const SOURCES: Bounds = Bounds { low: 1, high: 16_777_216, why: "each tracked source takes memory" };
 const BANS: Bounds = Bounds { low: 1, high: 16_777_216, why: "each ban takes memory here and in the kernel" };

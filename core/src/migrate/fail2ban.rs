@@ -81,6 +81,11 @@ impl Job<'_> {
         }
     }
 
+    /// Whether a jail says this itself, and does not only inherit it.
+    pub(super) fn has_own(&self, section: &str, option: &str) -> bool {
+        self.ini.options(section).any(|(name, _)| name == option)
+    }
+
     /// Tells what became of an option, where it was written.
     pub(super) fn tell(&mut self, section: &str, option: &str, outcome: Outcome) {
         let empty = Value { text: String::new(), file: "".into(), line: 0 };

@@ -7,10 +7,9 @@ use super::accept::takes;
 use super::fail2ban::Job;
 use super::values;
 use super::{Outcome, key, list, quoted};
-use crate::config::{journal_match, log_path};
+use crate::config::{Bounds, FIND_TIME, MAX_RETRY, journal_match, log_path};
 use crate::ini;
 use crate::scan::fail2ban;
-use crate::time::Span;
 
 /// Jails of fail2ban's that are built in here too, with what they read.
 const BUILT_IN: [&str; 2] = ["sshd", "dropbear"];
@@ -26,11 +25,6 @@ pub(super) struct Jail {
     /// Keys of the policy as our config has them.
     policy: Vec<(&'static str, String)>,
 }
-
-/// The most failures that are kept for each source.
-const MOST_RETRIES: u32 = 1000;
-/// The longest window.
-const LONGEST_FIND: Span = Span::secs(365 * 86_400);
 
 /// One of fail2ban's numbers in our words.
 pub(super) struct Policy {
@@ -59,11 +53,13 @@ pub(super) fn policy(option: &str, text: &str) -> Option<Policy> {
         }
         "findtime" => {
             let span = values::span(text)?;
-            Some(Policy { key: "find_time", value: quoted(&span.min(LONGEST_FIND).to_string()), less: span > LONGEST_FIND })
+            let most = FIND_TIME.high;
+            Some(Policy { key: "find_time", value: quoted(&span.min(most).to_string()), less: span > most })
         }
         "maxretry" => {
             let count: u32 = values::uncommented(text).parse().ok()?;
-            Some(Policy { key: "max_retry", value: count.clamp(1, MOST_RETRIES).to_string(), less: count > MOST_RETRIES })
+            let (count, Bounds { low, high, .. }) = (u64::from(count), MAX_RETRY);
+            Some(Policy { key: "max_retry", value: count.clamp(low, high).to_string(), less: count > high })
         }
         _ => None,
     }
@@ -191,15 +187,15 @@ fn filter(job: &mut Job<'_>, section: &str) -> Option<(String, BTreeMap<String, 
     if options.get("mode").is_some_and(|mode| mode == "normal") {
         options.remove("mode");
     }
-    if job.ini.options(section).any(|(name, _)| name == "filter") {
+    if job.has_own(section, "filter") {
         job.tell(section, "filter", Outcome::Became(format!("fail2ban = {}", quoted(&path))));
     }
-    if let Some(mode) = options.get("mode").filter(|_| job.ini.options(section).any(|(name, _)| name == "mode")) {
+    if let Some(mode) = options.get("mode").filter(|_| job.has_own(section, "mode")) {
         let became = format!("options = {{ mode = {} }}", quoted(mode));
         job.tell(section, "mode", Outcome::Became(became));
     }
     for option in OF_FILTERS {
-        if job.ini.options(section).any(|(name, _)| name == option)
+        if job.has_own(section, option)
             && let Some(text) = of_filter(job, section, option, &base)
         {
             job.tell(section, option, Outcome::Became(format!("options = {{ {option} = ... }}")));
@@ -234,7 +230,6 @@ fn of_filter(job: &mut Job<'_>, section: &str, option: &str, base: &str) -> Opti
 /// Files or journal matches. `None`, told, where there is neither.
 fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String>, Vec<String>)> {
     let backend = job.get(section, "backend").unwrap_or_default();
-    let told = |job: &Job<'_>, option: &str| job.ini.options(section).any(|(name, _)| name == option);
     if backend.trim().starts_with("systemd") {
         let matches = job.get(section, "journalmatch").filter(|text| !text.trim().is_empty());
         let matches = matches.unwrap_or_default();
@@ -249,10 +244,10 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
         if !wrong.is_empty() {
             job.tell(section, "journalmatch", Outcome::Left(wrong.join("; ")));
         }
-        if told(job, "journalmatch") && !journal.is_empty() {
+        if job.has_own(section, "journalmatch") && !journal.is_empty() {
             job.tell(section, "journalmatch", Outcome::Became(format!("journal = {}", list(&journal))));
         }
-        if told(job, "backend") {
+        if job.has_own(section, "backend") {
             let became = match (journal.is_empty(), BUILT_IN.contains(&section)) {
                 (false, _) => "journal".to_owned(),
                 (true, true) => format!("the journal matches that [jail.{section}] has built in, or its files where there is no journal"),
@@ -260,7 +255,7 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
             };
             job.tell(section, "backend", Outcome::Became(became));
         }
-        if told(job, "logpath") {
+        if job.has_own(section, "logpath") {
             job.tell(section, "logpath", Outcome::Left("with the systemd backend fail2ban does not read it either".to_owned()));
         }
         return Some((Vec::new(), journal));
@@ -286,10 +281,10 @@ fn sources(job: &mut Job<'_>, section: &str, filter: &str) -> Option<(Vec<String
         );
         return None;
     }
-    if told(job, "logpath") {
+    if job.has_own(section, "logpath") {
         job.tell(section, "logpath", Outcome::Became(format!("files = {}", list(&files))));
     }
-    if told(job, "backend") {
+    if job.has_own(section, "backend") {
         job.tell(section, "backend", Outcome::Became("files are followed by the kernel's notices".to_owned()));
     }
     Some((files, Vec::new()))
@@ -300,7 +295,7 @@ fn numbers(job: &mut Job<'_>, section: &str) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
     for option in ["bantime", "findtime", "maxretry"] {
         let Some(text) = job.get(section, option) else { continue };
-        let own = job.ini.options(section).any(|(name, _)| name == option);
+        let own = job.has_own(section, option);
         match policy(option, &text) {
             Some(policy) => {
                 if own {

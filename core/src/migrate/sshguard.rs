@@ -9,9 +9,10 @@ use std::fmt::Write;
 use super::accept::accept;
 use super::{Line, Migration, Outcome, list, quoted, shown};
 use crate::attack::excerpt;
-use crate::config::log_path;
+use crate::config::{BAN, Bounds, FACTOR, FIND_TIME, IPV4_PREFIX, IPV6_PREFIX, MAX_RETRY, TimeBounds, host_name, log_path};
 use crate::ini::{Fault, Files};
 use crate::net::Prefix;
+use crate::time::Span;
 
 /// The signatures of the services that sshguard knows.
 pub(super) const SIGNATURES: &[&str] = &[
@@ -46,10 +47,6 @@ pub(super) const SIGNATURES: &[&str] = &[
 /// What sshguard does where its config says nothing (`src/blocker/sshguard_options.c`).
 const DEFAULTS: [(&str, u64); 5] =
     [("THRESHOLD", 30), ("BLOCK_TIME", 120), ("DETECTION_TIME", 1800), ("IPV4_SUBNET", 32), ("IPV6_SUBNET", 128)];
-
-/// What our own reader takes.
-const LONGEST_FIND: u64 = 365 * 86_400;
-const LONGEST_BAN: u64 = 36_500 * 86_400;
 
 /// One assignment.
 struct Setting {
@@ -125,15 +122,17 @@ impl Job<'_> {
         let last = |name: &str| self.settings.iter().rev().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
         let number = |name: &str| last(name).and_then(|value| value.parse().ok()).or_else(|| default(name)).unwrap_or_default();
         let (threshold, v6) = (number("THRESHOLD"), number("IPV6_SUBNET"));
-        let _ = writeln!(config, "max_retry = {}", threshold.div_ceil(10).clamp(1, 1000));
-        let _ = writeln!(config, "ban_time = \"{}s\"", number("BLOCK_TIME").clamp(1, LONGEST_BAN));
-        let _ = writeln!(config, "find_time = \"{}s\"", number("DETECTION_TIME").clamp(1, LONGEST_FIND));
+        let within = |number: u64, bounds: Bounds| number.clamp(bounds.low, bounds.high);
+        let seconds = |name: &str, bounds: TimeBounds| number(name).clamp(bounds.low.as_secs_ceil(), bounds.high.as_secs_ceil());
+        let _ = writeln!(config, "max_retry = {}", within(threshold.div_ceil(10), MAX_RETRY));
+        let _ = writeln!(config, "ban_time = \"{}s\"", seconds("BLOCK_TIME", BAN));
+        let _ = writeln!(config, "find_time = \"{}s\"", seconds("DETECTION_TIME", FIND_TIME));
         // There bans double without an end; a week is where ours stop growing.
         let factor = last("BLOCK_TIME_MULTIPLIER").and_then(|value| value.parse::<f64>().ok()).filter(|factor| factor.is_finite());
-        let factor = factor.map_or(2.0, |factor| factor.clamp(1.0, 1000.0));
+        let factor = factor.map_or(2.0, |factor| factor.clamp(FACTOR.low as f64, FACTOR.high as f64));
         let _ = writeln!(config, "escalate = {{ factor = {factor}, max = \"1w\", forget = \"30d\" }}");
-        let _ = writeln!(config, "ipv4_prefix = {}", number("IPV4_SUBNET").clamp(8, 32));
-        let _ = writeln!(config, "ipv6_prefix = {}", v6.clamp(16, 128));
+        let _ = writeln!(config, "ipv4_prefix = {}", within(number("IPV4_SUBNET"), IPV4_PREFIX));
+        let _ = writeln!(config, "ipv6_prefix = {}", within(v6, IPV6_PREFIX));
         let (mut jail, mut allow) = (String::new(), Allow::default());
         for index in 0..self.settings.len() {
             self.setting(index, &mut jail, &mut allow);
@@ -177,7 +176,9 @@ impl Job<'_> {
             "SSHGUARD_USER" => left("the daemon gives up by itself what rights it does not need"),
             "STATS_DIR" => left("numbers are told by `palisade status --json`"),
             "BLACKLIST_THRESHOLD" => left("sshguard does not know it either: the threshold stands in BLACKLIST_FILE"),
-            "DETECTION_TIME" if value.parse().is_ok_and(|seconds: u64| seconds > LONGEST_FIND) => left("[ban] find_time is a year at most"),
+            "DETECTION_TIME" if value.parse().is_ok_and(|seconds: u64| Span::secs(seconds) > FIND_TIME.high) => {
+                left("[ban] find_time is a year at most")
+            }
             "THRESHOLD" => became("[ban] max_retry: an attack of weight 10 is one failure"),
             "BLOCK_TIME" => became("[ban] ban_time, doubled for each further ban"),
             "DETECTION_TIME" => became("[ban] find_time: an exact window, not from the first attack on"),
@@ -222,10 +223,10 @@ impl Job<'_> {
                 let items = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|item| !item.is_empty());
                 let (mut taken, mut odd) = (0, Vec::new());
                 for item in items {
-                    match item.parse::<Prefix>() {
-                        Ok(prefix) => drop(allow.prefixes.insert(prefix)),
-                        Err(_) if is_name(item) => drop(allow.names.insert(item.to_owned())),
-                        Err(_) => {
+                    match (item.parse(), host_name(item)) {
+                        (Ok(prefix), _) => drop(allow.prefixes.insert(prefix)),
+                        (_, Ok(name)) => drop(allow.names.insert(name)),
+                        _ => {
                             odd.push(excerpt(item.as_bytes()));
                             continue;
                         }
@@ -250,14 +251,6 @@ impl Job<'_> {
 struct Allow {
     prefixes: BTreeSet<Prefix>,
     names: BTreeSet<String>,
-}
-
-/// A host's name, as `[allow] names` takes it.
-fn is_name(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty() && !label.starts_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    text.len() <= 253 && text.bytes().any(|b| b.is_ascii_alphabetic()) && text.split('.').all(label)
 }
 
 /// The file of `THRESHOLD:FILE`.
