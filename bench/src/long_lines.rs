@@ -262,31 +262,13 @@ impl Held {
 /// The places of a rule's own line that a client fills.
 fn free(signature: &Signature, rule: &Rule, line: &str) -> Vec<(usize, usize)> {
     match signature.kind() {
-        Kind::Plain => rule.free(line.trim_end().as_bytes()),
+        Kind::Plain | Kind::AccessLog | Kind::Fields => rule.free(line.trim_end().as_bytes()),
         Kind::Syslog => {
             let text = syslog::frame(line.as_bytes()).message;
             let start = text.as_ptr().addr() - line.as_ptr().addr();
             rule.free(text).into_iter().map(|(from, to)| (start + from, start + to)).collect()
         }
-        Kind::AccessLog | Kind::Fields => quoted(line),
     }
-}
-
-/// What stands between quotes.
-fn quoted(line: &str) -> Vec<(usize, usize)> {
-    let (mut all, mut open, mut escaped) = (Vec::new(), None, false);
-    for (at, byte) in line.bytes().enumerate() {
-        match byte {
-            b'"' if !escaped => match open.take() {
-                Some(from) => all.push((from, at)),
-                None => open = Some(at + 1),
-            },
-            b'\\' => escaped = !escaped,
-            _ => escaped = false,
-        }
-        escaped &= byte == b'\\';
-    }
-    all
 }
 
 #[cfg(test)]

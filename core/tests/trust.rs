@@ -158,28 +158,11 @@ fn places(kind: Kind, rule: &Rule, hit: &Hit) -> Vec<(usize, usize)> {
         Kind::AccessLog => {
             // The name, then everything in quotes.
             let user = line.find(" - ").map(|at| at + 3).zip(line.find(" ["));
-            user.into_iter().filter(|(from, to)| from <= to).chain(quoted(line)).collect()
+            user.into_iter().filter(|(from, to)| from <= to).chain(rule.free(line.as_bytes())).collect()
         }
-        Kind::Fields => quoted(line),
+        Kind::Fields => rule.free(line.as_bytes()),
     };
     all.retain(|(from, to)| !is_the_address(hit, *from, *to));
-    all
-}
-
-/// What stands between quotes.
-fn quoted(line: &str) -> Vec<(usize, usize)> {
-    let (mut all, mut open, mut escaped) = (Vec::new(), None, false);
-    for (at, byte) in line.bytes().enumerate() {
-        match byte {
-            b'"' if !escaped => match open.take() {
-                Some(from) => all.push((from, at)),
-                None => open = Some(at + 1),
-            },
-            b'\\' => escaped = !escaped,
-            _ => escaped = false,
-        }
-        escaped &= byte == b'\\';
-    }
     all
 }
 

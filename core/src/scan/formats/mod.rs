@@ -12,7 +12,7 @@ pub mod container;
 mod date;
 mod json;
 mod logfmt;
-mod quote;
+pub(super) mod quote;
 pub mod record;
 pub mod syslog;
 mod unescape;

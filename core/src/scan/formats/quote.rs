@@ -20,10 +20,26 @@ pub(super) fn end(text: &[u8], from: usize) -> Option<(usize, bool)> {
     }
 }
 
+/// What stands between quotes: the first byte and the end of each.
+pub(in super::super) fn spans(text: &[u8]) -> Vec<(usize, usize)> {
+    let next = |from| {
+        let open = end(text, from)?.0 + 1;
+        Some((open, end(text, open)?.0))
+    };
+    std::iter::successors(next(0), |(_, closed)| next(closed + 1)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_stands_between_quotes() {
+        let text = br#"a "b" \"c "d\"e" "" f "g"#;
+        let found: Vec<&[u8]> = spans(text).into_iter().map(|(from, to)| &text[from..to]).collect();
+        assert_eq!(found, [&b"b"[..], br#"d\"e"#, b""]);
+    }
 
     proptest! {
         #[test]

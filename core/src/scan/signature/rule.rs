@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use super::super::formats::access::{self, Request};
+use super::super::formats::quote;
 use super::super::formats::record::Record;
 use super::super::needles::Needles;
 use super::super::pattern::{Memory, Owned, Pattern};
@@ -238,12 +239,12 @@ impl Rule {
         &self.text
     }
 
-    /// The parts of a text, which its pattern matches, that a client may fill with anything; nothing
-    /// for rules of other kinds. For a syslog line the text is the message.
+    /// The parts of a text, which its pattern matches, that a client may fill with anything; for rules
+    /// of other kinds all that stands between quotes. For a syslog line the text is the message.
     pub fn free(&self, text: &[u8]) -> Vec<(usize, usize)> {
         match &self.test {
             Test::Message(pattern) => pattern.free(text, &|name| self.owned.contains_key(name)),
-            Test::Access { .. } | Test::Fields(_) => Vec::new(),
+            Test::Access(_) | Test::Fields(_) => quote::spans(text),
         }
     }
 
