@@ -5,25 +5,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
-use palisade_core::ini::Files;
 use palisade_core::scan::fail2ban::define;
 use serde_json::{Value, json};
 
-struct Disk;
+#[path = "../tests/disk/mod.rs"]
+mod disk;
 
-impl Files for Disk {
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
-        Ok(std::fs::read(path).ok())
-    }
-
-    fn list(&self, dir: &str, ending: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut paths: Vec<String> = entries.filter_map(|entry| entry.path().to_str().map(str::to_owned)).collect();
-        paths.retain(|path| path.ends_with(ending));
-        paths.sort();
-        paths
-    }
-}
+use disk::Disk;
 
 fn main() -> io::Result<()> {
     for line in io::stdin().lock().lines() {

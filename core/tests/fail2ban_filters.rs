@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "reads what stands on this machine")]
 
+mod disk;
+
 use std::collections::BTreeMap;
 
+use disk::Disk;
 use palisade_core::ini::Files;
 use palisade_core::scan::fail2ban::{Definition, FilterError, define, known, load};
 use proptest::prelude::*;
@@ -233,23 +236,6 @@ fn the_path_may_name_any_file_of_the_filter() {
     for path in ["/filter.d/door.conf", "/filter.d/door.local", "/filter.d/door"] {
         let found = define(&files, path, &options(&[]), false).unwrap();
         assert_eq!((found.name.as_str(), found.failregex), ("door", vec!["b <HOST>".to_owned()]), "{path}");
-    }
-}
-
-/// The folders of a disk.
-struct Disk;
-
-impl Files for Disk {
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
-        Ok(std::fs::read(path).ok())
-    }
-
-    fn list(&self, dir: &str, ending: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut paths: Vec<String> = entries.filter_map(|entry| entry.path().to_str().map(str::to_owned)).collect();
-        paths.retain(|path| path.ends_with(ending));
-        paths.sort();
-        paths
     }
 }
 

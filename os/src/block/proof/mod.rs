@@ -26,6 +26,7 @@ use palisade_core::ours::{NFT_PRIORITY, NFT_TABLE};
 
 use self::copy::Copy;
 use super::neighbours;
+use crate::errors::chain;
 use crate::netns::{self, NetnsError};
 
 /// What came of it.
@@ -71,13 +72,8 @@ pub fn prove(backend: Backend, section: &BackendSection) -> Outcome {
             };
             Outcome { proof, notes }
         }
-        Err(error) => Outcome { proof: Proof::Untried { why: with_causes(&error) }, notes },
+        Err(error) => Outcome { proof: Proof::Untried { why: chain(&error) }, notes },
     }
-}
-
-/// An error and what led to it: the proof is told as text.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", with_causes(cause)))
 }
 
 /// In namespaces of our own: what is proven there, and what of the copy could not be put there.

@@ -96,7 +96,8 @@ pub(super) fn compressed(name: &[u8]) -> bool {
     COMPRESSED.iter().any(|end| name.ends_with(end))
 }
 
-fn is_glob(part: &str) -> bool {
+/// Whether a path, or a part of one, is a pattern: `*`, `?` or `[...]` stands in it.
+pub fn is_glob(part: &str) -> bool {
     part.contains(['*', '?', '['])
 }
 

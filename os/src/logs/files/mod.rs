@@ -42,7 +42,7 @@ use super::{LogError, Take};
 use events::Birth;
 use follow::{Follow, Trouble};
 use glob::Pattern;
-pub use glob::means;
+pub use glob::{is_glob, means};
 use position::Mark;
 use share::Share;
 

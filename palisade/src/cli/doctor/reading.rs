@@ -10,6 +10,7 @@ use palisade_core::scan::fail2ban::{Shortfall, Summary};
 use palisade_core::scan::formats::syslog;
 use palisade_core::scan::places;
 use palisade_os::logs;
+use palisade_os::logs::files::is_glob;
 
 use super::{Finding, bad, note, ok};
 use crate::library::{Library, Listening, Source};
@@ -89,7 +90,7 @@ fn files(jail: &Jail, patterns: &[String]) -> Vec<Finding> {
     let name = &jail.name;
     let (mut findings, mut read, mut open) = (Vec::new(), Vec::new(), Vec::new());
     for pattern in patterns {
-        if pattern.contains(['*', '?', '[']) {
+        if is_glob(pattern) {
             if Path::new(pattern).parent().is_some_and(Path::is_dir) {
                 read.push(pattern.as_str());
             }

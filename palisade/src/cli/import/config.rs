@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use palisade_core::config::{Config, Jail};
 use palisade_core::migrate::{self, Line, Migration, Outcome};
 use palisade_core::scan;
-use palisade_os::logs::files::means;
+use palisade_os::logs::files::{is_glob, means};
 use serde::Serialize;
 
 use super::super::ask::usage;
@@ -104,9 +104,8 @@ fn notes(config: &Config) -> Vec<String> {
 
 /// Whether there is a file of this path or pattern. A pattern of folders is taken to have one.
 fn stands(pattern: &str) -> bool {
-    let glob = |text: &str| text.contains(['*', '?', '[']);
-    let Some(folder) = Path::new(pattern).parent().filter(|_| glob(pattern)) else { return Path::new(pattern).exists() };
-    if folder.to_str().is_none_or(glob) {
+    let Some(folder) = Path::new(pattern).parent().filter(|_| is_glob(pattern)) else { return Path::new(pattern).exists() };
+    if folder.to_str().is_none_or(is_glob) {
         return true;
     }
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| means(pattern, &entry.path()))
