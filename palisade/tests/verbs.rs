@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use lab::house::{House, fail, sshd_jail};
 use lab::{Lab, until};
+use palisade_os::clock;
 use serde_json::{Value, json};
 
 /// A document with moments and what runs on replaced by a word, so that two runs can be compared.
@@ -179,6 +180,27 @@ fn documents_have_the_shapes_others_build_on() {
     assert_eq!(answers.len(), 2);
     fs::write(&lines, "nothing\n").unwrap();
     house.ask(["test", &lines.display().to_string()]).code(1);
+}
+
+#[test]
+fn each_follower_is_told_each_event_once_and_in_order_however_late_he_comes() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "");
+    house.start();
+    let since = clock::now().stamp;
+    let addrs: Vec<String> = (1..=200).map(|n| format!("203.0.113.{n}")).collect();
+    let followers: Vec<_> = addrs
+        .chunks(10)
+        .map(|addrs| {
+            let follower = house.follow_since(since);
+            house.expect(0, &format!("ban {} --for 1h", addrs.join(" ")));
+            follower
+        })
+        .collect();
+    for (n, follower) in followers.iter().enumerate() {
+        let told: Vec<Value> = addrs.iter().map(|_| follower.next("ban").1["prefix"].clone()).collect();
+        assert_eq!(told, addrs.iter().map(|addr| format!("{addr}/32")).collect::<Vec<_>>(), "follower {n}");
+    }
 }
 
 #[test]

@@ -289,9 +289,11 @@ impl Brain {
         self.hand_out(out);
     }
 
-    /// The actions, what is to be kept before any answer: who is told of a change finds it in the store.
+    /// The actions, what is to be kept before any answer: who is told of a change finds it in the store. What is told
+    /// comes before what is kept: who finds in the store that something happened can rely on that it has been told.
     fn hand_out(&mut self, out: &mut Vec<Action>) {
         if !self.records.is_empty() {
+            self.out.sort_by_key(|action| !matches!(action, Action::Tell(_)));
             let answer = self.out.iter().position(|action| matches!(action, Action::Answer { .. }));
             let records = std::mem::take(&mut self.records);
             self.out.insert(answer.unwrap_or(self.out.len()), Action::Keep(records));

@@ -17,7 +17,7 @@ use palisade_core::control::conntrack::ConntrackRequest;
 use palisade_core::control::{REQUEST_MAX, Reply, Request};
 use palisade_core::event::Notice;
 use palisade_core::net::Prefix;
-use palisade_core::time::{Span, Tick};
+use palisade_core::time::{Span, Stamp, Tick};
 use palisade_os::wake::{Mailbox, Signal, Want, poll_for};
 use palisade_os::{clock, privileges};
 
@@ -33,7 +33,8 @@ const PATIENCE: Span = Span::secs(30);
 /// How many bytes of events may wait for a follower before it is dropped.
 const FOLLOWER_BACKLOG: usize = 4 << 20;
 
-/// How many events may wait to be handed to followers; the oldest are dropped first.
+/// How many events may wait to be handed to followers; the oldest are dropped first. As many may wait for a
+/// follower's kept events.
 const NOTICES: usize = 8192;
 
 /// The control thread's mailbox.
@@ -91,11 +92,12 @@ struct Connection {
 }
 
 struct Follow {
+    since: Option<Stamp>,
     about: Option<Prefix>,
     /// How many bytes of the kept events are still to be written: they are no backlog of the follower's.
     history: usize,
-    /// Set once the kept events were handed out.
-    live: bool,
+    /// What happened since it asked, until the kept events are handed out; of these some are kept by then.
+    early: Option<Vec<Notice>>,
 }
 
 /// Where requests go.
@@ -143,13 +145,14 @@ pub(super) fn run(listener: &UnixListener, inbox: &Mailbox<Post>, out: &Outlets)
                 connection.serve(ready.readable(index + 1), now, out);
             }
         }
+        // Events first: what was kept was told before, so a follower's kept events never hold one still to come.
+        for notice in &post.notices {
+            connections.iter_mut().for_each(|c| c.tell(notice, now));
+        }
         for (id, reply) in post.replies {
             if let Some(connection) = connections.iter_mut().find(|c| c.id == id) {
                 connection.answer(&reply, now);
             }
-        }
-        for notice in &post.notices {
-            connections.iter_mut().for_each(|c| c.tell(notice, now));
         }
         connections.retain_mut(|c| c.flush(now) && !(c.hurried() && now >= c.deadline));
         if ready.at(0) {
@@ -244,11 +247,13 @@ impl Connection {
         };
         self.waiting = true;
         if let Request::Events { follow, since, about } = request {
-            if follow {
-                self.follows = Some(Follow { about, history: 0, live: false });
+            let ask = Ask::Events { id: self.id, since, about };
+            if !follow {
+                return out.keeper.put(|post| post.ask(ask));
             }
-            let id = self.id;
-            out.keeper.put(|post| post.ask(Ask::Events { id, since, about }));
+            self.follows = Some(Follow { since, about, history: 0, early: Some(Vec::new()) });
+            // By way of the brain: what it told before now, and so is not seen here any more, is kept before the store is asked.
+            let _ = out.brain.send(Input::Ask(ask));
             return;
         }
         if request == Request::Conntrack(ConntrackRequest::History) {
@@ -261,19 +266,31 @@ impl Connection {
     fn answer(&mut self, reply: &Reply, now: Tick) {
         self.waiting = false;
         self.write(reply, now);
-        if let Some(follow) = &mut self.follows {
-            (follow.live, follow.history) = (true, self.output.len());
+        let Some(follow) = &mut self.follows else { return };
+        follow.history = self.output.len();
+        let early = follow.early.take().unwrap_or_default();
+        let kept: &[Notice] = if let Reply::Events { notices } = reply { notices } else { &[] };
+        for notice in unkept(early, kept) {
+            self.write(&notice, now);
         }
     }
 
     fn tell(&mut self, notice: &Notice, now: Tick) {
-        let Some(Follow { about, history, live: true }) = &self.follows else { return };
-        let backlog = self.output.len().saturating_sub(*history);
-        let concerned = about.is_none_or(|about| notice.prefix.is_some_and(|p| about.overlaps(&p)));
-        if concerned {
-            self.write(notice, now);
+        let Some(Follow { since, about, history, early }) = &mut self.follows else { return };
+        if !about.is_none_or(|about| notice.prefix.is_some_and(|p| about.overlaps(&p))) {
+            return;
         }
-        if backlog > FOLLOWER_BACKLOG {
+        let behind = if let Some(early) = early {
+            if since.is_none_or(|since| notice.at >= since) {
+                early.push(notice.clone());
+            }
+            early.len() > NOTICES
+        } else {
+            let backlog = self.output.len().saturating_sub(*history);
+            self.write(notice, now);
+            backlog > FOLLOWER_BACKLOG
+        };
+        if behind {
             tracing::info!("a follower of events reads too slowly and is let go");
             self.closing = true;
         }
@@ -306,5 +323,47 @@ impl Connection {
             }
         }
         !self.closing
+    }
+}
+
+/// Of what happened while the kept events were read, in order, what is not among them. They end where they were read, so
+/// only their last ones can be the same.
+fn unkept(early: Vec<Notice>, kept: &[Notice]) -> Vec<Notice> {
+    let mut last = &kept[kept.len().saturating_sub(early.len())..];
+    let mut unkept = early;
+    unkept.retain(|notice| match last.iter().position(|kept| kept == notice) {
+        Some(at) => {
+            last = &last[at + 1..];
+            false
+        }
+        None => true,
+    });
+    unkept
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_core::event::What;
+
+    use super::*;
+
+    fn notices(at: &[i64]) -> Vec<Notice> {
+        at.iter().map(|at| Notice { at: Stamp(*at), prefix: None, what: What::Expired }).collect()
+    }
+
+    #[test]
+    fn a_follower_gets_each_event_once_however_its_asking_and_the_disk_fall_together() {
+        for (early, kept, told) in [
+            (&[][..], &[1, 2][..], &[][..]),
+            (&[3, 4], &[], &[3, 4]),
+            (&[3, 4], &[1, 2], &[3, 4]),
+            (&[3, 4], &[1, 2, 3], &[4]),
+            (&[3, 4], &[1, 2, 3, 4], &[]),
+            (&[3, 4, 5], &[4], &[3, 5]),
+            // Twice the same within a millisecond is two events.
+            (&[3, 3, 3], &[1, 3], &[3, 3]),
+        ] {
+            assert_eq!(unkept(notices(early), &notices(kept)), notices(told), "{early:?} of {kept:?}");
+        }
     }
 }

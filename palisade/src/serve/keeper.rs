@@ -40,7 +40,7 @@ pub(crate) const EVENTS: usize = 100_000;
 
 /// What is asked of the store.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// Add lines and events, then answer.
     Why { id: u64, why: Box<Why> },
     /// Nothing: say this once all that was to be kept before is written (or could not be).

@@ -84,6 +84,8 @@ const FEEDS: &str = "feeds";
 pub(crate) enum Input {
     /// For the brain.
     Event(Event),
+    /// For the store, once what was decided before is on its way there.
+    Ask(keeper::Ask),
     /// From the system.
     Signal(Signal),
     /// A reading thread of this generation ended.
@@ -158,6 +160,10 @@ impl House {
                 Ok(Input::Event(event)) => event,
                 Ok(Input::Signal(Signal::Hangup)) => {
                     self.reload();
+                    continue;
+                }
+                Ok(Input::Ask(ask)) => {
+                    self.posts.keeper.put(|post| post.ask(ask));
                     continue;
                 }
                 Ok(Input::Signal(Signal::User1)) => Event::Idle,

@@ -59,7 +59,7 @@ impl House {
             match self.inbox.recv_timeout(wait) {
                 Ok(Input::Event(event)) => self.handle(event, clock::now()),
                 Ok(Input::SourceStopped(generation)) => self.ended += usize::from(generation == self.sources.generation()),
-                Ok(Input::Signal(_)) => {}
+                Ok(Input::Signal(_) | Input::Ask(_)) => {}
                 Err(_) if so => return,
                 Err(_) => {}
             }

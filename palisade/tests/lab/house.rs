@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::spawn;
 use std::time::{Duration, Instant};
 
+use palisade_core::time::Stamp;
+use palisade_os::clock;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -249,9 +251,15 @@ impl<'a> House<'a> {
         all.filter(|event| event["event"] == name).collect()
     }
 
-    /// Follows the events from now on.
+    /// Follows the events from now on, also those that come before the daemon is asked for them.
     pub fn follow(&self) -> Follower {
-        let mut child = Running(self.command(["--json", "events", "-f", "--since", "0s"]).stdout(Stdio::piped()).spawn().unwrap());
+        self.follow_since(clock::now().stamp)
+    }
+
+    /// Follows the events, those from this moment on first.
+    pub fn follow_since(&self, since: Stamp) -> Follower {
+        let since = since.to_string();
+        let mut child = Running(self.command(["--json", "events", "-f", "--since", &since]).stdout(Stdio::piped()).spawn().unwrap());
         let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         let (sender, events) = channel();
         spawn(move || {
