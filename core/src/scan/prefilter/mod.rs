@@ -62,7 +62,7 @@ struct Group {
 /// A way to look for needles.
 #[derive(Clone, Debug)]
 enum Search {
-    One(Finder<'static>, u32),
+    One(Box<Finder<'static>>, u32),
     Sieve(Sieve),
     Table(Table),
 }
@@ -178,7 +178,8 @@ fn searches(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
     if texts.len() > (if least < Some(FAST) { CROWD / 4 } else { CROWD }) || short.len() > SINGLE || short.iter().any(|text| text.folded) {
         return table([short, texts].concat());
     }
-    let mut searches: Vec<Search> = short.iter().map(|text| Search::One(Finder::new(&text.bytes).into_owned(), text.number)).collect();
+    let mut searches: Vec<Search> =
+        short.iter().map(|text| Search::One(Box::new(Finder::new(&text.bytes).into_owned()), text.number)).collect();
     searches.extend(least.map(|least| Search::Sieve(Sieve::new(texts, least))));
     Ok(searches)
 }
@@ -193,6 +194,7 @@ fn table(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
 
 #[cfg(test)]
 mod tests {
+    use super::table::LANES;
     use super::*;
     use proptest::prelude::*;
 
@@ -244,8 +246,10 @@ mod tests {
         let needle = Text { number: 7, bytes: b"needle".to_vec(), folded: false };
         let searches = table(vec![needle.clone()]).unwrap();
         let [Search::Table(table)] = &searches[..] else { panic!("it is a table") };
-        for newline in [None, Some(5_003), Some(14_990)] {
-            for near in [0usize, 5_000, 10_000, 15_000, 19_990] {
+        // Where it is cut, and around there.
+        let part = 20_000 / LANES;
+        for newline in [None, Some(part + 3), Some(part * (LANES - 1) - 10)] {
+            for near in (0..LANES).map(|cut| cut * part).chain([19_990]) {
                 for begin in (near..near + 10).chain(near.saturating_sub(10)..near) {
                     let mut text = vec![b'x'; 20_000];
                     let end = text.len().min(begin + 6);
@@ -263,9 +267,10 @@ mod tests {
         }
     }
 
-    /// Needles and a text that may hold them: of few letters, so that there is much to find.
+    /// Needles and a text that may hold them: of few letters, so that there is much to find, and of some that a
+    /// search may take for them (`!` and 0xe2 end with the bits of `a` and `b`).
     fn hay() -> impl Strategy<Value = (Vec<(Vec<u8>, bool)>, Vec<u8>)> {
-        let needle = (proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'B'), Just(b'b'), Just(b'@')], 1..20), any::<bool>());
+        let needle = (proptest::collection::vec(proptest::sample::select(b"aaaBBBbbb@!\xe2".as_slice()), 1..20), any::<bool>());
         let needles = (1..20usize, proptest::collection::vec(needle, 1..8), 0..400usize).prop_map(|(least, needles, many)| {
             let long = |text: Vec<u8>| if text.len() < least { text.repeat(least.div_ceil(text.len())) } else { text };
             let lower = |(text, folded): (Vec<u8>, bool)| (if folded { text.to_ascii_lowercase() } else { text }, folded);
@@ -278,6 +283,7 @@ mod tests {
                 1..4 => part.get(&needles).0.clone(),
                 4 => b"\n".to_vec(),
                 5..9 => b"ab".to_vec(),
+                9 => b"!\xe2".to_vec(),
                 _ => b"a@B c".to_vec(),
             });
             let text = pieces.collect();

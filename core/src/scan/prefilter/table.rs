@@ -2,10 +2,15 @@
 //!
 //! A step waits for the one before it; so a text is cut into [`LANES`] parts, each ending with a line
 //! where lines are short, and one step of each is made in turn: the waits overlap.
+//!
+//! Of a byte only its last [`BITS`] bits count, which tell letters apart and take large ones for small
+//! ones: so a state has a short row, many rows stay in the nearest cache, and nothing is asked about the
+//! byte first. Texts that differ are thereby the same at times (`401` and `TPQ`), so what is found is
+//! compared with the needle.
 
 use std::array;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 
 use aho_corasick::automaton::Automaton;
 use aho_corasick::nfa::noncontiguous::NFA;
@@ -14,31 +19,28 @@ use aho_corasick::{Anchored, MatchKind};
 use super::{Found, Text};
 
 /// So many parts of a text are run through at once: with more there are not enough registers.
-const LANES: usize = 4;
+pub(super) const LANES: usize = 6;
 /// A shorter text is not worth cutting up.
 const SHORT: usize = 4096;
+/// So many bits of a byte are looked at.
+const BITS: u32 = 5;
+/// So many places a row has, one for each class of bytes.
+const ROW: usize = 1 << BITS;
 
 /// The automaton as one table, as small as it goes: what is hot of it should stay in the cache.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    /// The class of each byte; large letters are of the class of small ones where case does not count.
-    classes: [u8; 256],
-    /// A row has two to the power of so many places, one for each class at least.
-    shift: u32,
-    /// For each state and class the next state, with [`MATCH`] where a needle ends there. A state is
-    /// known by where its row begins: that saves a multiplication in each step. State 0 is the start,
-    /// and states near to it come first.
+    /// For each state and class the next state. A state is known by where its row begins: that saves a
+    /// multiplication in each step. State 0 is the start, and states near to it come first.
     next: Vec<u32>,
-    /// For each state the indexes of the needles that end there.
+    /// From here on are the states where needles end; a power of two, so that one bit tells them.
+    ends_from: u32,
+    /// For each of them the indexes of the needles.
     ends: Vec<Vec<u32>>,
-    /// Where case counts for some needles only, the table knows small letters, and what it finds is
-    /// compared.
     needles: Vec<Text>,
 }
 
-/// Of a state: a needle ends there.
-const MATCH: u32 = 1 << 31;
-/// Most states: a table of 32 MiB at worst. All shipped signatures together have a third of them.
+/// Most states of either kind: a table of 8 MiB at worst. All shipped signatures together have a third of them.
 const STATES: usize = 1 << 15;
 
 /// A part of a text on its way through the automaton.
@@ -72,41 +74,51 @@ impl Lane {
 }
 
 impl Table {
-    /// `None` without texts, or with too many for the numbers of states.
+    /// `None` without texts, with an empty one, or with too many for the numbers of states.
     pub(super) fn new(needles: Vec<Text>) -> Option<Self> {
-        needles.first()?;
-        let folded = needles.iter().any(|text| text.folded);
-        let texts = needles.iter().map(|text| &text.bytes[..]);
-        let nfa =
-            NFA::builder().match_kind(MatchKind::Standard).ascii_case_insensitive(folded).prefilter(false).build(texts.clone()).ok()?;
-        let (classes, bytes) = classes(folded, texts);
+        if needles.iter().map(|text| text.bytes.len()).min().unwrap_or(0) == 0 {
+            return None;
+        }
+        let texts = needles.iter().map(|text| text.bytes.iter().copied().map(class).collect::<Vec<u8>>());
+        let nfa = NFA::builder().match_kind(MatchKind::Standard).prefilter(false).build(texts).ok()?;
         let start = nfa.start_state(Anchored::No).ok()?;
-        let shift = bytes.len().next_power_of_two().ilog2();
-        let mut table = Self { classes, shift, next: Vec::new(), ends: Vec::new(), needles: Vec::new() };
+        // By distance from the start, and where each class leads from each.
+        let (mut states, mut leads) = (vec![start], Vec::new());
         let mut numbers = HashMap::from([(start, 0)]);
-        let mut states = vec![start];
-        // By distance from the start.
         let mut at = 0;
         while let Some(state) = states.get(at).copied() {
             at += 1;
-            let needles = if nfa.is_match(state) { nfa.match_len(state) } else { 0 };
-            table.ends.push((0..needles).map(|index| nfa.match_pattern(state, index).as_u32()).collect());
-            let row = table.next.len();
-            for byte in &bytes {
-                let next = nfa.next_state(Anchored::No, state, *byte);
-                let number = match numbers.entry(next) {
+            for class in (0..).take(ROW) {
+                let next = nfa.next_state(Anchored::No, state, class);
+                leads.push(match numbers.entry(next) {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(new) => {
-                        let number = u32::try_from(states.len()).ok().filter(|_| states.len() < STATES)?;
                         states.push(next);
-                        *new.insert(number << shift)
+                        *new.insert(states.len() - 1)
                     }
-                };
-                table.next.push(if nfa.is_match(next) { number | MATCH } else { number });
+                });
             }
-            table.next.resize(row + (1 << shift), 0);
         }
-        Some(Self { needles, ..table })
+        let many = states.iter().filter(|state| nfa.is_match(**state)).count();
+        let ends_from = many.max(states.len() - many).next_power_of_two();
+        if ends_from > STATES {
+            return None;
+        }
+        let (mut rows, mut ends) = (Vec::new(), Vec::new());
+        for state in &states {
+            let found = if nfa.is_match(*state) { nfa.match_len(*state) } else { 0 };
+            let number = if found > 0 { ends_from + ends.len() } else { rows.len() - ends.len() };
+            rows.push(u32::try_from(number * ROW).ok()?);
+            if found > 0 {
+                ends.push((0..found).map(|index| nfa.match_pattern(*state, index).as_u32()).collect());
+            }
+        }
+        let mut next = vec![0; (ends_from + many) * ROW];
+        for (leads, row) in leads.chunks(ROW).zip(&rows) {
+            let places = next.get_mut(*row as usize..).unwrap_or_default();
+            places.iter_mut().zip(leads).for_each(|(place, lead)| *place = rows.get(*lead).copied().unwrap_or(0));
+        }
+        Some(Self { next, ends_from: u32::try_from(ends_from * ROW).ok()?, ends, needles })
     }
 
     /// All needles in a text.
@@ -122,9 +134,13 @@ impl Table {
     pub(super) fn any(&self, text: &[u8]) -> bool {
         let mut state = 0;
         text.iter().enumerate().any(|(at, byte)| {
-            state = self.step(state, *byte);
-            state & MATCH != 0 && self.at(state, text.get(..=at).unwrap_or_default()).next().is_some()
+            state = step(&self.next, state, *byte);
+            self.is_end(state) && self.at(state, text.get(..=at).unwrap_or_default()).next().is_some()
         })
+    }
+
+    const fn is_end(&self, state: u32) -> bool {
+        state & self.ends_from != 0
     }
 
     /// The needles with which this text, at whose end this state was reached, ends.
@@ -132,16 +148,10 @@ impl Table {
         self.ending(state).iter().filter_map(|needle| self.needles.get(*needle as usize)).filter(|needle| needle.ends(text))
     }
 
-    /// The needles that end where this state is reached, were it not for case.
+    /// The needles that end where this state is reached, were it all bits that count.
     fn ending(&self, state: u32) -> &[u32] {
-        self.ends.get(((state & !MATCH) >> self.shift) as usize).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    #[inline]
-    fn step(&self, state: u32, byte: u8) -> u32 {
-        let at = (state & !MATCH) + u32::from(self.classes[usize::from(byte)]);
-        // Never outside: there is a row for each state.
-        self.next.get(at as usize).copied().unwrap_or(0)
+        let number = state.checked_sub(self.ends_from).map(|row| row as usize / ROW);
+        number.and_then(|number| self.ends.get(number)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Cuts a text into parts of about one length, behind newlines where there are some. Parts may be
@@ -166,16 +176,13 @@ impl Table {
     /// Runs all lanes in step until one is at its end.
     fn abreast(&self, text: &[u8], lanes: &mut [Lane; LANES], found: &mut Vec<Found>) {
         let steps = lanes.iter().map(|lane| lane.end.saturating_sub(lane.at)).min().unwrap_or(0);
-        let parts: [&[u8]; LANES] = lanes.map(|lane| text.get(lane.at..lane.at + steps).unwrap_or_default());
-        let [a, b, c, d] = parts;
         let mut states = lanes.map(|lane| lane.state);
-        for (made, (((a, b), c), d)) in (1..).zip(a.iter().zip(b).zip(c).zip(d)) {
-            let [p, q, r, s] = states;
-            states = [self.step(p, *a), self.step(q, *b), self.step(r, *c), self.step(s, *d)];
-            let [p, q, r, s] = states;
-            if (p | q | r | s) & MATCH != 0 {
-                lanes.iter_mut().zip(states).for_each(|(lane, state)| self.note(text, (lane, state, made), found));
-            }
+        let mut made = 0;
+        while made < steps {
+            let parts = lanes.map(|lane| text.get(lane.at + made..lane.at + steps).unwrap_or_default());
+            let (more, reached) = run(&self.next, self.ends_from, parts, states);
+            (made, states) = (made + more, reached);
+            lanes.iter_mut().zip(states).for_each(|(lane, state)| self.note(text, (lane, state, made), found));
         }
         for (lane, state) in lanes.iter_mut().zip(states) {
             lane.at += steps;
@@ -186,7 +193,7 @@ impl Table {
     /// Runs one lane to its end.
     fn alone(&self, text: &[u8], lane: &mut Lane, found: &mut Vec<Found>) {
         while let Some(byte) = text.get(lane.at).filter(|_| lane.at < lane.end) {
-            let state = self.step(lane.state, *byte);
+            let state = step(&self.next, lane.state, *byte);
             lane.state = state;
             self.note(text, (lane, state, 1), found);
             lane.at += 1;
@@ -196,7 +203,7 @@ impl Table {
     /// Notes the needles that end where a lane has come to by so many steps more.
     #[inline]
     fn note(&self, text: &[u8], (lane, state, made): (&mut Lane, u32, usize), found: &mut Vec<Found>) {
-        if state & MATCH == 0 {
+        if !self.is_end(state) {
             return;
         }
         let at = lane.at + made;
@@ -205,7 +212,7 @@ impl Table {
         }
         let had = found.len();
         found.extend(self.at(state, text.get(..at).unwrap_or_default()).map(|text| Found { at: at - 1, needle: text.number }));
-        // Where case was not right it may be the next time.
+        // What was another text is perhaps the right one the next time.
         if found.len() - had == self.ending(state).len() {
             lane.noted.rotate_right(1);
             lane.noted[0] = (state, at);
@@ -213,16 +220,33 @@ impl Table {
     }
 }
 
-/// The class of each byte, and a byte of each class: those of no text are one.
-fn classes<'a>(folded: bool, texts: impl Iterator<Item = &'a [u8]>) -> ([u8; 256], Vec<u8>) {
-    let same = |byte: u8| if folded { byte.to_ascii_lowercase() } else { byte };
-    let used: BTreeSet<u8> = texts.flatten().map(|byte| same(*byte)).collect();
-    let none = (0..=u8::MAX).find(|byte| !used.contains(&same(*byte)));
-    let bytes: Vec<u8> = none.into_iter().chain(used.iter().copied()).collect();
-    let class = |byte: usize| {
-        let byte = same(u8::try_from(byte).unwrap_or(0));
-        let at = bytes.iter().skip(none.iter().len()).position(|one| *one == byte).map_or(0, |at| at + none.iter().len());
-        u8::try_from(at).unwrap_or(0)
-    };
-    (array::from_fn(class), bytes)
+/// What of a byte counts.
+const fn class(byte: u8) -> u8 {
+    byte & (u8::MAX >> (u8::BITS - BITS))
+}
+
+#[inline]
+fn step(next: &[u32], state: u32, byte: u8) -> u32 {
+    // Never outside: there is a row for each state.
+    next.get((state + u32::from(class(byte))) as usize).copied().unwrap_or(0)
+}
+
+/// Runs through parts of one length abreast, until one of them reaches a state where a needle ends. How many
+/// steps that took, and what was reached.
+///
+/// By itself, so that nothing else needs registers.
+#[inline(never)]
+fn run(next: &[u32], ends_from: u32, parts: [&[u8]; LANES], states: [u32; LANES]) -> (usize, [u32; LANES]) {
+    let [a, b, c, d, e, f] = parts;
+    let [mut p, mut q, mut r, mut s, mut t, mut u] = states;
+    let mut made = 0;
+    for (((((a, b), c), d), e), f) in a.iter().zip(b).zip(c).zip(d).zip(e).zip(f) {
+        (p, q, r) = (step(next, p, *a), step(next, q, *b), step(next, r, *c));
+        (s, t, u) = (step(next, s, *d), step(next, t, *e), step(next, u, *f));
+        made += 1;
+        if (p | q | r | s | t | u) & ends_from != 0 {
+            break;
+        }
+    }
+    (made, [p, q, r, s, t, u])
 }
