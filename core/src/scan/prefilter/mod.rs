@@ -6,8 +6,8 @@
 //! | needles | search |
 //! |---|---|
 //! | as many as one or a few services have | a look at each second, fourth or eighth byte ([`sieve`]) |
-//! | a few of them too short for that | each by itself (`memmem`) |
 //! | more | an automaton, a step a byte ([`mod@table`]) |
+//! | a few too short for either | each by itself (`memmem`) |
 //!
 //! Rules of access logs are looked for only where a line can be of an access log ([`access::MARK`]).
 
@@ -149,7 +149,7 @@ impl Prefilter {
             }
             for search in searches {
                 match search {
-                    Search::One(finder, needle) => found.extend(finder.find_iter(text).map(|at| Found { at, needle: *needle })),
+                    Search::One(finder, needle) => one(finder, text, |at| found.push(Found { at, needle: *needle })),
                     Search::Sieve(sieve) => sieve.find(text, found),
                     Search::Table(table) => table.find(text, found),
                 }
@@ -171,25 +171,33 @@ impl Prefilter {
     }
 }
 
-/// How to look for these; those for which there is no way.
-fn searches(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
-    let (short, texts): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| text.bytes.len() < PIECE);
-    let least = texts.iter().map(|text| text.bytes.len()).min();
-    if texts.len() > (if least < Some(FAST) { CROWD / 4 } else { CROWD }) || short.len() > SINGLE || short.iter().any(|text| text.folded) {
-        return table([short, texts].concat());
+/// Tells where this stands first in each line that holds it.
+fn one(finder: &Finder<'_>, text: &[u8], mut tell: impl FnMut(usize)) {
+    let mut from = 0;
+    while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
+        tell(from + at);
+        let Some(newline) = text.get(from + at..).and_then(|rest| memchr::memchr(b'\n', rest)) else { return };
+        from += at + newline;
     }
-    let mut searches: Vec<Search> =
-        short.iter().map(|text| Search::One(Box::new(Finder::new(&text.bytes).into_owned()), text.number)).collect();
-    searches.extend(least.map(|least| Search::Sieve(Sieve::new(texts, least))));
-    Ok(searches)
 }
 
-fn table(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
-    match Table::new(texts.clone()) {
-        Some(table) => Ok(vec![Search::Table(table)]),
-        None if texts.is_empty() => Ok(Vec::new()),
-        None => Err(texts),
+/// How to look for these; those for which there is no way.
+fn searches(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
+    let (short, mut long): (Vec<_>, Vec<_>) = texts.iter().cloned().partition(|text| text.bytes.len() < PIECE);
+    // An automaton takes other texts for short ones too often.
+    let mut searches = Vec::new();
+    if short.len() > SINGLE || short.iter().any(|text| text.folded) {
+        long.extend(short);
+    } else {
+        searches.extend(short.iter().map(|text| Search::One(Box::new(Finder::new(&text.bytes).into_owned()), text.number)));
     }
+    let Some(least) = long.iter().map(|text| text.bytes.len()).min() else { return Ok(searches) };
+    if least < PIECE || long.len() > (if least < FAST { CROWD / 4 } else { CROWD }) {
+        searches.push(Search::Table(Table::new(long).ok_or(texts)?));
+    } else {
+        searches.push(Search::Sieve(Sieve::new(long, least)));
+    }
+    Ok(searches)
 }
 
 #[cfg(test)]
@@ -244,8 +252,7 @@ mod tests {
     #[test]
     fn a_long_line_is_looked_through_in_parts() {
         let needle = Text { number: 7, bytes: b"needle".to_vec(), folded: false };
-        let searches = table(vec![needle.clone()]).unwrap();
-        let [Search::Table(table)] = &searches[..] else { panic!("it is a table") };
+        let table = Table::new(vec![needle]).unwrap();
         // Where it is cut, and around there.
         let part = 20_000 / LANES;
         for newline in [None, Some(part + 3), Some(part * (LANES - 1) - 10)] {
@@ -305,7 +312,7 @@ mod tests {
             }
             wanted.sort_unstable();
             let least = needles.iter().map(|(text, _)| text.len()).min().unwrap_or(0);
-            let mut ways = vec![table(all.clone()).unwrap(), searches(all.clone()).unwrap()];
+            let mut ways = vec![vec![Search::Table(Table::new(all.clone()).unwrap())], searches(all.clone()).unwrap()];
             if least >= 3 {
                 ways.push(vec![Search::Sieve(Sieve::new(all.clone(), least))]);
             }
