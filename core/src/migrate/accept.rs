@@ -32,8 +32,12 @@ pub(super) fn accept(migration: &mut Migration) {
 
 /// Whether our own reader takes a line in a jail: `ports = ["ssh"]`; why not.
 pub(super) fn takes(line: &str) -> Result<(), String> {
-    let jail = format!("[jail.x]\nsignatures = [\"sshd\"]\n{line}\n");
-    match Config::read(&[(String::new(), jail)], &["sshd"]) {
+    takes_all(&format!("[jail.x]\nsignatures = [\"sshd\"]\n{line}\n"))
+}
+
+/// Whether our own reader takes a whole config; why not.
+pub(super) fn takes_all(config: &str) -> Result<(), String> {
+    match Config::read(&[(String::new(), config.to_owned())], &["sshd"]) {
         Ok(_) => Ok(()),
         Err(errors) => Err(errors.errors.first().map(|error| error.problem.to_string()).unwrap_or_default()),
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::accept::accept;
+use super::accept::{accept, takes_all};
 use super::jail::{self, Jail};
 use super::values::{self, Action};
 use super::{Line, Migration, Outcome, list, shown};
@@ -128,10 +128,15 @@ impl Job<'_> {
     pub(super) fn ignored(&mut self, section: &str) {
         let Some(text) = self.get(section, "ignoreip").filter(|text| !text.trim().is_empty()) else { return };
         let (mut taken, mut left) = (0, Vec::new());
-        for item in text.split([',', ' ', '\n', '\t']).filter(|item| !item.is_empty()) {
-            if let Ok(prefix) = item.parse::<Prefix>() {
-                self.prefixes.insert(prefix);
-                taken += 1;
+        for item in values::items(&text) {
+            if let Some(prefix) = values::prefix(item) {
+                match takes_all(&format!("[allow]\nprefixes = [\"{prefix}\"]\n")) {
+                    Ok(()) => {
+                        self.prefixes.insert(prefix);
+                        taken += 1;
+                    }
+                    Err(why) => self.tell(section, "ignoreip", Outcome::Left(why)),
+                }
             } else if let Some(name) = host_name(item).ok().filter(|name| name.contains('.')) {
                 self.names.insert(name);
                 taken += 1;
@@ -174,9 +179,8 @@ impl Job<'_> {
                 let why = format!("there it makes each ban but the first {factor} times as long; here bans grow by escalate.factor alone");
                 self.tell(section, "bantime.factor", Outcome::Left(why));
             }
-            if let Some(max) = longest {
-                parts.push(format!("max = \"{max}\""));
-            }
+            // Without one there is no end to it there.
+            parts.push(format!("max = \"{}\"", longest.unwrap_or(Term::Forever)));
         }
         let value = format!("{{ {} }}", parts.join(", "));
         self.tell(section, "bantime.increment", Outcome::Became(format!("escalate = {value}")));
@@ -198,6 +202,9 @@ impl Job<'_> {
                 Outcome::Became("no program is asked here".to_owned())
             }
             "ignorecommand" => Outcome::Left("no program is asked here; write who is never banned into [allow]".to_owned()),
+            "usedns" if self.ini.raw(section, option).is_some_and(|value| !is_own(&value.file)) => {
+                Outcome::Became("\"no\", always: a line that holds a name in place of an address counts nobody".to_owned())
+            }
             "usedns" => {
                 Outcome::Left("names in logs are never resolved here: they would let whoever owns a name choose who is banned".to_owned())
             }
@@ -243,7 +250,8 @@ impl Job<'_> {
 
     /// What an action does is done by our own wall, and what else it does is told.
     fn action(&mut self, section: &str, option: &str, text: &str) {
-        for name in values::action_names(text) {
+        let names: BTreeSet<String> = values::actions(text).into_iter().map(|call| call.name).collect();
+        for name in names {
             let outcome = match values::action(&name) {
                 Action::Blocks(backend, _) => {
                     if section != DEFAULT || option != "banaction_allports" {

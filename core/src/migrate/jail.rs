@@ -1,11 +1,11 @@
 //! One jail of fail2ban's becomes one of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::accept::takes;
 use super::fail2ban::Job;
-use super::values;
+use super::values::{self, Call, Reach};
 use super::{Outcome, key, list, quoted};
 use crate::config::{Bounds, FIND_TIME, MAX_RETRY, journal_match, log_path};
 use crate::ini;
@@ -83,8 +83,24 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
         job.tell(section, "blocktype", Outcome::Left(why.to_owned()));
         return None;
     }
-    let actions = values::action_names(&job.get(section, "action").unwrap_or_default());
-    if !actions.is_empty() && actions.iter().all(|name| values::action(name) == values::Action::Tells) {
+    if job.has_own(section, "ignorecommand") && job.get(section, "ignorecommand").is_some_and(|text| !text.trim().is_empty()) {
+        let why = "a program decides there who is not banned, which none does here: without it the jail would ban others too, and is not taken over";
+        job.tell(section, "ignorecommand", Outcome::Left(why.to_owned()));
+        return None;
+    }
+    let ignored = job.get(section, "ignoreip").unwrap_or_default();
+    if let Some(all) = values::items(&ignored).find(|item| values::prefix(item).is_some_and(|prefix| prefix.len() == 0)) {
+        job.tell(section, "ignoreip", Outcome::Left(format!("it ignores everybody ({all}) and bans nobody: the jail is not taken over")));
+        return None;
+    }
+    let actions = job.get(section, "action").map(|text| values::actions(&text));
+    if actions.as_ref().is_none_or(Vec::is_empty) {
+        let why = "it has no action, so that fail2ban bans nobody with it: the jail is not taken over";
+        job.tell(section, "action", Outcome::Left(why.to_owned()));
+        return None;
+    }
+    let actions = actions.unwrap_or_default();
+    if actions.iter().all(|call| values::action(&call.name) == values::Action::Tells) {
         let why =
             "its actions tell somebody and shut nobody out: the jail is not taken over; `palisade run --observe` decides and only logs";
         job.tell(section, "action", Outcome::Left(why.to_owned()));
@@ -96,7 +112,7 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
         job.tell(section, "enabled", Outcome::Left(format!("{why}; the jail is not taken over")));
         return None;
     }
-    let ports = ports(job, section);
+    let (ports, why) = ports(job, section, &actions);
     let name = own_name(job, section);
     let jail = Jail { name, filter, options, files, journal, ports, policy: numbers(job, section) };
     job.tell(section, "enabled", Outcome::Became(format!("[jail.{}]", key(&jail.name))));
@@ -105,7 +121,7 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
         match option.as_str() {
             "port" => {
                 let became = jail.ports.clone().unwrap_or_else(|| "\"all\"".to_owned());
-                job.tell(section, "port", Outcome::Became(format!("ports = {became}")));
+                job.tell(section, "port", Outcome::Became(format!("ports = {became}{why}")));
             }
             "ignoreip" => job.ignored(section),
             "logtimezone" => {
@@ -131,20 +147,43 @@ fn runs(
     if told { Ok(()) } else { Err("its filter does not say what to read of the journal".to_owned()) }
 }
 
-/// The ports that our reader takes; what is none is told.
-fn ports(job: &mut Job<'_>, section: &str) -> Option<String> {
-    let items = values::ports(&job.get(section, "port")?)?;
-    let (good, bad): (Vec<String>, Vec<String>) = items.into_iter().partition(|item| takes(&format!("ports = [{item}]")).is_ok());
+/// The ports that its actions close, as our reader takes them, and why these where the jail says others; what is none is told.
+fn ports(job: &mut Job<'_>, section: &str, actions: &[Call]) -> (Option<String>, &'static str) {
+    let own = job.get(section, "port").unwrap_or_default();
+    let reaches: Vec<Reach> = actions.iter().filter_map(Call::reach).collect();
+    if reaches.contains(&Reach::All) {
+        return (None, ", as its action shuts out of all");
+    }
+    let texts: BTreeSet<&str> = reaches.iter().map(|reach| if let Reach::Ports(text) = reach { text.as_str() } else { &own }).collect();
+    // The jail's own first, as somebody wrote them.
+    let (text, why) = match texts.len() {
+        0 => (own.clone(), ""),
+        1 if texts.contains(own.as_str()) => (own.clone(), ""),
+        _ => (texts.into_iter().collect::<Vec<_>>().join(","), ", as its action has it"),
+    };
+    let Some(items) = values::ports(&text) else { return (None, why) };
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for item in items {
+        match takes(&format!("ports = [{item}]")) {
+            Ok(()) => good.push(item),
+            // A range it is, and a wide one.
+            Err(refused) if values::is_range(&item) => {
+                job.tell(section, "port", Outcome::Left(format!("{refused}; so all ports are closed")));
+                return (None, why);
+            }
+            Err(_) => bad.push(item),
+        }
+    }
     if !bad.is_empty() {
         let what = if good.is_empty() { "all ports are closed" } else { "the others are" };
         job.tell(section, "port", Outcome::Left(format!("{}: no port; {what}", bad.join(", "))));
     }
     let all = format!("[{}]", good.join(", "));
     match takes(&format!("ports = {all}")) {
-        Ok(()) => (!good.is_empty()).then_some(all),
-        Err(why) => {
-            job.tell(section, "port", Outcome::Left(format!("{why}; all ports are closed")));
-            None
+        Ok(()) => ((!good.is_empty()).then_some(all), why),
+        Err(refused) => {
+            job.tell(section, "port", Outcome::Left(format!("{refused}; all ports are closed")));
+            (None, why)
         }
     }
 }
@@ -167,7 +206,22 @@ fn name(section: &str) -> String {
 
 /// The filter's file and its options.
 fn filter(job: &mut Job<'_>, section: &str) -> Option<(String, BTreeMap<String, String>)> {
-    let text = job.get(section, "filter").filter(|text| !text.trim().is_empty()).unwrap_or_else(|| section.to_owned());
+    let text = job.get(section, "filter").filter(|text| !text.trim().is_empty());
+    // Not filled in yet: what it takes over from its filter can be read only with that.
+    let regexes = job.ini.raw(section, "failregex").filter(|value| !value.text.trim().is_empty());
+    let text = match (text, regexes) {
+        (Some(text), _) => text,
+        (None, Some(_)) => {
+            let why = format!(
+                "a jail here has a filter's file: write {}/filter.d/{section}.conf with [Definition] and this, and `filter = {section}`; \
+                 the jail is not taken over",
+                job.dir
+            );
+            job.tell(section, "failregex", Outcome::Left(why));
+            return None;
+        }
+        (None, None) => section.to_owned(),
+    };
     let (name, options) = match ini::call(&text) {
         Ok(read) => read,
         Err(why) => {
@@ -178,8 +232,14 @@ fn filter(job: &mut Job<'_>, section: &str) -> Option<(String, BTreeMap<String, 
     let base = format!("{}/filter.d/{name}", job.dir);
     // Of a filter that an administrator wrote there may be a .local only: it is named, and read, by its .conf.
     let path = format!("{base}.conf");
-    if ![".conf", ".local"].iter().any(|ending| matches!(job.files.read(&format!("{base}{ending}")), Ok(Some(_)))) {
-        job.tell(section, "filter", Outcome::Left(format!("there is no {path}; the jail is not taken over")));
+    let found: Result<Vec<_>, String> = [".conf", ".local"].iter().map(|ending| job.files.read(&format!("{base}{ending}"))).collect();
+    let wrong = match found {
+        Ok(found) if found.iter().any(Option::is_some) => None,
+        Ok(_) => Some(format!("there is no {path}")),
+        Err(why) => Some(why),
+    };
+    if let Some(wrong) = wrong {
+        job.tell(section, "filter", Outcome::Left(format!("{wrong}; the jail is not taken over")));
         return None;
     }
     let mut options: BTreeMap<String, String> = options.into_iter().collect();

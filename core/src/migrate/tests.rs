@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::values::{self, Action};
+use super::values::{self, Action, Reach};
 use super::*;
 use crate::config::Config;
 use crate::ini::Files;
@@ -168,12 +168,74 @@ fn jails_that_shut_nobody_out_are_left() {
 }
 
 #[test]
+fn a_jail_that_fail2ban_bans_nobody_with_bans_nobody_here() {
+    let sshd = |more: &str| migrated(&format!("[sshd]\nenabled = true\n{more}\n"));
+    for (more, setting, why) in [
+        ("action =", "[sshd] action", "no action"),
+        ("action = dummy[name=x]", "[sshd] action", "shut nobody out"),
+        ("ignoreip = 192.0.2.1 0.0.0.0/0", "[sshd] ignoreip", "ignores everybody (0.0.0.0/0)"),
+        ("ignorecommand = /bin/true <ip>", "[sshd] ignorecommand", "a program decides"),
+    ] {
+        let migration = sshd(more);
+        assert!(!migration.config.contains("[jail."), "{more}: {}", migration.config);
+        assert!(fate(&migration, setting)[0].contains(why), "{more}: {:?}", fate(&migration, setting));
+    }
+    let all = migrated("[DEFAULT]\nignorecommand = /x <ip>\n[sshd]\nenabled = true\n");
+    assert!(all.config.contains("[jail.sshd]") && fate(&all, "[DEFAULT] ignorecommand")[0].starts_with("- "));
+}
+
+#[test]
+fn a_jail_closes_the_ports_that_its_action_closes() {
+    let ports = |more: &str| {
+        let migration = migrated(&format!("[sshd]\nenabled = true\n{more}\n"));
+        let value: toml::Value = toml::from_str(&migration.config).unwrap();
+        (value["jail"]["sshd"].get("ports").map(ToString::to_string), fate(&migration, "[sshd] port"))
+    };
+    for (more, wanted) in [
+        ("port = 22", Some("[22]")),
+        ("port = 22\nbanaction = iptables-allports", None),
+        ("port = 22\naction = %(banaction)s[type=allports, port=22]", None),
+        ("port = 22\naction = %(action_)s[port=\"2222\"]", Some("[2222]")),
+        ("port = 22\naction = hostsdeny\n   iptables-multiport[port=\"80,443\"]", None),
+        ("port = 22\naction = iptables-multiport[port=\"80,443\"]\n   sendmail[name=x]", Some("[80, 443]")),
+        ("port = 22\naction = my-own", Some("[22]")),
+        ("port = 5060,10000:20000", None),
+    ] {
+        assert_eq!(ports(more).0.as_deref(), wanted, "{more}");
+    }
+    let told = ports("port = 22\nbanaction = iptables-allports").1;
+    assert_eq!(told, ["+ ports = \"all\", as its action shuts out of all"]);
+    let told = ports("port = 5060,10000:20000").1;
+    assert!(told[0].contains("more than 32 ports") && told[1] == "+ ports = \"all\"", "{told:?}");
+}
+
+#[test]
+fn what_cannot_be_allowed_leaves_the_rest_of_the_list() {
+    let migration = migrated("[DEFAULT]\nignoreip = 198.51.100.0/24 192.0.2.0/255.255.255.0 ::/0 192.0.2.9/255.0.255.0\n");
+    let value: toml::Value = toml::from_str(&migration.config).unwrap();
+    let prefixes: Vec<&str> = value["allow"]["prefixes"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
+    assert_eq!(prefixes, ["192.0.2.0/24", "198.51.100.0/24"]);
+    let told = fate(&migration, "[DEFAULT] ignoreip");
+    assert!(told.iter().any(|told| told.starts_with("- ") && told.contains("is everyone")), "{told:?}");
+    assert!(told.iter().any(|told| told.starts_with("- ") && told.contains("192.0.2.9/255.0.255.0")), "{told:?}");
+}
+
+#[test]
+fn a_jail_without_a_filters_file_says_which_to_write() {
+    let migration = migrated("[web]\nenabled = true\nfilter =\nfailregex = x <HOST>\n");
+    let told = fate(&migration, "[web] failregex");
+    assert!(told[0].starts_with("- ") && told[0].contains("write /f/filter.d/web.conf"), "{told:?}");
+}
+
+#[test]
 fn growing_bans_become_a_factor_or_a_ladder() {
     let migration = migrated("[DEFAULT]\nbantime.increment = true\nbantime.maxtime = 5w\nbantime.rndtime = 30m\n[sshd]\nenabled = true\n");
     let value: toml::Value = toml::from_str(&migration.config).unwrap();
     assert_eq!(value["ban"]["escalate"]["factor"].as_integer(), Some(2));
     assert_eq!(value["ban"]["escalate"]["max"].as_str(), Some("5w"));
     assert!(fate(&migration, "[DEFAULT] bantime.rndtime")[0].starts_with("- "));
+    let endless = migrated("[DEFAULT]\nbantime.increment = true\n[sshd]\nenabled = true\n");
+    assert!(endless.config.contains("max = \"permanent\""), "{}", endless.config);
     let ladder =
         migrated("[sshd]\nenabled = true\nbantime = 10m\nbantime.increment = yes\nbantime.multipliers = 1 6 144\nbantime.maxtime = 12h\n");
     let value: toml::Value = toml::from_str(&ladder.config).unwrap();
@@ -229,8 +291,28 @@ fn ports_and_actions_in_our_words() {
     assert_eq!(values::action("sendmail-whois"), Action::Tells);
     assert_eq!(values::action("ufw"), Action::BlocksElsewhere);
     assert_eq!(values::action("my-own"), Action::Unknown);
-    let names = values::action_names("nftables[port=\"a, b\", name='x]']\n  mail-whois[dest=x]\nplain");
-    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["mail-whois", "nftables", "plain"]);
+    let calls = values::actions("nftables[port=\"a, b\", name='x]']\n  mail-whois[dest=x]\nplain, odd[x");
+    let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!(names, ["nftables", "mail-whois", "plain", "odd"]);
+    assert_eq!((calls[0].options["port"].as_str(), calls[0].options["name"].as_str()), ("a, b", "x]"));
+    for (text, reach) in [
+        ("iptables-multiport[name=x]", Some(Reach::OfJail)),
+        ("iptables-multiport[port=\"80,443\"]", Some(Reach::Ports("80,443".to_owned()))),
+        ("iptables-allports[port=80]", Some(Reach::All)),
+        ("nftables[type=allports][port=80]", Some(Reach::All)),
+        ("pf[actiontype=<allports>]", Some(Reach::All)),
+        ("pf", Some(Reach::OfJail)),
+        ("hostsdeny", Some(Reach::All)),
+        ("ufw", Some(Reach::All)),
+        ("ufw[application=OpenSSH]", Some(Reach::OfJail)),
+        ("bsd-ipfw", Some(Reach::All)),
+        ("bsd-ipfw[port=22]", Some(Reach::Ports("22".to_owned()))),
+        ("cloudflare", Some(Reach::OfJail)),
+        ("sendmail", None),
+        ("my-own", None),
+    ] {
+        assert_eq!(values::actions(text)[0].reach(), reach, "{text}");
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! fail2ban's times, ports and actions in our words.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
+use crate::ini;
+use crate::net::Prefix;
 use crate::time::{Span, Term};
 
 /// Units of a time, in milliseconds, by how they begin (fail2ban `server/mytime.py`, `_str2sec_parts`):
@@ -92,6 +95,17 @@ pub(super) fn ports(text: &str) -> Option<Vec<String>> {
     (!items.is_empty()).then_some(items)
 }
 
+/// Whether such an item is a range: `"6000-6007"`.
+pub(super) fn is_range(item: &str) -> bool {
+    let range = item.trim_matches('"').split_once('-').map(|(first, last)| (first.parse::<u16>(), last.parse::<u16>()));
+    matches!(range, Some((Ok(first), Ok(last))) if first <= last)
+}
+
+/// The members of a list of addresses.
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ', '\n', '\t']).filter(|item| !item.is_empty())
+}
+
 /// What an action of fail2ban's is for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -151,6 +165,9 @@ pub(super) fn action(name: &str) -> Action {
         "ipthreat",
         "smtp",
         "badips",
+        // For trying things out: it writes to a file; and names for banned addresses.
+        "dummy",
+        "nsupdate",
     ]) {
         Action::Tells
     } else {
@@ -158,22 +175,80 @@ pub(super) fn action(name: &str) -> Action {
     }
 }
 
-/// The names of the actions in a value of `action`: one a line, each with its options in brackets.
-pub(super) fn action_names(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let (mut depth, mut quote, mut name) = (0u32, None, String::new());
+/// What an action shuts out of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// All there is on this host.
+    All,
+    /// These ports, as it is told.
+    Ports(String),
+    /// What its jail names.
+    OfJail,
+}
+
+/// One action of a jail, with its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) name: String,
+    pub(super) options: BTreeMap<String, String>,
+}
+
+impl Call {
+    /// How far it reaches; `None` where it blocks nothing, or nobody knows (`config/action.d`: `allports` and what has no
+    /// `port` of its own).
+    pub(super) fn reach(&self) -> Option<Reach> {
+        let option = |name: &str| self.options.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        let all = match action(&self.name) {
+            Action::Blocks("nginx", _) => return Some(Reach::OfJail),
+            Action::Blocks(_, all) => {
+                let wide = ["type", "actiontype"].iter().any(|name| option(name).is_some_and(|text| text.contains("allports")));
+                all || wide || self.name == "bsd-ipfw" && option("port").is_none() || self.name.starts_with("iptables-xt_recent")
+            }
+            Action::BlocksElsewhere => ALL_ELSEWHERE.iter().any(|head| self.name.starts_with(head)) && option("application").is_none(),
+            Action::Tells | Action::Unknown => return None,
+        };
+        Some(if all { Reach::All } else { option("port").map_or(Reach::OfJail, |ports| Reach::Ports(ports.to_owned())) })
+    }
+}
+
+/// Actions that block on this host in other ways, and have no ports.
+const ALL_ELSEWHERE: &[&str] = &["ufw", "shorewall", "apf", "csf", "route", "npf", "ipfilter", "osx-afctl", "symbiosis"];
+
+/// The actions in a value of `action`: one a line, each with its options in brackets.
+pub(super) fn actions(text: &str) -> Vec<Call> {
+    let mut all = vec![String::new()];
+    let (mut depth, mut quote) = (0u32, None);
     for c in text.chars() {
         match (c, quote) {
             (_, Some(q)) => quote = (c != q).then_some(q),
             ('"' | '\'', None) if depth > 0 => quote = Some(c),
             ('[', None) => depth += 1,
             (']', None) => depth = depth.saturating_sub(1),
-            ('\n' | ' ' | '\t' | ',', None) if depth == 0 => drop(names.insert(std::mem::take(&mut name))),
-            _ if depth == 0 => name.push(c),
+            ('\n' | ' ' | '\t' | ',', None) if depth == 0 => {
+                all.push(String::new());
+                continue;
+            }
             _ => {}
         }
+        if let Some(last) = all.last_mut() {
+            last.push(c);
+        }
     }
-    names.insert(name);
-    names.remove("");
-    names
+    let read = |text: &String| match ini::call(text) {
+        Ok((name, options)) => Call { name, options: options.into_iter().collect() },
+        // What its options are, nobody can say; its name can be read all the same.
+        Err(_) => Call { name: text.split('[').next().unwrap_or_default().to_owned(), options: BTreeMap::new() },
+    };
+    all.iter().filter(|text| !text.is_empty()).map(read).filter(|call| !call.name.is_empty()).collect()
+}
+
+/// `192.0.2.0/24`, `192.0.2.0/255.255.255.0`, `2001:db8::1`.
+pub(super) fn prefix(text: &str) -> Option<Prefix> {
+    if let Ok(prefix) = text.parse() {
+        return Some(prefix);
+    }
+    let (addr, mask) = text.split_once('/')?;
+    let mask = u32::from(mask.parse::<Ipv4Addr>().ok()?);
+    // Ones, then nothing but zeros.
+    (mask.leading_ones() + mask.trailing_zeros() >= 32).then(|| format!("{addr}/{}", mask.leading_ones()).parse().ok())?
 }
