@@ -8,7 +8,8 @@
 //!
 //! | repetition | in the line that the service writes |
 //! |---|---|
-//! | shorter than [`LONG`] | as in the pattern: no address fits in |
+//! | of one byte: once at most, or always the same number of times, fewer than [`LONG`] | as in the pattern, like a date's month |
+//! | of more than a byte, fewer than [`LONG`] times | as in the pattern |
 //! | of digits, hex digits, `.:,/+-` and blanks | as in the pattern: numbers, dates, addresses that a service prints |
 //! | within a group that is `owned`, or in a placeholder | as in the pattern: the signature says why |
 //! | every other | any bytes |
@@ -22,8 +23,10 @@ use regex_syntax::hir::{Hir, HirKind, Repetition};
 
 use super::bytes::Bytes;
 
-/// A repetition that may be this long or longer can hold an address: `0.0.0.0` is 7, `::` needs context.
+/// A part that may stand so often or oftener can hold an address: `0.0.0.0` is 7, `::` needs context.
 pub(super) const LONG: u32 = 7;
+/// A byte that may stand so often is a word of somebody's.
+const MANY: u32 = 2;
 /// Most positions of one automaton: eight times the longest shipped.
 const POSITIONS: usize = 4096;
 /// Most steps from one position to another: the longest shipped has a twentieth.
@@ -216,8 +219,10 @@ impl Builder<'_> {
     }
 
     fn repetition(&mut self, r: &Repetition, owned: bool) -> Result<Part, TooLarge> {
-        let long = r.max.is_none_or(|max| max >= LONG);
-        if self.free && long && !owned && !is_number(&r.sub) {
+        // A word that the pattern keeps short may be long in the line: then it is another line's pattern that reads it.
+        let word = matches!(r.sub.kind(), HirKind::Class(_)) && r.max != Some(r.min);
+        let field = r.max.is_none_or(|max| max >= if word { MANY } else { LONG });
+        if self.free && field && !owned && !is_number(&r.sub) {
             return self.anything();
         }
         let least = r.min.min(COPIES);
