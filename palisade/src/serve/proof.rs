@@ -1,5 +1,6 @@
 //! The proof that a ban blocks here, asked of a child: whoever proves leaves the host for good.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -52,10 +53,7 @@ fn untried(backend: Backend, why: String) -> Proven {
 
 fn child(places: &Places, backend: Backend) -> Result<Proven> {
     let program = std::env::current_exe().context("where this program is")?;
-    let mut arguments = vec!["--json".into(), "prove".into(), "--backend".into(), backend.word().into()];
-    if places.config_named {
-        arguments.extend(["--config".into(), places.config.clone().into_os_string()]);
-    }
+    let arguments = arguments(places, backend)?;
     let mut answer = Vec::new();
     let ran = Tool::at(program).within(WITHIN).stream(
         &arguments,
@@ -69,6 +67,16 @@ fn child(places: &Places, backend: Backend) -> Result<Proven> {
         Ok(proven) => Ok(proven),
         Err(_) => bail!("`palisade prove` ended with {}: {}", ran.status, ran.complaint),
     }
+}
+
+fn arguments(places: &Places, backend: Backend) -> Result<Vec<OsString>> {
+    let mut arguments = vec!["--json".into(), "prove".into(), "--backend".into(), backend.word().into()];
+    if places.config_named {
+        // The child runs in another folder.
+        let config = std::path::absolute(&places.config).context("where the config is")?;
+        arguments.extend(["--config".into(), config.into_os_string()]);
+    }
+    Ok(arguments)
 }
 
 /// What was proven since the last boot by somebody with more rights: the run folder is emptied at boot.
@@ -115,4 +123,17 @@ pub(crate) fn insist(proven: &Proven, next_best: impl FnOnce() -> Option<Backend
 pub(crate) fn advise(error: palisade_os::block::BlockError, next_best: Option<Backend>) -> anyhow::Error {
     let next = next_best.map_or_else(String::new, |next| format!("; `backend = \"{next}\"` in [ban] would work here"));
     CannotEnforce(format!("nothing would be blocked: {}{next}", chain(&error))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_child_finds_a_config_that_was_named_from_here() {
+        let places = |named| Places { config: "here.toml".into(), config_named: named, state: "/s".into(), run: "/r".into() };
+        let asked = arguments(&places(true), Backend::Nftables).unwrap();
+        assert_eq!(Path::new(asked.last().unwrap()), std::env::current_dir().unwrap().join("here.toml"));
+        assert_eq!(arguments(&places(false), Backend::Nftables).unwrap(), ["--json", "prove", "--backend", "nftables"]);
+    }
 }

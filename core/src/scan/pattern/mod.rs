@@ -382,10 +382,15 @@ mod tests {
             "^x (?P<user>\\S*) <addr> port <port>: .*$",
             "^from [^\\[]*\\[<addr>\\]: .*$",
             "^.*<addr>.*$",
+            // However short the words are that it takes.
+            "^login failed for (?P<user>[a-z0-9]{1,6}) from <addr>(?: .*)?$",
+            "^login failed for [a-z0-9]{1,6}[a-z0-9]{0,6} from <addr>(?: .*)?$",
+            "^login failed for [a-z]{1,2} from <addr>(?: .*)?$",
         ] {
             assert!(matches!(refused(text), Some(PatternError::Shift { .. })), "{text}: {:?}", refused(text));
         }
         assert!(matches!(open_ended("^user .* from <addr> "), Err(PatternError::Shift { .. })));
+        assert_eq!(refused("^[A-Z][a-z]{2} [ 0-9]{2} login failed from <addr>(?: .*)?$"), None, "a date is no field");
     }
 
     #[test]
