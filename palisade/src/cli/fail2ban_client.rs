@@ -38,7 +38,7 @@ use crate::serve::client::Client;
 /// The commands of fail2ban's client, for scripts that use them.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade fail2ban-client status sshd\n  palisade fail2ban-client set sshd banip 203.0.113.7\n  ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client    scripts go on as they are\n\nCommands: ping, status [JAIL], banned [IP...], set JAIL banip|unbanip IP..., unban IP...|--all,\nset JAIL attempt IP, get JAIL banip|banned|bantime|findtime|maxretry|logpath|journalmatch|ignoreip, reload, -t, version."
+    after_help = "Examples:\n  palisade fail2ban-client status sshd\n  palisade fail2ban-client set sshd banip 203.0.113.7\n  ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client    scripts go on as they are\n\nCommands: ping, status [JAIL], banned [IP...], set JAIL banip|unbanip IP..., unban IP...|--all,\nset JAIL attempt IP, get JAIL banip|banned|bantime|findtime|maxretry|logpath|journalmatch|ignoreip, reload [JAIL], -t, version.\n\nExit code 255: it is not done, as there; so ends everything but -t and version where no daemon runs."
 )]
 pub struct Fail2banClient {
     /// A command of fail2ban-client; its options -c, -s, -p and so on are taken and ignored
