@@ -439,6 +439,9 @@ pub struct Tally {
     pub failures: u64,
     /// How many bans it came to.
     pub bans: u64,
+    /// How many bans of its stood when the daemon started.
+    #[serde(default)]
+    pub restored: u64,
 }
 
 /// One input.

@@ -5,11 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use palisade::cli;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse_from(words());
+    let cli = cli::Cli::read(words());
     let exit = match cli::dispatch(cli) {
         Ok(exit) => exit,
         Err(error) => cli::print::failure(&error),

@@ -61,7 +61,15 @@ const REFUSED: &[&str] = &[
     "set web unbanip --report-absent 203.0.113.99",
     "unban",
     "nonsense",
+    "reload nowhere",
+    "restart nowhere",
+    "reload --if-exists nowhere",
+    "reload web ssh",
 ];
+
+/// Commands that nobody answers without a server: with nothing on standard output, by which scripts see that it is down.
+const NOBODY_ANSWERS: &[&str] =
+    &["ping", "status", "status web", "banned", "get web bantime", "get web banip", "reload", "unban 203.0.113.7"];
 
 /// What monitoring and scripts of administrators make of the answers: shell, with the client in `$C`.
 const SCRIPTS: &[&str] = &[
@@ -132,6 +140,80 @@ fn the_answers_are_fail2bans_own() {
 }
 
 #[test]
+fn without_a_daemon_everything_ends_as_there_without_a_server() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "[jail.web]\nreports = true\n");
+    for command in NOBODY_ANSWERS {
+        let answer = house.expect(255, &format!("fail2ban-client {command}"));
+        assert_eq!(answer.out, "", "{command}");
+        assert!(answer.err.contains("is palisade running?"), "{command}: {}", answer.err);
+    }
+    assert!(house.expect(255, "fail2ban-client start").err.contains("systemctl start palisade"));
+    house.expect(0, "fail2ban-client -t");
+    house.expect(0, "fail2ban-client -V");
+}
+
+#[test]
+fn its_test_finds_what_a_check_of_the_config_finds() {
+    let Some(lab) = Lab::new() else { return };
+    let (gone, nobody) = (lab.path("gone.conf"), lab.path("nobody.conf"));
+    std::fs::write(&nobody, "[Definition]\nfailregex = ^failure$\n").unwrap();
+    let jail = |name: &str, filter: &std::path::Path| {
+        format!("[jail.{name}]\nfail2ban = \"{}\"\nfiles = [\"/var/log/nothing\"]\n", filter.display())
+    };
+    let house = House::new(&lab, &format!("{}{}", jail("one", &gone), jail("two", &nobody)));
+    let checked = house.expect(4, "config check").err;
+    let tested = house.expect(255, "fail2ban-client -t");
+    assert_eq!(tested.out, "");
+    assert_eq!(tested.err, format!("{checked}ERROR: test configuration failed\n"));
+    assert!(checked.contains("(jail `one`)") && checked.contains("(jail `two`)"), "{checked}");
+    house.configure("[jail.web]\nreprts = true\n");
+    assert!(house.expect(255, "fail2ban-client -t").err.contains("reprts"));
+}
+
+#[test]
+fn a_total_of_bans_never_falls_while_the_daemon_runs() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "[jail.web]\nreports = true\nban_time = \"1h\"\n");
+    house.start();
+    house.expect(0, "fail2ban-client set web banip 203.0.113.7 203.0.113.8");
+    house.stop();
+    house.start();
+    let is_total = |bans: u32| {
+        let status = house.expect(0, "fail2ban-client status web").out;
+        assert!(status.contains(&format!("Total banned:\t{bans}\n")), "{status}");
+    };
+    is_total(2);
+    house.expect(0, "fail2ban-client set web banip 203.0.113.9");
+    // Whom somebody else banned for a shorter time is the jail's from now on.
+    house.expect(0, "ban 203.0.113.10 --for 5m");
+    house.expect(0, "fail2ban-client set web banip 203.0.113.10");
+    is_total(4);
+    house.expect(0, "fail2ban-client set web banip 203.0.113.10");
+    house.expect(0, "fail2ban-client set web unbanip 203.0.113.7 203.0.113.9 203.0.113.10");
+    is_total(4);
+    house.expect(0, "fail2ban-client unban --all");
+    is_total(4);
+}
+
+#[test]
+fn what_was_done_is_told_beside_what_was_refused_and_the_advice_works() {
+    let Some(lab) = Lab::new() else { return };
+    let mut house = House::new(&lab, "[allow]\nprefixes = [\"203.0.113.128/25\"]\n[jail.web]\nreports = true\n");
+    house.start();
+    let said = house.expect(255, "fail2ban-client set web banip 203.0.113.130 203.0.113.7 203.0.113.8").out;
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, "2"), "{said}");
+    assert!(house.banned("203.0.113.7") && house.banned("203.0.113.8") && !house.banned("203.0.113.130"));
+    let (_, advice) = lines[1].split_once('`').unwrap();
+    let (advice, _) = advice.split_once('`').unwrap();
+    house.expect(0, advice.strip_prefix("palisade ").unwrap());
+    assert!(house.banned("203.0.113.130"), "{advice}");
+    let said = house.expect(255, "fail2ban-client set web banip 203.0.113.131").out;
+    assert!(said.starts_with("203.0.113.131 is not banned: it is protected by"), "{said}");
+}
+
+#[test]
 fn what_it_does_stands_in_the_kernel_and_its_safety_rules_are_ours() {
     let Some(lab) = Lab::new() else { return };
     let mut house = House::new(&lab, "[jail.web]\nreports = true\nban_time = \"1h\"\n");
@@ -182,6 +264,6 @@ fn a_reload_checks_the_config_first() {
     until("the new jail is there", || house.ask(["report", "203.0.113.7", "--jail", "more"]).code == 0);
     house.configure("[jail.web]\nreprts = true\n");
     house.expect(4, "reload");
-    house.expect(4, "fail2ban-client reload");
+    house.expect(255, "fail2ban-client reload");
     assert!(house.events("ban").is_empty());
 }

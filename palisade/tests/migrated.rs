@@ -130,6 +130,79 @@ fn what_is_no_config_of_theirs_is_told() {
     assert_eq!(json.code, 2);
 }
 
+/// A folder of fail2ban's with one jail, in the laboratory.
+fn small(lab: &Lab) -> std::path::PathBuf {
+    let dir = lab.path("theirs");
+    fs::create_dir_all(dir.join("filter.d")).unwrap();
+    fs::write(dir.join("filter.d/web.conf"), "[Definition]\nfailregex = ^failure from <HOST>$\n").unwrap();
+    let jail = format!("[web]\nenabled = true\nfilter = web\nlogpath = {}\n", lab.path("web.log").display());
+    fs::write(dir.join("jail.conf"), jail).unwrap();
+    dir
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_the_next_step_checks_what_was_written() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    let dir = small(&lab);
+    let made = lab.path("made by hand.toml");
+    let (theirs, path) = (dir.to_str().unwrap(), made.to_str().unwrap());
+    let said = house.ask(["import", "fail2ban", "--config", theirs, "--dry-run", "--write", path]);
+    assert!(said.err.contains("nothing is written") && said.out.contains("[jail.web]"), "{said:?}");
+    assert!(!said.err.contains("config check"), "{said:?}");
+    assert!(!made.exists());
+    let said = house.ask(["import", "fail2ban", "--config", theirs, "--write", path]);
+    let next = said.err.lines().find(|line| line.contains("config check")).unwrap();
+    assert!(next.contains("/etc/palisade/conf.d/made by hand.toml"), "{next}");
+    let command = next.split('`').nth(1).unwrap();
+    let program = env!("CARGO_BIN_EXE_palisade");
+    let check = || lab.victim.try_sh(&command.replacen("palisade", program, 1)).status.code();
+    assert_eq!(check(), Some(0), "{command}");
+    fs::write(&made, "[jail.web]\nreprts = true\n").unwrap();
+    assert_eq!(check(), Some(4), "{command}");
+    let again = house.ask(["import", "fail2ban", "--config", theirs, "--dry-run", "--write", path]).code(2);
+    assert!(again.err.contains("is there already") && again.out.is_empty(), "{again:?}");
+    // In the folder that is read anyway it is checked with all the rest.
+    let parts = lab.path("conf.d");
+    fs::create_dir_all(&parts).unwrap();
+    let said = lab.victim.try_sh(&format!(
+        "PALISADE_CONFIG={} {program} import fail2ban --config {theirs} --write {}/web.toml",
+        house.config.display(),
+        parts.display()
+    ));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("conf.d/web.toml in it: `palisade config check`"), "{said}");
+}
+
+#[test]
+fn a_config_is_found_from_any_folder_and_never_by_the_name_of_ours() {
+    let Some(lab) = Lab::new() else { return };
+    let house = House::new(&lab, "");
+    let dir = small(&lab);
+    let (above, program) = (dir.parent().unwrap().display(), env!("CARGO_BIN_EXE_palisade"));
+    let run = |words: &str| {
+        let output = lab.victim.try_sh(&format!("cd {above} && PALISADE_CONFIG={} {program} {words}", house.config.display()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (_, config, said) = run("import fail2ban --config theirs");
+    assert!(config.contains(&format!("\nfail2ban = \"{}/filter.d/web.conf\"\n", dir.display())), "{config}{said}");
+    assert!(said.contains(&format!("keep {}/filter.d", dir.display())) && !said.contains("not absolute"), "{said}");
+    fs::write(lab.path("sshguard.conf"), "THRESHOLD=20\n").unwrap();
+    let (_, _, said) = run("import sshguard --config sshguard.conf");
+    assert!(said.contains(&lab.path("sshguard.conf").display().to_string()), "{said}");
+    for format in ["fail2ban", "sshguard"] {
+        let (code, _, said) = run(&format!("import {format}"));
+        assert!(code == Some(2) && said.contains("`--config PATH` to take over the config"), "{format}: {said}");
+    }
+    let (code, _, said) = run("import fail2ban theirs");
+    assert!(code == Some(2) && said.contains("theirs is a folder") && said.contains("--config theirs`"), "{said}");
+    // Elsewhere the variable is ours as ever.
+    assert_eq!(run("config check").0, Some(0));
+    house.configure("[jail.web]\nreprts = true\n");
+    assert_eq!(run("config check").0, Some(4));
+}
+
 /// Configs of others, such as lie around: none is part of this repository.
 #[test]
 fn every_config_that_is_named_becomes_one_that_is_good() {

@@ -260,6 +260,72 @@ fn a_log_goes_to_the_jails_that_read_it_and_one_of_no_name_to_all() {
 }
 
 #[test]
+fn what_a_jail_that_is_left_out_would_have_heard_is_not_answered_for() {
+    let desk = Desk::new("");
+    let (log, other) = (desk.write("web.log", &failed(&iso(1, 0, 0, 0), "203.0.113.7").repeat(9)), desk.path("other.log"));
+    fs::copy(&log, &other).unwrap();
+    let gone = desk.path("gone.conf");
+    let jail = |name: &str, file: &Path| format!("[jail.{name}]\nfail2ban = \"{}\"\nfiles = [\"{}\"]\n", gone.display(), file.display());
+    let both = format!("[jail.more]\nsignatures = [\"sshd\"]\nfiles = [\"{}\"]\n", other.display());
+    desk.write("palisade.toml", &format!("{}{}{both}", jail("web", &log), jail("beside", &other)));
+    let answer = desk.replay(6, "web.log");
+    assert_eq!((&answer["lines"], &answer["left_out"][0]["jail"]), (&Value::from(0), &Value::from("web")), "{answer}");
+    assert!(answer["left_out"][0]["why"].as_str().unwrap().contains("gone.conf"), "{answer}");
+    assert_eq!(answer["files"][0]["jails"], serde_json::json!([]));
+    let told = desk.run("replay web.log");
+    assert!(told.code == 6 && told.err.contains("web.log is not read"), "{}", told.err);
+    assert!(told.out.contains("nobody would have been banned by the jails that can be used"), "{}", told.out);
+    // Of two jails one hears it.
+    let answer = desk.replay(6, "other.log");
+    assert_eq!((bans(&answer).len(), &answer["left_out"][0]["jail"]), (1, &Value::from("beside")), "{answer}");
+    // Of two configs one.
+    desk.write("fine.toml", &format!("[jail.web]\nsignatures = [\"sshd\"]\nfiles = [\"{}\"]\n", log.display()));
+    let answer = desk.replay(6, "web.log --against fine.toml");
+    assert_eq!((&answer["left_out"][0]["jail"], &answer["against"]["left_out"]), (&Value::from("web"), &serde_json::json!([])));
+    assert_eq!(answer["only_against"], serde_json::json!(["203.0.113.7/32"]));
+    desk.write("palisade.toml", "");
+    assert_eq!(desk.replay(0, "web.log --jail sshd")["left_out"], serde_json::json!([]));
+}
+
+#[test]
+fn a_filter_says_why_it_finds_nobody_in_a_line() {
+    let desk = Desk::new("");
+    let filter = desk.write(
+        "door.conf",
+        "[Definition]\nprefregex = ^\\s*door: <F-CONTENT>.+</F-CONTENT>$\nfailregex = ^bad key from <HOST>$\n            ^<F-NOFAIL>bell</F-NOFAIL> by <HOST>$\n\
+         ignoreregex = 192\\.0\\.2\\.9$\n",
+    );
+    desk.write(
+        "palisade.toml",
+        &format!("[jail.door]\nfail2ban = \"{}\"\nfiles = [\"{}\"]\n", filter.display(), desk.path("door.log").display()),
+    );
+    let said = ["door: bad key from 192.0.2.7", "hall: bad key from 192.0.2.7", "door: good key", "door: bad key from 192.0.2.9"];
+    let said = said.iter().chain(&["door: bell by 192.0.2.7", "door: bad key from nobody.example"]);
+    let mut log: String = (0u32..).zip(said).map(|(n, line)| format!("{} {line}\n", iso(1, 0, 0, n))).collect();
+    log.push_str("the door was painted\n");
+    desk.write("door.log", &log);
+    let whys = [
+        None,
+        Some("prefregex does not match"),
+        Some("no failregex matches"),
+        Some("an ignoreregex matches"),
+        Some("failregex 2 matches, but has it as no failure by itself"),
+        Some("failregex 1 matches, but names nobody by an address"),
+        Some("prefregex does not match; no date was found in the line"),
+    ];
+    let answer = desk.run("--json test --jail door --explain door.log");
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let lines: Vec<Value> = answer.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), whys.len(), "{}", answer.out);
+    for (line, why) in lines.iter().zip(whys) {
+        assert_eq!(line["why"]["fail2ban/door"].as_str(), why, "{line}");
+    }
+    let told = desk.run("test --jail door --explain door.log").out;
+    assert!(told.contains("7: no match; line: the door was painted\n   fail2ban/door: prefregex does not match; no date"), "{told}");
+    assert!(!told.contains("program:"), "{told}");
+}
+
+#[test]
 fn over_long_lines_are_dropped_whole_in_every_place() {
     let desk = Desk::new(&format!("[limits]\nline = 1000\n{THREE}"));
     let line = failed(&iso(1, 9, 0, 0), "203.0.113.1");

@@ -202,7 +202,7 @@ impl Brain {
     fn ban_one(&mut self, prefix: Prefix, asked: &Asked, now: Stamp, made: &mut Vec<Ban>) -> BanOutcome {
         let bannable = self.allow.bannable(prefix, now).or_else(|protected| match self.allow.forced(prefix) {
             Ok(forced) if asked.force => Ok(forced),
-            Ok(_) => Err(format!("it is protected by {}; --force bans it anyway", protected.member)),
+            Ok(_) => Err(format!("it is protected by {}; `palisade ban {prefix} --force` bans it anyway", protected.member)),
             Err(own) => Err(format!("it is protected by {}, and nothing bans that", own.member)),
         });
         let bannable = match bannable {
@@ -220,15 +220,18 @@ impl Brain {
             reason: reason.into(),
             offences: 1,
         };
+        // What was the same jail's already is counted.
+        let counted = self.table.covering(prefix).iter().any(|ban| ban.key.prefix == prefix && ban.origin == asked.origin);
         match self.table.ban(new) {
             Ok(Change::New { ban, displaced }) => {
                 self.displace(displaced, now);
-                if let Origin::Jail(jail) = &ban.origin {
-                    self.tallies.entry(jail.clone()).or_default().bans += 1;
-                }
+                self.count(&ban, counted);
                 self.made(ban, made)
             }
-            Ok(Change::Extended { ban, .. }) => self.made(ban, made),
+            Ok(Change::Extended { ban, .. }) => {
+                self.count(&ban, counted);
+                self.made(ban, made)
+            }
             Ok(Change::Unchanged { ban }) => {
                 // A longer ban of the same key stands: put it up once more, so that "done" is proven.
                 let until = ban.until;
@@ -236,6 +239,15 @@ impl Brain {
                 BanOutcome::Banned { until }
             }
             Err(full) => BanOutcome::Failed { error: format!("{full}; it is not kept") },
+        }
+    }
+
+    /// Counts a ban for its jail, once.
+    fn count(&mut self, ban: &Ban, counted: bool) {
+        if let Origin::Jail(jail) = &ban.origin
+            && !counted
+        {
+            self.tallies.entry(jail.clone()).or_default().bans += 1;
         }
     }
 

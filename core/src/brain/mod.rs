@@ -232,6 +232,11 @@ impl Brain {
             self.tell(now, Some(ban.key.prefix), What::Unban { by: "allow list".to_owned() });
             self.records.push(Record::Unban(ban.key));
         }
+        for ban in self.table.iter() {
+            if let Origin::Jail(jail) = ban.origin {
+                self.tallies.entry(jail).or_default().restored += 1;
+            }
+        }
     }
 
     /// Takes the bans out of the table that lie wholly within a protected prefix and were not made

@@ -13,8 +13,9 @@
 //! | `reload [...]`, `-t`, `version` | `OK`, `OK: configuration test is successful`, our version |
 //!
 //! The shapes are those of fail2ban 1.0.2, `client/beautifier.py`. What is not among these is refused in
-//! fail2ban's words on standard output, where scripts look for them, with exit code 255; what to do
-//! instead is on standard error.
+//! fail2ban's words on standard output, where scripts look for them; what to do instead is on standard
+//! error. All that is not done ends with exit code 255, also where no daemon runs: who asks whether
+//! fail2ban is up asks for its status.
 
 mod answers;
 
@@ -30,13 +31,14 @@ use palisade_core::control::{BanOutcome, Reply, Request, Status, Whom};
 use palisade_core::net::{Addr, Prefix};
 use palisade_os::clock;
 
-use super::ask::{ask, asker, served, unexpected};
+use super::ask::{ask, asker, nobody_listens, served, unexpected, unreachable};
 use super::{Exit, Global, print, reload};
+use crate::serve::client::Client;
 
 /// The commands of fail2ban's client, for scripts that use them.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  palisade fail2ban-client status sshd\n  palisade fail2ban-client set sshd banip 203.0.113.7\n  ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client    scripts go on as they are\n\nCommands: ping, status [JAIL], banned [IP...], set JAIL banip|unbanip IP..., unban IP...|--all,\nset JAIL attempt IP, get JAIL banip|banned|bantime|findtime|maxretry|logpath|journalmatch|ignoreip, reload, -t, version."
+    after_help = "Examples:\n  palisade fail2ban-client status sshd\n  palisade fail2ban-client set sshd banip 203.0.113.7\n  ln -s /usr/bin/palisade /usr/local/bin/fail2ban-client    scripts go on as they are\n\nCommands: ping, status [JAIL], banned [IP...], set JAIL banip|unbanip IP..., unban IP...|--all,\nset JAIL attempt IP, get JAIL banip|banned|bantime|findtime|maxretry|logpath|journalmatch|ignoreip, reload [JAIL], -t, version.\n\nExit code 255: it is not done, as there; so ends everything but -t and version where no daemon runs."
 )]
 pub struct Fail2banClient {
     /// A command of fail2ban-client; its options -c, -s, -p and so on are taken and ignored
@@ -64,20 +66,25 @@ impl Fail2banClient {
             print::line(help())?;
             return Ok(Exit::Done);
         }
-        match (Shim { global }).answer(&words)? {
-            Ok(text) => print::line(text)?,
-            Err(No { theirs, ours }) => {
+        match (Shim { global }).answer(&words) {
+            Ok(Ok(text)) => {
+                print::line(text)?;
+                return Ok(Exit::Done);
+            }
+            Ok(Err(No { theirs, ours })) => {
                 if !theirs.is_empty() {
                     print::line(theirs)?;
                 }
                 if !ours.is_empty() {
                     print::say(ours);
                 }
-                // Nothing of ours ends so, hence no `Exit`.
-                std::process::exit(NO.into());
+            }
+            Err(error) => {
+                print::failure(&error);
             }
         }
-        Ok(Exit::Done)
+        // Nothing of ours ends so, hence no `Exit`.
+        std::process::exit(NO.into());
     }
 }
 
@@ -114,15 +121,17 @@ struct Shim<'g> {
 impl Shim<'_> {
     fn answer(&self, words: &[&str]) -> Answer {
         match words {
-            ["ping"] => {
-                let served = served(&self.global.places(), &Request::Status)?.is_some();
-                let down = || Err(No { theirs: String::new(), ours: "Failed to access socket: is palisade running?".to_owned() });
-                Ok(if served { Ok("Server replied: pong".to_owned()) } else { down() })
-            }
             ["version"] => Ok(Ok(env!("CARGO_PKG_VERSION").to_owned())),
             // For people, as there; scripts ask with -V.
             ["--version"] => Ok(Ok(format!("Palisade v{}", env!("CARGO_PKG_VERSION")))),
-            ["-t"] => self.config().map(|_| Ok("OK: configuration test is successful".to_owned())),
+            ["-t"] => self.test(),
+            ["start" | "stop", ..] => Ok(Err(not_known(words))),
+            _ if !self.is_up()? => Ok(Err(self.down())),
+            ["ping"] => {
+                // Whoever only listens is not alive yet.
+                let served = served(&self.global.places(), &Request::Status)?.is_some();
+                Ok(if served { Ok("Server replied: pong".to_owned()) } else { Err(self.down()) })
+            }
             ["status"] => self.jails(),
             ["status", jail, "short"] => self.with(jail, |jail, config| self.status(jail, config, false)),
             // There, too, a flavour that is not known is the basic one.
@@ -139,9 +148,50 @@ impl Shim<'_> {
             ["get", jail, "banned", ips @ ..] => self.with(jail, |jail, _| self.get_banned(jail, ips)),
             ["get", jail, "banip", how @ ..] => self.with(jail, |jail, _| self.get_banip(jail, how)),
             ["get", jail, what] => self.with(jail, |jail, config| Ok(answers::setting(jail, config, what).ok_or_else(|| not_known(words)))),
-            ["reload", ..] | ["restart", ..] => reload::reload(self.global).map(|()| Ok("OK".to_owned())),
+            ["reload" | "restart", what @ ..] => self.reload(what),
             _ => Ok(Err(not_known(words))),
         }
+    }
+
+    /// Whether the daemon listens.
+    fn is_up(&self) -> Result<bool> {
+        let socket = self.global.places().socket();
+        match Client::connect(&socket) {
+            Ok(_) => Ok(true),
+            Err(error) if nobody_listens(&error) => Ok(false),
+            Err(error) => Err(unreachable(&socket, &error)),
+        }
+    }
+
+    fn down(&self) -> No {
+        ours(format!("Failed to access socket path: {}: is palisade running?", self.global.places().socket().display()))
+    }
+
+    /// Says what `palisade config check` says: filters that cannot be used keep their jails from running.
+    fn test(&self) -> Answer {
+        let (config, library) = self.global.places().config_and_library()?;
+        let faults = library.faults(&config);
+        if faults.is_empty() {
+            return Ok(Ok("OK: configuration test is successful".to_owned()));
+        }
+        faults.iter().for_each(|(jail, fault)| print::say(format_args!("{fault} (jail `{jail}`)")));
+        Ok(Err(ours("ERROR: test configuration failed")))
+    }
+
+    /// All jails are read anew, whichever is named; but it must be there.
+    fn reload(&self, what: &[&str]) -> Answer {
+        let is_option = |word: &&str| matches!(*word, "--restart" | "--unban" | "--if-exists" | "--all");
+        let jails: Vec<&str> = what.iter().copied().filter(|word| !is_option(word)).collect();
+        match jails.as_slice() {
+            [] => {}
+            [name] if self.config()?.jail(&(*name).into()).is_some() => {}
+            [name] => return Ok(Err(ours(format!("Failed during configuration: No section: '{name}'")))),
+            several => {
+                let names: Vec<String> = several.iter().map(|name| (*name).to_owned()).collect();
+                return Ok(Err(ours(format!("Unexpected argument(s) for reload: {}", answers::list(&names)))));
+            }
+        }
+        reload::reload(self.global).map(|()| Ok("OK".to_owned()))
     }
 
     fn config(&self) -> Result<Config> {
@@ -236,17 +286,24 @@ impl Shim<'_> {
             Reply::Bans { results, .. } => results,
             other => return Err(unexpected(&other)),
         };
-        let mut new = 0;
+        let (mut banned, mut new, mut not) = (false, 0, Vec::new());
         for result in results {
             match result.what {
-                BanOutcome::Banned { .. } => new += usize::from(!before.iter().any(|ban| ban.key.prefix == result.prefix)),
-                BanOutcome::Refused { protected_by } => {
-                    return Ok(no(format!("{} is not banned: {protected_by}", result.prefix)));
+                BanOutcome::Banned { .. } => {
+                    banned = true;
+                    new += usize::from(!before.iter().any(|ban| ban.key.prefix == result.prefix));
                 }
-                BanOutcome::Failed { error } => return Ok(no(format!("{} is not banned: {error}", result.prefix))),
+                BanOutcome::Refused { protected_by: why } | BanOutcome::Failed { error: why } => {
+                    not.push(format!("{} is not banned: {why}", answers::shown(result.prefix)));
+                }
             }
         }
-        Ok(Ok(new.to_string()))
+        if not.is_empty() {
+            return Ok(Ok(new.to_string()));
+        }
+        // What was done of it is told all the same, before what was not.
+        not.splice(..0, banned.then(|| new.to_string()));
+        Ok(no(not.join("\n")))
     }
 
     /// Failures that a program tells of: one, or as many as it has words for.
@@ -338,6 +395,11 @@ fn address(text: &str) -> Option<Addr> {
 
 fn no(theirs: impl Into<String>) -> Result<String, No> {
     Err(No { theirs: theirs.into(), ours: String::new() })
+}
+
+/// What there goes to its log, on standard error.
+fn ours(ours: impl Into<String>) -> No {
+    No { theirs: String::new(), ours: ours.into() }
 }
 
 fn not_known(words: &[&str]) -> No {

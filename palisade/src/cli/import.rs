@@ -98,7 +98,7 @@ pub struct ImportArgs {
     /// It lists who can never be banned: put them on the allow list (plain, netset, sshguard)
     #[arg(long)]
     allow: bool,
-    /// Say what would be done, and change nothing
+    /// Say what would be done, and change nothing: with --write, no file is written
     #[arg(long)]
     dry_run: bool,
     /// Refuse IPv4 prefixes that are wider than this
@@ -139,10 +139,11 @@ impl ImportArgs {
             FormatArg::Sshguard => config::Whose::Sshguard,
             _ => return Err(usage("a FILE is needed, or - for standard input")),
         };
-        let Some(from) = &global.config else {
+        // What the environment names is ours.
+        let Some(from) = global.config.as_ref().filter(|_| global.config_typed) else {
             return Err(usage("name a FILE to import bans from, or `--config PATH` to take over the config"));
         };
-        config::run(whose, from, self.write.as_deref(), global)
+        config::run(whose, from, self.write.as_deref(), self.dry_run, global)
     }
 
     fn read(&self, format: Format, file: &Path, job: &mut Job<'_>) -> Result<()> {
@@ -180,6 +181,12 @@ impl ImportArgs {
     fn read_database(&self, file: &Path, job: &mut Job<'_>) -> Result<()> {
         if file.as_os_str() == "-" {
             return Err(usage("a database is read from its file, not from standard input"));
+        }
+        if file.is_dir() {
+            return Err(usage(format_args!(
+                "{0} is a folder; the bans are in fail2ban's database, usually /var/lib/fail2ban/fail2ban.sqlite3, and `palisade import fail2ban --config {0}` takes over the config in a folder",
+                file.display()
+            )));
         }
         let database = Database::open(file).map_err(usage)?;
         database

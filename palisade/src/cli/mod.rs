@@ -37,10 +37,12 @@ pub mod tunnel;
 pub mod wall;
 pub mod why;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::settings::{Places, system};
 
@@ -107,12 +109,25 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+impl Cli {
+    /// Reads the command line; ends the process where there is nothing more to do.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Self {
+        let matches = Self::command().get_matches_from(words);
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit());
+        cli.global.config_typed = matches.value_source("config") == Some(ValueSource::CommandLine);
+        cli
+    }
+}
+
 /// Flags every verb takes.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Config file; conf.d/*.toml beside it is read after it
     #[arg(long, global = true, value_name = "FILE", env = "PALISADE_CONFIG", help_heading = "Global options")]
     pub config: Option<PathBuf>,
+    /// Whether it was typed, rather than in the environment
+    #[arg(skip)]
+    pub config_typed: bool,
     /// Where bans, counts and reading positions are kept
     #[arg(
         long,

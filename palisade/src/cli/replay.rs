@@ -32,7 +32,7 @@ use crate::library::Library;
 use crate::settings::Places;
 use show::{Answer, File};
 use streams::{Log, Shared};
-use which::{Ear, Wiring};
+use which::{Ear, LeftOut, Wiring};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,7 +48,8 @@ no jail names is held against all of them. Plain, gzip, xz, zstd and journal fil
 when they were written, over all files together. The allow list is the config's and loopback: what this host is like
 now says nothing about then.
 
-Exit code 0: something would have been banned. 1: nothing. 6: the same, but not all files could be read to their end.";
+Exit code 0: something would have been banned. 1: nothing. 6: either, but not all files could be read to their end, or a jail
+was left out, as its fail2ban filter cannot be used (`left_out` in JSON).";
 
 /// What a config would have banned.
 #[derive(Debug, Args)]
@@ -79,7 +80,7 @@ impl ReplayArgs {
         let mine = global.places().config_and_library()?;
         let other = self.against.as_ref().map(|path| other(global, path)).transpose()?;
         let configs: Vec<&(Config, Library)> = std::iter::once(&mine).chain(&other).collect();
-        let (logs, files, bytes) = self.logs(configs)?;
+        let Heard { logs, files, bytes, left_out } = self.logs(configs)?;
         let line_max = mine.0.limits().line;
         let threads = self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get), usize::from);
         let mut replays = vec![Replay::new(mine.0)];
@@ -106,18 +107,19 @@ impl ReplayArgs {
             replays,
             against: self.against.as_ref().map(|path| path.display().to_string()),
             files,
+            left_out,
             top: self.top,
         };
         if global.json { answer.json() } else { answer.show() }?;
-        Ok(match (troubles.is_empty(), answer.banned()) {
+        Ok(match (troubles.is_empty() && answer.left_out.is_empty(), answer.banned()) {
             (false, _) => Exit::Degraded,
             (true, true) => Exit::Done,
             (true, false) => Exit::No,
         })
     }
 
-    /// The logs, ready to be read; what is told of them; how many bytes they are, packed.
-    fn logs(&self, configs: Vec<&(Config, Library)>) -> Result<(Vec<Log>, Vec<File>, Option<u64>)> {
+    /// The logs, ready to be read, and who hears them.
+    fn logs(&self, configs: Vec<&(Config, Library)>) -> Result<Heard> {
         let mut wiring = Wiring::new(configs, self.jail.as_deref())?;
         let (mut logs, mut files, mut bytes) = (Vec::new(), Vec::new(), Some(0u64));
         for path in &self.files {
@@ -136,12 +138,27 @@ impl ReplayArgs {
             let by_clock = |ear: Ear| self.when.clock(&opened, ear.zone.as_deref()).map(|clock| (ear, clock));
             let ears = listeners.ears.into_iter().map(by_clock).collect::<Result<Vec<_>>>()?;
             let clock = ears.first().map_or(clock, |(_, clock)| clock.clone());
+            if ears.is_empty() {
+                print::say(format_args!("palisade: {} is not read: no jail that would hear it can be used", path.display()));
+                continue;
+            }
             let pipe = opened.is_pipe().then_some(opened);
             let begin = if pipe.is_some() { None } else { listen::begin(path, kind, &clock) };
             logs.push(Log { path: path.clone(), kind, pipe, clock, begin, ears });
         }
-        Ok((logs, files, bytes))
+        Ok(Heard { logs, files, bytes, left_out: wiring.left_out() })
     }
+}
+
+/// What is to be read.
+struct Heard {
+    logs: Vec<Log>,
+    /// What is told of each.
+    files: Vec<File>,
+    /// How many bytes they are, packed.
+    bytes: Option<u64>,
+    /// Who does not hear them.
+    left_out: Vec<LeftOut>,
 }
 
 /// The config to compare with, with what is in `conf.d` and `signatures` beside it.

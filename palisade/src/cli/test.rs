@@ -88,7 +88,7 @@ impl Test {
         for path in &self.files {
             let opened = Opened::open(path)?;
             let clock = self.when.clock(&opened, zone)?;
-            held.show.begin(path);
+            held.show.begin(path, &scanner, &clock);
             if opened.kind == Kind::Journal {
                 held.journal(path, jail.map(|jail| jail.journal.clone()).unwrap_or_default(), clock)?;
             } else {

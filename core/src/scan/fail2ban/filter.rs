@@ -95,7 +95,27 @@ pub struct Session {
     limits: u64,
     /// Whether an expression did not come to an end with the line at hand.
     pub(super) undecided: bool,
+    /// Why the line at hand came to nothing.
+    pub(super) miss: Option<Miss>,
+    /// Whether no date was found in it, and it should have one.
+    pub(super) dateless: bool,
     nameless: u64,
+}
+
+/// Why a line comes to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Miss {
+    TooLong,
+    Undecided,
+    Prefix,
+    NoMatch,
+    Ignored,
+    /// By this failregex it is no failure of its own.
+    NoFailure(usize),
+    /// Who failed is not said.
+    Nobody(usize),
+    /// Who failed is said, by a name.
+    NoAddress(usize),
 }
 
 /// Room to work in, kept so that a line costs no allocation.
@@ -116,6 +136,28 @@ impl Session {
     /// How many failures named somebody by what is no address.
     pub const fn nameless(&self) -> u64 {
         self.nameless
+    }
+
+    /// Why nobody can be banned by the last line that was looked at; `None` where somebody can.
+    pub fn missed(&self) -> Option<String> {
+        let matches = |regex: usize, but: &str| format!("failregex {} matches, but {but}", regex + 1);
+        let why = match self.miss? {
+            Miss::TooLong => format!("longer than {LONGEST} bytes, not looked at"),
+            Miss::Undecided => "not decided: an expression took too many steps".to_owned(),
+            Miss::Prefix => "prefregex does not match".to_owned(),
+            Miss::NoMatch => "no failregex matches".to_owned(),
+            Miss::Ignored => "an ignoreregex matches".to_owned(),
+            Miss::NoFailure(regex) => matches(regex, "has it as no failure by itself"),
+            Miss::Nobody(regex) => matches(regex, "names nobody"),
+            Miss::NoAddress(regex) => matches(regex, "names nobody by an address"),
+        };
+        Some(if self.dateless { format!("{why}; no date was found in the line") } else { why })
+    }
+
+    /// Notes why a line comes to nothing.
+    pub(super) const fn nothing(&mut self, why: Miss) -> Option<Failure> {
+        self.miss = Some(why);
+        None
     }
 }
 
@@ -202,17 +244,24 @@ impl Filter {
 
     /// Looks at the next line of a source.
     pub fn look(&self, session: &mut Session, line: Line<'_>, clock: &LogClock) -> Option<Failure> {
+        (session.miss, session.dateless) = (None, false);
         if line.text().len() > LONGEST {
             session.limits = session.limits.saturating_add(1);
-            return None;
+            return session.nothing(Miss::TooLong);
         }
         let mut room = std::mem::take(&mut session.room);
         let at = self.undated(session, line, clock, &mut room.text);
         let failure = self.find(session, &mut room, at, clock);
         session.room = room;
-        session.limits = session.limits.saturating_add(u64::from(std::mem::take(&mut session.undecided)));
-        if failure.as_ref().is_some_and(|failure| failure.addr.is_none()) {
-            session.nameless = session.nameless.saturating_add(1);
+        let undecided = std::mem::take(&mut session.undecided);
+        session.limits = session.limits.saturating_add(u64::from(undecided));
+        match &failure {
+            None if undecided => session.miss = Some(Miss::Undecided),
+            Some(failure) if failure.addr.is_none() => {
+                session.miss = Some(Miss::NoAddress(failure.regex));
+                session.nameless = session.nameless.saturating_add(1);
+            }
+            _ => {}
         }
         failure
     }

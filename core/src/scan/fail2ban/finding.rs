@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::super::times::LogClock;
 use super::Failure;
 use super::expression::{Expression, Scratch, Text, Verdict};
-use super::filter::{Filter, Room, Session};
+use super::filter::{Filter, Miss, Room, Session};
 use super::lines::Lines;
 use super::rule::Rule;
 use super::session::{Field, Merged, Record};
@@ -23,15 +23,18 @@ impl Filter {
         }
         self.sieve.sift(&room.text, &mut room.possible);
         let (fails, pref) = room.possible.split_at_checked(self.fails.len())?;
-        if !fails.contains(&true) || pref.contains(&false) {
-            return None;
+        if pref.contains(&false) {
+            return session.nothing(Miss::Prefix);
+        }
+        if !fails.contains(&true) {
+            return session.nothing(Miss::NoMatch);
         }
         let Room { text, content, possible, scratch } = room;
         scratch.begin();
         let whole = Text::new(text);
         let few = !self.ignores.is_empty() && self.ignores.len() + 2 < self.fails.len();
         if few && self.ignored(session, &whole, scratch) {
-            return None;
+            return session.nothing(Miss::Ignored);
         }
         let mut before = Record::default();
         let mut looked_at = whole;
@@ -39,7 +42,7 @@ impl Filter {
         let mut replaced = None;
         if let Some(pref) = &self.pref {
             if !matches(session, &pref.expression, &whole, scratch) {
-                return None;
+                return session.nothing(Miss::Prefix);
             }
             pref.said(&whole, scratch, &mut before);
             if let Some(span) = pref.content.and_then(|group| scratch.span(group)).filter(|(start, end)| start < end) {
@@ -57,10 +60,12 @@ impl Filter {
             }
             let mut said = before;
             rule.said(&looked_at, scratch, &mut said);
-            let lines = self.matched_lines(session, rule, &looked_at, scratch, replaced.as_ref())?;
+            let Some(lines) = self.matched_lines(session, rule, &looked_at, scratch, replaced.as_ref()) else {
+                return session.nothing(Miss::Ignored);
+            };
             return self.told(session, said, lines, index, at, clock);
         }
-        None
+        session.nothing(Miss::NoMatch)
     }
 
     /// How many lines matched; `None` where they are to be ignored. They are gone from the buffer.
@@ -95,18 +100,21 @@ impl Filter {
             let mut said = said;
             said.matches = lines;
             // Without a session there is no failure that it could wait for.
-            return if said.says(Field::NoFail) { None } else { self.failure(&said, regex, at) };
+            if said.says(Field::NoFail) {
+                return session.nothing(Miss::NoFailure(regex));
+            }
+            return self.failure(&said, regex, at).or_else(|| session.nothing(Miss::Nobody(regex)));
         };
         let mut merged = session.sessions.merge(&id, said, lines, clock.now);
         let failure = if merged.record.says(Field::NoFail) {
-            None
+            session.nothing(Miss::NoFailure(regex))
         } else {
             let Merged { record, .. } = &mut merged;
             let nobody = [Field::Fid, Field::Ip4, Field::Ip6, Field::Dns].iter().all(|field| record.get(*field).is_none());
             if nobody {
                 record.set(Field::Pending, Some("1"));
             }
-            self.failure(record, regex, at)
+            self.failure(record, regex, at).or_else(|| session.nothing(Miss::Nobody(regex)))
         };
         session.sessions.keep(&id, &merged);
         failure

@@ -38,6 +38,7 @@ impl Filter {
             out.push_str(text.get(end..).unwrap_or_default());
             return at;
         }
+        session.dateless = found.is_none_or(|DateFound { start, end, .. }| start < end);
         let recent = self.dates.recent(&mut session.dates, clock);
         let recent = recent.filter(|last| last.0 > clock.now.0.saturating_sub(DATE_HOLDS));
         match found {

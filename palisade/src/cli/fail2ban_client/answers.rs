@@ -36,8 +36,8 @@ pub(super) fn status(jail: &Jail, tally: &Tally, bans: &[Ban], long: bool) -> St
         Reads::Files(files) => format!("File list:\t{}", files.join(" ")),
         Reads::Nothing => "File list:\t".to_owned(),
     };
-    // Bans that stand from before the daemon's start are not in its count.
-    let total = tally.bans.max(bans.len() as u64);
+    // Those that stood when the daemon started count, as there. A daemon of before an upgrade does not tell them.
+    let total = tally.bans.saturating_add(tally.restored).max(bans.len() as u64);
     let mut out = format!(
         "Status for the jail: {}\n|- Filter\n|  |- Currently failed:\t{}\n|  |- Total failed:\t{}\n|  `- {source}\n`- Actions\n   |- Currently banned:\t{}\n",
         jail.name,

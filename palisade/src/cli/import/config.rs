@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use palisade_core::config::{Config, Jail};
@@ -15,6 +15,7 @@ use super::super::ask::usage;
 use super::super::print::{self, Painted};
 use super::super::{Exit, Global};
 use crate::library::Disk;
+use crate::settings::system;
 
 /// Whose config it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +36,23 @@ struct Doc<'a> {
 }
 
 /// Reads theirs, tells ours: to standard output, or into a new file.
-pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, global: &Global) -> Result<Exit> {
+pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, dry_run: bool, global: &Global) -> Result<Exit> {
+    // Paths of theirs get into our config, where the daemon's working folder means nothing.
+    let from = absolute(from)?;
+    let write = write.map(absolute).transpose()?;
     let name = from.to_str().ok_or_else(|| usage(format_args!("{} is no UTF-8 path", from.display())))?;
     let migration = match whose {
         Whose::Fail2ban => migrate::fail2ban(&Disk, name),
         Whose::Sshguard => migrate::sshguard(&Disk, name),
     };
-    let migration = migration.map_err(usage)?;
+    let mut migration = migration.map_err(usage)?;
+    if let Some(path) = &write {
+        if dry_run && path.exists() {
+            return Err(there_already(path));
+        }
+        migration.next.retain(|next| !next.starts_with(CHECK));
+        migration.next.splice(..0, (!dry_run).then(|| check(path)));
+    }
     let (errors, notes) = match read(&migration.config) {
         Ok(config) => (Vec::new(), notes(&config)),
         Err(errors) => (errors, Vec::new()),
@@ -51,18 +62,47 @@ pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, global: &Glob
     } else {
         account(&migration, &errors);
         notes.iter().for_each(|note| print::say(format_args!("note: {note}")));
-        if write.is_none() {
+        if write.is_none() || dry_run {
             print::line(migration.config.trim_end())?;
         }
     }
-    if let Some(path) = write {
-        keep(path, &migration.config)?;
-        print::say(format_args!("written to {}", path.display()));
+    match &write {
+        Some(path) if dry_run => print::say(format_args!("nothing is written; without --dry-run it would be, to {}", path.display())),
+        Some(path) => {
+            keep(path, &migration.config)?;
+            print::say(format_args!("written to {}", path.display()));
+        }
+        None => {}
     }
     if !global.json {
         migration.next.iter().for_each(|next| print::say(format_args!("next: {next}")));
     }
     Ok(if errors.is_empty() && migration.left() == 0 { Exit::Done } else { Exit::No })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| usage(format_args!("cannot tell where {} is: {error}", path.display())))
+}
+
+/// What the next step begins with that is another one where the config was written to a file.
+const CHECK: &str = "check the config in ";
+
+/// How a file that was written is checked: with all the rest where it is read anyway, else by its name.
+fn check(written: &Path) -> String {
+    let ours = std::env::var_os("PALISADE_CONFIG").map_or_else(|| PathBuf::from(system::CONFIG), PathBuf::from);
+    let folder = ours.parent().unwrap_or(Path::new(".")).join("conf.d");
+    if written.parent() == Some(&folder) && written.extension().is_some_and(|ext| ext == "toml") {
+        return format!("check the config with {} in it: `palisade config check`", written.display());
+    }
+    let place = folder.join(format!("{}.toml", written.file_stem().unwrap_or_default().display()));
+    let named = shell_word(&written.display().to_string());
+    format!("check what was written: `palisade --config {named} config check`; the daemon reads it as {}", place.display())
+}
+
+/// A path as a shell takes it.
+fn shell_word(path: &str) -> String {
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c));
+    if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 /// What our own reader says: bounds, names of ports, clashes.
@@ -128,12 +168,16 @@ fn account(migration: &Migration, errors: &[String]) {
     print::say(format_args!("{} settings taken over, {left} not", all - left));
 }
 
+fn there_already(path: &Path) -> anyhow::Error {
+    usage(format_args!("{} is there already; move it away, or write elsewhere", path.display()))
+}
+
 /// Writes a file that is not there yet: what an administrator wrote is not overwritten.
 fn keep(path: &Path, text: &str) -> Result<()> {
     let mut file = match OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return Err(usage(format_args!("{} is there already; move it away, or write elsewhere", path.display())));
+            return Err(there_already(path));
         }
         Err(error) => return Err(usage(format_args!("cannot write {}: {error}", path.display()))),
     };

@@ -13,7 +13,7 @@ use super::super::chart::{AXIS, Paper};
 use super::super::past::Kind;
 use super::super::print::{self, Painted};
 use super::plot;
-use super::which::Ear;
+use super::which::{Ear, LeftOut};
 
 /// An hour: what is told of time in JSON.
 const HOUR: Span = Span::secs(3600);
@@ -28,6 +28,8 @@ pub(super) struct Answer {
     /// The other config's name.
     pub(super) against: Option<String>,
     pub(super) files: Vec<File>,
+    /// Jails that heard nothing.
+    pub(super) left_out: Vec<LeftOut>,
     pub(super) top: usize,
 }
 
@@ -78,15 +80,21 @@ impl Answer {
             "seconds": self.seconds,
             "lines_per_second": self.per_second(),
             "files": self.files.iter().map(File::json).collect::<Vec<_>>(),
+            "left_out": self.left_out(0),
         });
         merge(&mut all, more);
         if let (Some(other), Some(path)) = (self.replays.get(1), &self.against) {
             let mut theirs = of(other);
-            merge(&mut theirs, json!({ "config": path }));
+            merge(&mut theirs, json!({ "config": path, "left_out": self.left_out(1) }));
             let (ours, others) = only(mine, other);
             merge(&mut all, json!({ "against": theirs, "only_this": ours, "only_against": others }));
         }
         print::json(&all)
+    }
+
+    fn left_out(&self, config: usize) -> Vec<Value> {
+        let its = self.left_out.iter().filter(|out| out.config == config);
+        its.map(|out| json!({ "jail": out.jail, "why": out.why })).collect()
     }
 
     /// Writes it for people.
@@ -110,7 +118,8 @@ impl Answer {
             many(counts.attacks, "attack"),
             many(counts.logins, "login")
         ))?;
-        print::line(format_args!("{}", total(mine)))?;
+        let by = if self.left_out.iter().any(|out| out.config == 0) { " by the jails that can be used" } else { "" };
+        print::line(format_args!("{}{by}", total(mine)))?;
         if counts.logins_kept_out > 0 {
             let what = format!(
                 "{} from addresses while they were banned: look whether somebody who belongs there is among them",

@@ -58,6 +58,15 @@ pub(super) struct Wiring<'a> {
     chosen: Option<JailName>,
     /// What was built, for logs that the same jails hear: of which config, by which jails, whether of a journal.
     built: Vec<(usize, Vec<Jail>, bool, Option<Heard>)>,
+    left_out: Vec<LeftOut>,
+}
+
+/// A jail that hears nothing, as its filter cannot be used.
+pub(super) struct LeftOut {
+    /// Of which config.
+    pub(super) config: usize,
+    pub(super) jail: JailName,
+    pub(super) why: String,
 }
 
 /// Who listens to one log.
@@ -80,7 +89,12 @@ impl<'a> Wiring<'a> {
                 return Err(usage(format_args!("there is no jail `{name}`; there are {}", names.join(", "))));
             }
         }
-        Ok(Self { configs, chosen, built: Vec::new() })
+        Ok(Self { configs, chosen, built: Vec::new(), left_out: Vec::new() })
+    }
+
+    /// The jails that some log should have gone to, and that hear nothing.
+    pub(super) fn left_out(self) -> Vec<LeftOut> {
+        self.left_out
     }
 
     /// Who listens to this log.
@@ -153,13 +167,20 @@ impl<'a> Wiring<'a> {
             match heard {
                 Ok(more) => scans.extend(more),
                 Err(fault) if self.chosen.is_some() => return Err(usage(format_args!("jail `{}`: {fault}", jail.name))),
-                Err(fault) => print::say(format_args!("palisade: jail `{}` is left out: {fault}", jail.name)),
+                Err(fault) => self.leave_out(config, jail, fault.to_string()),
             }
         }
         let wants = Some(wants).filter(|wants| !wants.is_empty());
         let heard = (!scans.is_empty()).then(|| Heard { scanner: Arc::new(Scanner::new(&scans)), wants });
         self.built.push((config, key, journal, heard.clone()));
         Ok(heard)
+    }
+
+    fn leave_out(&mut self, config: usize, jail: &Jail, why: String) {
+        if !self.left_out.iter().any(|out| out.config == config && out.jail == jail.name && out.why == why) {
+            print::say(format_args!("palisade: jail `{}` is left out: {why}", jail.name));
+            self.left_out.push(LeftOut { config, jail: jail.name.clone(), why });
+        }
     }
 }
 

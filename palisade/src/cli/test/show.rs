@@ -2,15 +2,17 @@
 //!
 //! In JSON each line has an object, with nulls where nothing matched. A line that tells of a login has `"match":false`, as a
 //! match is an attack, and `"login":true` with who got in. `file` is there where several were named; with `--explain`, a line
-//! that means nothing has the `program` that wrote it and `why`: a reason for each signature.
+//! that means nothing has the `program` that wrote it and `why`: a reason for each signature, and for each filter of fail2ban's.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use palisade_core::attack::{Attack, EXCERPT, Login, Sign, excerpt};
-use palisade_core::scan::{Explanation, Line, Reason, Scanner};
+use palisade_core::scan::fail2ban::{Filter, Session};
+use palisade_core::scan::{Explanation, Line, LogClock, Reason, Scanner};
 use palisade_core::time::Stamp;
 use serde::Serialize;
 
@@ -82,6 +84,10 @@ pub(super) struct Show {
     json: bool,
     /// Of several, the one at hand.
     file: Option<String>,
+    /// With `--explain`, the filters once more: what one finds in a line depends on those before it.
+    filters: Vec<(Arc<Filter>, Session)>,
+    /// By which they read dates.
+    clock: Option<LogClock>,
     several: bool,
     lines: u64,
     matched: u64,
@@ -90,12 +96,16 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn new(explain: bool, json: bool, several: bool) -> Self {
-        Self { out: Buffered::new(), explain, json, file: None, several, lines: 0, matched: 0, logins: 0 }
+        let (out, filters) = (Buffered::new(), Vec::new());
+        Self { out, explain, json, file: None, filters, clock: None, several, lines: 0, matched: 0, logins: 0 }
     }
 
     /// The lines of this file follow.
-    pub(super) fn begin(&mut self, path: &Path) {
+    pub(super) fn begin(&mut self, path: &Path, scanner: &Scanner, clock: &LogClock) {
         self.file = self.several.then(|| path.display().to_string());
+        let filters = scanner.jails().iter().filter(|_| self.explain).flat_map(|jail| &jail.filters);
+        self.filters = filters.map(|filter| (Arc::clone(filter), filter.session())).collect();
+        self.clock = Some(clock.clone());
     }
 
     /// Whether something is told of lines that match nothing.
@@ -127,9 +137,10 @@ impl Show {
         self.lines += 1;
         self.matched += u64::from(matches!(told, Told::Attack(_)));
         self.logins += u64::from(matches!(told, Told::Login(_)));
+        let missed = line.map(|line| self.missed(line)).unwrap_or_default();
         if self.json {
             return match line.filter(|_| self.explain && matches!(told, Told::Nothing)) {
-                Some(line) => self.why(number, &scanner.explain(line)),
+                Some(line) => self.why(number, &scanner.explain(line), missed),
                 None => self.document(number, &told),
             };
         }
@@ -138,7 +149,7 @@ impl Show {
             return self.out.line(format_args!("{place} {}", Painted(33, "too long, dropped whole")));
         };
         match &told {
-            Told::Nothing if self.explain => self.explain(number, &scanner.explain(line)),
+            Told::Nothing if self.explain => self.explain(number, line, &scanner.explain(line), missed),
             Told::Nothing => Ok(()),
             Told::Attack(attack) => {
                 let what =
@@ -196,19 +207,37 @@ impl Show {
         self.out.json(&document)
     }
 
-    fn explain(&mut self, number: u64, explanation: &Explanation) -> Result<()> {
+    /// Has the filters look at a line: which do not find anybody in it, and why.
+    fn missed(&mut self, line: Line<'_>) -> Vec<(Arc<str>, String)> {
+        let Some(clock) = &self.clock else { return Vec::new() };
+        let look = |(filter, session): &mut (Arc<Filter>, Session)| {
+            filter.look(session, line, clock);
+            session.missed().map(|why| (Arc::clone(filter.full_name()), why))
+        };
+        self.filters.iter_mut().filter_map(look).collect()
+    }
+
+    fn explain(&mut self, number: u64, line: Line<'_>, explanation: &Explanation, missed: Vec<(Arc<str>, String)>) -> Result<()> {
         let place = self.place(number);
-        let program = explanation.program.as_deref().unwrap_or("none recognised");
-        self.out.line(format_args!("{place} no match; program: {program}; message: {}", explanation.message))?;
-        for (signature, why) in reasons(explanation) {
+        if explanation.trials.is_empty() && !missed.is_empty() {
+            // Filters do not go by the program.
+            self.out.line(format_args!("{place} no match; line: {}", excerpt(line.text())))?;
+        } else {
+            let program = explanation.program.as_deref().unwrap_or("none recognised");
+            self.out.line(format_args!("{place} no match; program: {program}; message: {}", explanation.message))?;
+        }
+        let missed = missed.iter().map(|(filter, why)| (&**filter, why.clone()));
+        for (signature, why) in reasons(explanation).chain(missed) {
             self.out.line(format_args!("   {signature}: {why}"))?;
         }
         Ok(())
     }
 
-    fn why(&mut self, number: u64, explanation: &Explanation) -> Result<()> {
+    fn why(&mut self, number: u64, explanation: &Explanation, missed: Vec<(Arc<str>, String)>) -> Result<()> {
         let line = LineDoc::nothing(number, self.file.as_deref());
-        self.out.json(&WhyDoc { line, program: explanation.program.as_deref(), why: reasons(explanation).collect() })
+        let missed = missed.iter().map(|(filter, why)| (&**filter, why.clone()));
+        let why = reasons(explanation).chain(missed).collect();
+        self.out.json(&WhyDoc { line, program: explanation.program.as_deref(), why })
     }
 }
 
