@@ -2,13 +2,13 @@
 //!
 //! | shape | written by |
 //! |---|---|
-//! | `2026-11-22T17:00:00.123456+01:00`, with `T`, blank or `_`; `.` or `,` before the fraction; `Z`, `+01:00`, `+0100`, `+01`, ` +0100`, ` UTC` or no zone | RFC 3339, ISO 8601, rsyslog, Python's logging |
+//! | `2026-11-22T17:00:00.123456+01:00`, with `T`, blank or `_`; `.` or `,` before the fraction; `Z`, `+01:00`, `+0100`, `+01`, ` +0100`, ` UTC`, at the end ` +01`, or no zone | RFC 3339, ISO 8601, rsyslog, Python's logging |
 //! | `2026-11-22_16:00:00.12345`, with `T` too: always UTC | svlogd -tt and -ttt (svlogd(8)) |
-//! | `2026/11/22 17:00:00` | nginx's error log, Go's log |
+//! | `2026/11/22 17:00:00`, with ` - ` between too | nginx's error log, Go's log, Gin |
 //! | `Nov 22 17:00:00`, `Nov  2 17:00:00.123`, `Nov 22 2026 17:00:00` | RFC 3164, Cisco |
 //! | `Sun Nov 22 17:00:00.123456 2026`, without the year too | apache's error log, ctime(3) |
 //! | `22/Nov/2026:17:00:00 +0100` | access logs |
-//! | `22-Nov-2026 17:00:00.123` | BIND, Dovecot |
+//! | `22-Nov-2026 17:00:00.123`, with blanks too | BIND, Dovecot, Redis |
 //! | `20261122 17:00:00`, `20261122T170000`, with `-` or `_` too, `261122 17:00:00`, `261122  7:00:00` | games, MySQL before 5.7 |
 //! | `11/22/2026 17:00:00`, `22/11/2026 17:00:00`, with `-` or `.` too | Windows, games; only where one of the first two is above 12 or both are the same |
 //! | `1700000000`, `1700000000.123`; 13 digits: milliseconds; 16: microseconds | Squid, auditd |
@@ -180,14 +180,14 @@ impl Cursor<'_> {
     /// `22/Nov/2026`, `22-Nov-2026`, and `11/22/2026` where it can only be one day.
     fn day_first(&mut self) -> Option<Written> {
         let first = self.loose()?;
-        let separator = self.take(b"/-.")?;
+        let separator = self.take(b"/-. ")?;
         if !self.peek()?.is_ascii_digit() {
             let month = self.month()?;
             self.take(&[separator])?;
             let day = Day { year: Some(self.year()?), month, day: first };
             return self.rest(day);
         }
-        let second = self.loose()?;
+        let second = self.loose().filter(|_| separator != b' ')?;
         self.take(&[separator])?;
         let year = Some(self.year()?);
         let (month, day) = match (first <= 12, second <= 12) {
@@ -231,6 +231,9 @@ impl Cursor<'_> {
     /// What separates date and time, and the time.
     fn rest(&mut self, day: Day) -> Option<Written> {
         let between = self.take(b" T_:t")?;
+        if between == b' ' && self.take(b"-").is_some() {
+            self.take(b" ")?;
+        }
         let start = self.at;
         let mut civil = self.time(day)?;
         // Only svlogd has five digits, and it counts by UTC.
@@ -293,8 +296,8 @@ impl Cursor<'_> {
         let hours = ahead.two()?;
         let colon = ahead.take(b":").is_some();
         let minutes = match ahead.run() {
-            // After a blank, `-05` may be anything.
-            0 if !colon && !blank => 0,
+            // After a blank, `-05` may be anything, but for where nothing else follows.
+            0 if !colon && (!blank || ahead.peek().is_none()) => 0,
             2 => ahead.two()?,
             _ => return None,
         };
