@@ -135,7 +135,10 @@ fn small(lab: &Lab) -> std::path::PathBuf {
     let dir = lab.path("theirs");
     fs::create_dir_all(dir.join("filter.d")).unwrap();
     fs::write(dir.join("filter.d/web.conf"), "[Definition]\nfailregex = ^failure from <HOST>$\n").unwrap();
-    let jail = format!("[web]\nenabled = true\nfilter = web\nlogpath = {}\n", lab.path("web.log").display());
+    let jail = format!(
+        "[web]\nenabled = true\nfilter = web\naction = iptables-multiport[name=web]\nlogpath = {}\n",
+        lab.path("web.log").display()
+    );
     fs::write(dir.join("jail.conf"), jail).unwrap();
     dir
 }

@@ -183,7 +183,7 @@ fn years_are_counted_back_from_when_a_log_was_last_written_to() {
     assert_eq!(bans(&answer), [("203.0.113.1/32", "2021-01-01T00:00:10Z", 1)]);
     let answer = desk.replay(0, "auth.log auth.log.1 --zone +02:00 --now 2021-03-01T12:00:00Z");
     assert_eq!(bans(&answer), [("203.0.113.1/32", "2020-12-31T22:00:10Z", 1)]);
-    for wrong in ["--now yesterday", "--zone Nowhere/Land", "--jail nosuch", "--threads 0", "nosuch.log"] {
+    for wrong in ["--now yesterday", "--zone Nowhere/Land", "--jail nosuch", "--threads 0"] {
         assert_eq!(desk.run(&format!("replay auth.log {wrong}")).code, 2, "{wrong}");
     }
 }
@@ -257,6 +257,27 @@ fn a_log_goes_to_the_jails_that_read_it_and_one_of_no_name_to_all() {
     assert_eq!(bans(&all.json()).iter().map(|ban| ban.0).collect::<Vec<_>>(), ["203.0.113.5/32", "203.0.113.1/32"]);
     let web = desk.replay(0, "auth.log.4 --jail web-probes");
     assert_eq!(bans(&web).iter().map(|ban| ban.0).collect::<Vec<_>>(), ["203.0.113.5/32"]);
+}
+
+#[test]
+fn of_several_files_those_that_can_be_read_are_read() {
+    let desk = Desk::new("");
+    desk.write("auth.log", &(1..=6).map(|n| failed(&iso(1, 2, n, 0), "192.0.2.7")).collect::<String>());
+    desk.write("auth.log.2.bz2", "BZh91AY&SY");
+    let answer = desk.run("--json replay --jail sshd auth.log.2.bz2 none auth.log");
+    assert_eq!((answer.code, bans(&answer.json()).len()), (6, 1), "{}", answer.err);
+    assert!(
+        answer.err.contains("auth.log.2.bz2: it is packed with bzip2") && answer.err.contains("cannot read none: No such file"),
+        "{}",
+        answer.err
+    );
+    for (code, words) in
+        [(6, "test --signature sshd none auth.log"), (2, "test --signature sshd none none"), (2, "replay --jail sshd none")]
+    {
+        let answer = desk.run(words);
+        assert_eq!(answer.code, code, "{words}: {} {}", answer.out, answer.err);
+        assert_eq!(answer.out.contains("192.0.2.7"), code == 6, "{words}: {}", answer.out);
+    }
 }
 
 #[test]

@@ -96,7 +96,8 @@ pub(super) fn read(job: &mut Job<'_>, section: &str) -> Option<Jail> {
     let actions = job.get(section, "action").map(|text| values::actions(&text));
     if actions.as_ref().is_none_or(Vec::is_empty) {
         let why = "it has no action, so that fail2ban bans nobody with it: the jail is not taken over";
-        job.tell(section, "action", Outcome::Left(why.to_owned()));
+        let line = if job.ini.raw(section, "action").is_some() { "action" } else { "enabled" };
+        job.tell(section, line, Outcome::Left(why.to_owned()));
         return None;
     }
     let actions = actions.unwrap_or_default();

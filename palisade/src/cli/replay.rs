@@ -25,7 +25,7 @@ use clap::Args;
 use palisade_core::config::Config;
 use palisade_core::replay::Replay;
 
-use super::past::{Kind, Opened, When};
+use super::past::{Kind, Several, When};
 use super::progress::Progress;
 use super::{Exit, Global, print};
 use crate::library::Library;
@@ -48,7 +48,7 @@ no jail names is held against all of them. Plain, gzip, xz, zstd and journal fil
 when they were written, over all files together. The allow list is the config's and loopback: what this host is like
 now says nothing about then.
 
-Exit code 0: something would have been banned. 1: nothing. 6: either, but not all files could be read to their end, or a jail
+Exit code 0: something would have been banned. 1: nothing. 6: either, but not all files could be read, to their end, or a jail
 was left out, as its fail2ban filter cannot be used (`left_out` in JSON).";
 
 /// What a config would have banned.
@@ -80,7 +80,7 @@ impl ReplayArgs {
         let mine = global.places().config_and_library()?;
         let other = self.against.as_ref().map(|path| other(global, path)).transpose()?;
         let configs: Vec<&(Config, Library)> = std::iter::once(&mine).chain(&other).collect();
-        let Heard { logs, files, bytes, left_out } = self.logs(configs)?;
+        let Heard { logs, files, bytes, left_out, all } = self.logs(configs)?;
         let line_max = mine.0.limits().line;
         let threads = self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get), usize::from);
         let mut replays = vec![Replay::new(mine.0)];
@@ -111,7 +111,7 @@ impl ReplayArgs {
             top: self.top,
         };
         if global.json { answer.json() } else { answer.show() }?;
-        Ok(match (troubles.is_empty() && answer.left_out.is_empty(), answer.banned()) {
+        Ok(match (all && troubles.is_empty() && answer.left_out.is_empty(), answer.banned()) {
             (false, _) => Exit::Degraded,
             (true, true) => Exit::Done,
             (true, false) => Exit::No,
@@ -122,8 +122,9 @@ impl ReplayArgs {
     fn logs(&self, configs: Vec<&(Config, Library)>) -> Result<Heard> {
         let mut wiring = Wiring::new(configs, self.jail.as_deref())?;
         let (mut logs, mut files, mut bytes) = (Vec::new(), Vec::new(), Some(0u64));
+        let mut several = Several::new(&self.files);
         for path in &self.files {
-            let opened = Opened::open(path)?;
+            let Some(opened) = several.open(path)? else { continue };
             let (kind, clock) = (opened.kind, self.when.clock(&opened, None)?);
             let listeners = wiring.listeners(path, kind)?;
             if let Some(names) = &listeners.guessed {
@@ -146,7 +147,7 @@ impl ReplayArgs {
             let begin = if pipe.is_some() { None } else { listen::begin(path, kind, &clock) };
             logs.push(Log { path: path.clone(), kind, pipe, clock, begin, ears });
         }
-        Ok(Heard { logs, files, bytes, left_out: wiring.left_out() })
+        Ok(Heard { logs, files, bytes, left_out: wiring.left_out(), all: several.all() })
     }
 }
 
@@ -159,6 +160,8 @@ struct Heard {
     bytes: Option<u64>,
     /// Who does not hear them.
     left_out: Vec<LeftOut>,
+    /// Whether all of the files could be opened.
+    all: bool,
 }
 
 /// The config to compare with, with what is in `conf.d` and `signatures` beside it.

@@ -22,7 +22,7 @@ use palisade_os::logs::journal::past;
 use serde_json::json;
 
 use super::ask::usage;
-use super::past::{Blocks, Kind, Opened, When, each_line, journal, unread};
+use super::past::{Blocks, Kind, Opened, Several, When, each_line, journal, unread};
 use super::print::{self, Painted};
 use super::replay::listen::scan_block;
 use super::{Exit, Global};
@@ -43,7 +43,7 @@ Examples:
 Plain, gzip, xz, zstd and journal files are told by their content. A line that tells of a login matches nothing: it is shown,
 with \"login\": true in JSON, and has no part in the exit code.
 
-Exit code 0: something matched. 1: nothing did. 6: a file could not be read to its end.";
+Exit code 0: something matched. 1: nothing did. 6: either, but a file could not be read, or not to its end.";
 
 /// Hold lines against signatures.
 #[derive(Debug, Args)]
@@ -85,8 +85,9 @@ impl Test {
         let jail = self.jail.as_deref().and_then(|name| config.jail(&name.into()));
         let zone = jail.and_then(|jail| jail.timezone.as_deref());
         let mut held = Held { scanner: &scanner, line_max, show: Show::new(self.explain, global.json, self.files.len() > 1) };
+        let mut several = Several::new(&self.files);
         for path in &self.files {
-            let opened = Opened::open(path)?;
+            let Some(opened) = several.open(path)? else { continue };
             let clock = self.when.clock(&opened, zone)?;
             held.show.begin(path, &scanner, &clock);
             if opened.kind == Kind::Journal {
@@ -96,7 +97,7 @@ impl Test {
             }
             held.show.flush()?;
         }
-        Ok(if held.show.end()? { Exit::Done } else { Exit::No })
+        Ok(several.exit(if held.show.end()? { Exit::Done } else { Exit::No }))
     }
 
     fn scanner(&self, config: &Config, library: &Library) -> Result<Scanner> {

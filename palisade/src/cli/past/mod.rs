@@ -13,5 +13,5 @@ mod when;
 mod zstd;
 
 pub(super) use blocks::{Blocks, all_fit, each_line};
-pub(super) use open::{Kind, Opened, journal, unread};
+pub(super) use open::{Kind, Opened, Several, journal, unread};
 pub(super) use when::When;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, IsTerminal, Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
@@ -67,6 +67,42 @@ pub(in crate::cli) struct Opened {
     /// When it was last written to; `None` for a pipe.
     pub(in crate::cli) modified: Option<Stamp>,
     input: Box<dyn Read + Send>,
+}
+
+/// Files that were named together: of several, one that cannot be read is told, and the others are read all the same.
+pub(in crate::cli) struct Several<'a> {
+    files: &'a [PathBuf],
+    unread: usize,
+}
+
+impl<'a> Several<'a> {
+    pub(in crate::cli) const fn new(files: &'a [PathBuf]) -> Self {
+        Self { files, unread: 0 }
+    }
+
+    /// Opens one of them; `None`, told, where it cannot be read. An error where that is so of all.
+    pub(in crate::cli) fn open(&mut self, path: &Path) -> Result<Option<Opened>> {
+        let error = match Opened::open(path) {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) => error,
+        };
+        self.unread += 1;
+        if self.unread >= self.files.len() {
+            return Err(error);
+        }
+        print::say(&error);
+        Ok(None)
+    }
+
+    /// Whether all were opened so far.
+    pub(in crate::cli) const fn all(&self) -> bool {
+        self.unread == 0
+    }
+
+    /// The exit code, where it would be this one had all been read.
+    pub(in crate::cli) const fn exit(&self, exit: Exit) -> Exit {
+        if self.all() { exit } else { Exit::Degraded }
+    }
 }
 
 impl Opened {

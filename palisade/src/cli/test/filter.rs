@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::super::Exit;
 use super::super::ask::usage;
-use super::super::past::{Blocks, Kind, Opened, When, each_line, journal, unread};
+use super::super::past::{Blocks, Kind, Several, When, each_line, journal, unread};
 use super::super::print::{self, Buffered, Painted};
 use super::show::LineDoc;
 use crate::library::Disk;
@@ -85,8 +85,9 @@ fn no_filter(path: &str, error: &FilterError) -> anyhow::Error {
 impl Filtered {
     /// All lines of these files, one after the other.
     pub(super) fn run(mut self, files: &[PathBuf], when: &When, line_max: usize) -> Result<Exit> {
+        let mut several = Several::new(files);
         for path in files {
-            let opened = Opened::open(path)?;
+            let Some(opened) = several.open(path)? else { continue };
             let clock = when.clock(&opened, None)?;
             if opened.kind == Kind::Journal {
                 self.records(path, line_max, &clock)?;
@@ -110,7 +111,7 @@ impl Filtered {
                 }
             }
         }
-        self.end()
+        self.end().map(|exit| several.exit(exit))
     }
 
     fn records(&mut self, path: &Path, line_max: usize, clock: &LogClock) -> Result<()> {
