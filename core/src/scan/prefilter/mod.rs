@@ -183,10 +183,10 @@ fn one(finder: &Finder<'_>, text: &[u8], mut tell: impl FnMut(usize)) {
 
 /// How to look for these; those for which there is no way.
 fn searches(texts: Vec<Text>) -> Result<Vec<Search>, Vec<Text>> {
-    let (short, mut long): (Vec<_>, Vec<_>) = texts.iter().cloned().partition(|text| text.bytes.len() < PIECE);
+    let (short, mut long): (Vec<_>, Vec<_>) = texts.iter().cloned().partition(|text| text.bytes.len() < PIECE && !text.folded);
     // An automaton takes other texts for short ones too often.
     let mut searches = Vec::new();
-    if short.len() > SINGLE || short.iter().any(|text| text.folded) {
+    if short.len() > SINGLE {
         long.extend(short);
     } else {
         searches.extend(short.iter().map(|text| Search::One(Box::new(Finder::new(&text.bytes).into_owned()), text.number)));

@@ -198,9 +198,7 @@ impl FieldTest {
         }
         // Of a dotted name the last part stands in the line by itself.
         let last = |name: &str| name.rsplit_once('.').map_or(name, |(_, last)| last).to_owned();
-        let names = self.conditions.iter().map(|(name, _)| Needles::any([last(name)]));
-        // Where no text names the address, one of these does.
-        let names = Needles::rarest(names.chain([Needles::any(self.addr.iter().map(|name| last(name)))]));
+        let names = Needles::rarest(self.conditions.iter().map(|(name, _)| Needles::any([last(name)])));
         if values.is_empty() || names.is_worth_it() { names.besides(values) } else { values }
     }
 
