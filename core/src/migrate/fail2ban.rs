@@ -336,7 +336,6 @@ impl Job<'_> {
     fn next(&mut self) {
         let dir = self.dir;
         self.out.next = vec![
-            "check the config in /etc/palisade/conf.d: `palisade config check`".to_owned(),
             "see what it would have banned: `palisade replay` with your logs".to_owned(),
             "take over the bans that stand, before fail2ban stops: `palisade import fail2ban /var/lib/fail2ban/fail2ban.sqlite3`"
                 .to_owned(),

@@ -34,7 +34,7 @@ pub struct Migration {
     pub config: String,
     /// What became of each line that means something, in the order of the files.
     pub lines: Vec<Line>,
-    /// What to do next, a sentence each.
+    /// What to do once the config is checked, a sentence each.
     pub next: Vec<String>,
 }
 

@@ -148,7 +148,6 @@ impl Job<'_> {
         }
         self.out.config = config;
         self.out.next = vec![
-            "check the config in /etc/palisade/conf.d: `palisade config check`".to_owned(),
             "a jail for each service, with its own `ports` and times, says more than one for all: see `palisade signatures`".to_owned(),
         ];
         if let Some(kept) = self.settings.iter().rev().find(|setting| setting.name == "BLACKLIST_FILE") {

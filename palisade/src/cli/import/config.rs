@@ -46,13 +46,12 @@ pub(super) fn run(whose: Whose, from: &Path, write: Option<&Path>, dry_run: bool
         Whose::Sshguard => migrate::sshguard(&Disk, name),
     };
     let mut migration = migration.map_err(usage)?;
-    if let Some(path) = &write {
-        if dry_run && path.exists() {
-            return Err(there_already(path));
-        }
-        migration.next.retain(|next| !next.starts_with(CHECK));
-        migration.next.splice(..0, (!dry_run).then(|| check(path)));
-    }
+    let first = match &write {
+        None => Some(CHECK.to_owned()),
+        Some(path) if dry_run && path.exists() => return Err(there_already(path)),
+        Some(path) => (!dry_run).then(|| check(path)),
+    };
+    migration.next.splice(..0, first);
     let (errors, notes) = match read(&migration.config) {
         Ok(config) => (Vec::new(), notes(&config)),
         Err(errors) => (errors, Vec::new()),
@@ -84,8 +83,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| usage(format_args!("cannot tell where {} is: {error}", path.display())))
 }
 
-/// What the next step begins with that is another one where the config was written to a file.
-const CHECK: &str = "check the config in ";
+/// The first step where the config was only shown.
+const CHECK: &str = "check the config in /etc/palisade/conf.d: `palisade config check`";
 
 /// How a file that was written is checked: with all the rest where it is read anyway, else by its name.
 fn check(written: &Path) -> String {
